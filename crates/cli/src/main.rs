@@ -1,0 +1,2 @@
+//! The one binary: run, chat, explain, tiles, eval, data, train.
+fn main() {}

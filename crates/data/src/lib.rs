@@ -1,0 +1,1 @@
+//! Makes, reads and mixes training examples.

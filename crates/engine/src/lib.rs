@@ -1,0 +1,1 @@
+//! One loaded model answering requests: prompt, chunked prefill, images encoded ahead, sampling.

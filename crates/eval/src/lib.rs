@@ -1,0 +1,1 @@
+//! Asks an engine the questions in task files and scores the answers.

@@ -1,0 +1,1 @@
+//! Image bytes in, normalised tiles out; no weights.

@@ -1,0 +1,1 @@
+//! The networks: described by data, computed with kernels, read from weight files.

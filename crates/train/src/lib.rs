@@ -1,0 +1,1 @@
+//! Fits weights: explicit layers with hand-written backward, schedules, checkpoints.
