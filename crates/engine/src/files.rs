@@ -1,0 +1,377 @@
+//! The small files of a model folder: everything between a question and the network but the weights.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use image_prep::Preprocessor;
+use serde_json::{Map, Value as Json};
+
+use crate::error::EngineError;
+use crate::template::ChatTemplate;
+use crate::tokenizer::Tokenizer;
+
+/// Longest configuration file or template that is read.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// The contents of a model's files, such as the ones inside the program.
+///
+/// `generation` may be empty: a generation_config.json is optional.
+#[derive(Clone)]
+pub struct ModelFiles {
+    /// config.json.
+    pub config: Cow<'static, str>,
+    /// model.safetensors.
+    pub weights: Cow<'static, [u8]>,
+    /// tokenizer.json.
+    pub tokenizer: Cow<'static, [u8]>,
+    /// tokenizer_config.json.
+    pub tokenizer_config: Cow<'static, str>,
+    /// chat_template.jinja.
+    pub template: Cow<'static, str>,
+    /// preprocessor_config.json.
+    pub preprocessor: Cow<'static, str>,
+    /// generation_config.json, or nothing.
+    pub generation: Cow<'static, str>,
+}
+
+/// Tokenizer, chat template, preprocessing and generation settings of one model.
+pub struct PromptFiles {
+    /// tokenizer.json.
+    pub tokenizer: Tokenizer,
+    /// chat_template.jinja, or the template in tokenizer_config.json.
+    pub template: ChatTemplate,
+    /// preprocessor_config.json.
+    pub preprocessor: Preprocessor,
+    /// generation_config.json.
+    pub generation: GenerationConfig,
+    /// The token that ends an answer, by its name in tokenizer_config.json.
+    pub eos_token: Option<String>,
+}
+
+/// What generation_config.json says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GenerationConfig {
+    /// Ids that end an answer.
+    pub eos_token_ids: Vec<u32>,
+    /// How the model writes its thoughts, if it has any.
+    pub thinking: Option<ThinkingTags>,
+}
+
+/// The texts around a thought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThinkingTags {
+    /// Before it, `<think>`.
+    pub start: String,
+    /// After it, `</think>`.
+    pub end: String,
+}
+
+impl PromptFiles {
+    /// Reads the small files of a model folder; there need be no weights.
+    pub fn open(folder: &Path) -> Result<Self, EngineError> {
+        let need = |file| {
+            read_file(folder, file)?.ok_or(EngineError::MissingFile {
+                folder: folder.into(),
+                file,
+            })
+        };
+        let text = |file, bytes: Vec<u8>| {
+            String::from_utf8(bytes).map_err(|_| EngineError::Configuration {
+                file,
+                message: "not UTF-8 text".into(),
+            })
+        };
+        let tokenizer = need("tokenizer.json")?;
+        let tokenizer_config = text("tokenizer_config.json", need("tokenizer_config.json")?)?;
+        let preprocessor = text(
+            "preprocessor_config.json",
+            need("preprocessor_config.json")?,
+        )?;
+        let generation = match read_file(folder, "generation_config.json")? {
+            Some(bytes) => text("generation_config.json", bytes)?,
+            None => String::new(),
+        };
+        let template = match read_file(folder, "chat_template.jinja")? {
+            Some(bytes) => text("chat_template.jinja", bytes)?,
+            None => template_inside(&tokenizer_config)?.ok_or(EngineError::MissingFile {
+                folder: folder.into(),
+                file: "chat_template.jinja",
+            })?,
+        };
+        Self::parse(
+            &tokenizer,
+            &tokenizer_config,
+            &template,
+            &preprocessor,
+            &generation,
+        )
+    }
+
+    /// Takes the small files out of a model in memory.
+    pub fn from_files(files: &ModelFiles) -> Result<Self, EngineError> {
+        Self::parse(
+            &files.tokenizer,
+            &files.tokenizer_config,
+            &files.template,
+            &files.preprocessor,
+            &files.generation,
+        )
+    }
+
+    fn parse(
+        tokenizer: &[u8],
+        tokenizer_config: &str,
+        template: &str,
+        preprocessor: &str,
+        generation: &str,
+    ) -> Result<Self, EngineError> {
+        let names = object("tokenizer_config.json", tokenizer_config)?;
+        let bos = token_name(&names, "bos_token")?;
+        let eos_token = token_name(&names, "eos_token")?;
+        let template = ChatTemplate::new(
+            template,
+            bos.as_deref().unwrap_or(""),
+            eos_token.as_deref().unwrap_or(""),
+        )?;
+        let preprocessor =
+            Preprocessor::from_json(preprocessor).map_err(|source| EngineError::Image {
+                name: "preprocessor_config.json".into(),
+                source,
+            })?;
+        let generation = match generation {
+            "" => GenerationConfig::default(),
+            json => GenerationConfig::from_json(json)?,
+        };
+        Ok(PromptFiles {
+            tokenizer: Tokenizer::from_bytes(tokenizer)?,
+            template,
+            preprocessor,
+            generation,
+            eos_token,
+        })
+    }
+}
+
+impl GenerationConfig {
+    /// Reads a generation_config.json.
+    pub fn from_json(json: &str) -> Result<Self, EngineError> {
+        const FILE: &str = "generation_config.json";
+        let map = object(FILE, json)?;
+        let thinking = match map.get("thinking") {
+            None | Some(Json::Null) => None,
+            Some(block) => {
+                let tag = |name: &str| match block.get(name).and_then(Json::as_str) {
+                    Some(tag) if !tag.is_empty() => Ok(tag.to_owned()),
+                    _ => Err(EngineError::Configuration {
+                        file: FILE,
+                        message: format!("thinking.{name} is not a text"),
+                    }),
+                };
+                Some(ThinkingTags {
+                    start: tag("start")?,
+                    end: tag("end")?,
+                })
+            }
+        };
+        Ok(GenerationConfig {
+            eos_token_ids: eos_ids(FILE, &map)?,
+            thinking,
+        })
+    }
+}
+
+/// The `eos_token_id` of a configuration file: a number, a list of numbers, or nothing.
+pub(crate) fn eos_ids(
+    file: &'static str,
+    map: &Map<String, Json>,
+) -> Result<Vec<u32>, EngineError> {
+    let id = |value: &Json| {
+        value
+            .as_u64()
+            .and_then(|id| u32::try_from(id).ok())
+            .ok_or_else(|| EngineError::Configuration {
+                file,
+                message: format!(
+                    "eos_token_id: expected a token id or a list of them, found {value}"
+                ),
+            })
+    };
+    match map.get("eos_token_id") {
+        None | Some(Json::Null) => Ok(Vec::new()),
+        Some(Json::Array(ids)) => ids.iter().map(id).collect(),
+        Some(one) => Ok(vec![id(one)?]),
+    }
+}
+
+/// A JSON file that must be an object.
+pub(crate) fn object(file: &'static str, json: &str) -> Result<Map<String, Json>, EngineError> {
+    match serde_json::from_str(json).map_err(|error| EngineError::json(file, &error))? {
+        Json::Object(map) => Ok(map),
+        _ => Err(EngineError::Configuration {
+            file,
+            message: "expected a JSON object".into(),
+        }),
+    }
+}
+
+/// A special token's spelling: a string, or an object with `content`.
+fn token_name(names: &Map<String, Json>, key: &str) -> Result<Option<String>, EngineError> {
+    match names.get(key) {
+        None | Some(Json::Null) => Ok(None),
+        Some(Json::String(name)) => Ok(Some(name.clone())),
+        Some(other) => match other.get("content").and_then(Json::as_str) {
+            Some(name) => Ok(Some(name.to_owned())),
+            None => Err(EngineError::Configuration {
+                file: "tokenizer_config.json",
+                message: format!(
+                    "{key}: expected a text or an object with `content`, found {other}"
+                ),
+            }),
+        },
+    }
+}
+
+/// The chat template in an older tokenizer_config.json: a text, or a list of named ones of which `default` is taken.
+fn template_inside(tokenizer_config: &str) -> Result<Option<String>, EngineError> {
+    let names = object("tokenizer_config.json", tokenizer_config)?;
+    Ok(match names.get("chat_template") {
+        Some(Json::String(template)) => Some(template.clone()),
+        Some(Json::Array(named)) => named
+            .iter()
+            .find(|entry| entry.get("name").and_then(Json::as_str) == Some("default"))
+            .and_then(|entry| entry.get("template").and_then(Json::as_str))
+            .map(str::to_owned),
+        _ => None,
+    })
+}
+
+/// A file of a folder, or `None` if it is not there.
+fn read_file(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, EngineError> {
+    let path = folder.join(name);
+    match read_capped(
+        &path,
+        MAX_BYTES.max(if name == "tokenizer.json" {
+            256 << 20
+        } else {
+            0
+        }),
+    ) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(EngineError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A whole file of at most `max_bytes`; only regular files, since a pipe or a device may never end.
+pub(crate) fn read_capped(path: &Path, max_bytes: u64) -> Result<Vec<u8>, EngineError> {
+    let failed = |source| EngineError::Read {
+        path: path.into(),
+        source,
+    };
+    let other = |message: String| failed(std::io::Error::other(message));
+    let file = File::open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(other("not a regular file".into()));
+    }
+    let mut bytes = Vec::new();
+    file.take(max_bytes + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    match bytes.len() as u64 {
+        size if size > max_bytes => Err(other(format!(
+            "larger than the {} MiB that are read",
+            max_bytes >> 20
+        ))),
+        _ => Ok(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_an_answer_may_be_one_id_or_several() {
+        let ids = |json: &str| GenerationConfig::from_json(json).map(|config| config.eos_token_ids);
+        assert_eq!(ids(r#"{"eos_token_id": 2}"#).unwrap(), [2]);
+        assert_eq!(ids(r#"{"eos_token_id": [2, 7]}"#).unwrap(), [2, 7]);
+        assert!(ids("{}").unwrap().is_empty());
+        assert_eq!(
+            ids(r#"{"eos_token_id": "x"}"#).unwrap_err().to_string(),
+            "generation_config.json: eos_token_id: expected a token id or a list of them, found \"x\""
+        );
+    }
+
+    #[test]
+    fn tags_of_thoughts_are_read_and_must_be_texts() {
+        let tags = |json: &str| GenerationConfig::from_json(json).map(|config| config.thinking);
+        let expected = ThinkingTags {
+            start: "<think>".into(),
+            end: "</think>".into(),
+        };
+        assert_eq!(
+            tags(r#"{"thinking": {"start": "<think>", "end": "</think>"}}"#).unwrap(),
+            Some(expected)
+        );
+        assert_eq!(tags("{}").unwrap(), None);
+        let error = tags(r#"{"thinking": {"start": "<think>"}}"#).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "generation_config.json: thinking.end is not a text"
+        );
+    }
+
+    #[test]
+    fn token_names_are_texts_or_objects() {
+        let names = object(
+            "x",
+            r#"{"a": "<s>", "b": {"content": "</s>", "lstrip": false}, "c": null, "d": 3}"#,
+        )
+        .unwrap();
+        assert_eq!(token_name(&names, "a").unwrap().as_deref(), Some("<s>"));
+        assert_eq!(token_name(&names, "b").unwrap().as_deref(), Some("</s>"));
+        assert_eq!(token_name(&names, "c").unwrap(), None);
+        assert!(token_name(&names, "d").is_err());
+    }
+
+    #[test]
+    fn a_syntax_error_says_where() {
+        let error = object("config.json", "{\n\"a\": }").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "config.json: not valid JSON: expected value at line 2 column 6"
+        );
+    }
+
+    #[test]
+    fn a_template_is_also_found_in_the_tokenizer_configuration() {
+        let list = r#"{"chat_template": [{"name": "tool", "template": "t"}, {"name": "default", "template": "d"}]}"#;
+        assert_eq!(template_inside(list).unwrap().as_deref(), Some("d"));
+        assert_eq!(
+            template_inside(r#"{"chat_template": "x"}"#)
+                .unwrap()
+                .as_deref(),
+            Some("x")
+        );
+        assert_eq!(template_inside("{}").unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_or_no_file_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        std::fs::write(&path, [0; 11]).unwrap();
+        assert_eq!(read_capped(&path, 11).unwrap().len(), 11);
+        assert!(
+            read_capped(&path, 10)
+                .unwrap_err()
+                .to_string()
+                .contains("larger than")
+        );
+        assert!(read_capped(folder.path(), 10).is_err());
+    }
+}
