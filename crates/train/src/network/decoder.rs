@@ -1,0 +1,256 @@
+//! The language decoder's blocks: RMS norm, rotary grouped attention with branches, gated MLP; forward and backward.
+
+use kernels::matmul::{Panels, Write};
+
+use super::attention::{self, Heads, Plan};
+use super::buffers::{row_blocks, sized, span};
+use super::linear::{Linear, Rows, Weights};
+use super::math;
+use super::norm::{Norm, Statistics};
+use super::rope::RopeTable;
+use super::shape::DecoderShape;
+
+/// Rows that go through all row-wise layers of a block together, so that they stay in the second-level cache.
+const BLOCK_ROWS: usize = 192;
+
+/// One decoder block.
+#[derive(Clone, Debug)]
+pub(crate) struct DecoderLayer {
+    pub norm1: Norm,
+    pub qkv: Linear,
+    /// Norms of each query and key head (width `head_dim`), before the rotation.
+    pub q_norm: Option<Norm>,
+    pub k_norm: Option<Norm>,
+    pub out: Linear,
+    pub norm2: Norm,
+    pub gate_up: Linear,
+    pub down: Linear,
+}
+
+/// The decoder without embedding and head.
+#[derive(Clone, Debug)]
+pub(crate) struct Decoder {
+    pub shape: DecoderShape,
+    pub layers: Vec<DecoderLayer>,
+}
+
+/// What one block keeps for its backward pass.
+#[derive(Default)]
+struct LayerSaved {
+    input: Vec<f32>,
+    normed1: Vec<f32>,
+    statistics1: Statistics,
+    qkv: Vec<f32>,
+    /// q, k, v before norms and rotation, kept only where there are head norms.
+    raw: Vec<f32>,
+    head_statistics: Statistics,
+    attended: Vec<f32>,
+    log_sums: Vec<f32>,
+    middle: Vec<f32>,
+    normed2: Vec<f32>,
+    statistics2: Statistics,
+    gate_up: Vec<f32>,
+}
+
+/// Buffers of the decoder. The caller fills `plan`, `positions` and the rows of [`DecoderWork::input`].
+#[derive(Default)]
+pub(crate) struct DecoderWork {
+    pub rows: usize,
+    pub plan: Plan,
+    pub positions: Vec<u32>,
+    pub rope: RopeTable,
+    layers: Vec<LayerSaved>,
+    last: Vec<f32>,
+    attention: attention::Scratch,
+    panels: Option<Panels>,
+    wide: Vec<f32>,
+    narrow: Vec<f32>,
+    dattended: Vec<f32>,
+    dqkv: Vec<f32>,
+}
+
+impl DecoderWork {
+    /// The rows that enter the first block, `[rows, width]`, to be filled by the caller.
+    pub fn input(&mut self, width: usize) -> &mut [f32] {
+        if self.layers.is_empty() {
+            self.layers.push(LayerSaved::default());
+        }
+        sized(&mut self.layers[0].input, self.rows * width)
+    }
+
+    /// The rows that leave the last block.
+    pub fn output(&self, width: usize) -> &[f32] {
+        &self.last[..self.rows * width]
+    }
+}
+
+impl Decoder {
+    fn heads(&self) -> Heads {
+        Heads { heads: self.shape.heads, kv_heads: self.shape.kv_heads, head_dim: self.shape.head_dim }
+    }
+
+    /// All blocks over `work.rows` rows.
+    pub fn forward(&self, w: Weights, work: &mut DecoderWork) {
+        work.layers.resize_with(self.layers.len().max(work.layers.len()), LayerSaved::default);
+        let longest = work.positions[..work.rows].iter().max().map_or(0, |&last| last as usize + 1);
+        work.rope.extend(self.shape.head_dim, self.shape.rope_base, longest);
+        (0..self.layers.len()).for_each(|index| self.layer_forward(w, index, work));
+    }
+
+    fn layer_forward(&self, w: Weights, index: usize, work: &mut DecoderWork) {
+        let (layer, rows, width, ffn) = (&self.layers[index], work.rows, self.shape.width, self.shape.ffn);
+        let (this, later) = work.layers[index..].split_first_mut().expect("one record per layer");
+        let next = if index + 1 < self.layers.len() { &mut later[0].input } else { &mut work.last };
+        let next = sized(next, rows * width);
+        let normed1 = sized(&mut this.normed1, rows * width);
+        let statistics1 = sized(&mut this.statistics1, rows);
+        let qkv_width = self.shape.qkv_width();
+        let qkv = sized(&mut this.qkv, rows * qkv_width);
+        for block in row_blocks(rows, BLOCK_ROWS) {
+            let at = span(&block, width);
+            let input = Rows { data: &this.input[at.clone()], stride: width };
+            layer.norm1.forward(w.values, input, &mut normed1[at.clone()], &mut statistics1[block.clone()]);
+            let qkv = &mut qkv[span(&block, qkv_width)];
+            layer.qkv.forward(w, Rows { data: &normed1[at], stride: width }, qkv);
+        }
+        self.norm_heads(w, layer, rows, qkv, &mut this.raw, &mut this.head_statistics);
+        self.rotate(qkv, &work.positions[..rows], &work.rope, 1.0);
+        let attended_width = self.shape.q_width();
+        let attended = sized(&mut this.attended, rows * attended_width);
+        let log_sums = sized(&mut this.log_sums, rows * self.shape.heads);
+        attention::forward(w.isa, &work.plan, self.heads(), qkv, attended, log_sums, &mut work.attention);
+        let middle = sized(&mut this.middle, rows * width);
+        let normed2 = sized(&mut this.normed2, rows * width);
+        let statistics2 = sized(&mut this.statistics2, rows);
+        let gate_up = sized(&mut this.gate_up, rows * 2 * ffn);
+        for block in row_blocks(rows, BLOCK_ROWS) {
+            let at = span(&block, width);
+            let middle = &mut middle[at.clone()];
+            let attended = Rows { data: &attended[span(&block, attended_width)], stride: attended_width };
+            layer.out.forward_residual(w, attended, &this.input[at.clone()], middle);
+            let normed2 = &mut normed2[at.clone()];
+            layer.norm2.forward(w.values, Rows { data: middle, stride: width }, normed2, &mut statistics2[block.clone()]);
+            let gate_up = &mut gate_up[span(&block, 2 * ffn)];
+            layer.gate_up.forward(w, Rows { data: normed2, stride: width }, gate_up);
+            let active = sized(&mut work.wide, block.len() * ffn);
+            math::silu_multiply(active, gate_up, ffn);
+            layer.down.forward_residual(w, Rows { data: active, stride: ffn }, middle, &mut next[at]);
+        }
+    }
+
+    /// Norms each query and key head in place, if the family does; keeps the rows from before.
+    fn norm_heads(&self, w: Weights, layer: &DecoderLayer, rows: usize, qkv: &mut [f32], raw: &mut Vec<f32>, statistics: &mut Statistics) {
+        let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) else { return };
+        let raw = sized(raw, qkv.len());
+        raw.copy_from_slice(qkv);
+        let normed_heads = self.shape.heads + self.shape.kv_heads;
+        let statistics = sized(statistics, rows * normed_heads);
+        let (dim, width) = (self.shape.head_dim, self.shape.qkv_width());
+        for row in 0..rows {
+            for head in 0..normed_heads {
+                let norm = if head < self.shape.heads { q_norm } else { k_norm };
+                let at = row * width + head * dim;
+                let (x, index) = (Rows { data: &raw[at..at + dim], stride: dim }, row * normed_heads + head);
+                norm.forward(w.values, x, &mut qkv[at..at + dim], &mut statistics[index..=index]);
+            }
+        }
+    }
+
+    fn rotate(&self, qkv: &mut [f32], positions: &[u32], table: &RopeTable, sign: f32) {
+        let rotated = self.shape.q_width() + self.shape.kv_width();
+        for (row, &position) in qkv.chunks_exact_mut(self.shape.qkv_width()).zip(positions) {
+            let (cos, sin) = table.row(position as usize);
+            math::rope(&mut row[..rotated], self.shape.head_dim, cos, sin, sign);
+        }
+    }
+
+    /// From the gradient of the last block's output to that of the first block's input, in place; parameter gradients
+    /// only if asked for.
+    pub fn backward(&self, w: Weights, dx: &mut [f32], mut gradients: Option<&mut [f32]>, work: &mut DecoderWork) {
+        for index in (0..self.layers.len()).rev() {
+            self.mlp_backward(w, index, dx, gradients.as_deref_mut(), work);
+            self.attention_backward(w, index, dx, gradients.as_deref_mut(), work);
+        }
+    }
+
+    /// The MLP with its norm, and the output projection: ends with the gradient of `attended`.
+    fn mlp_backward(&self, w: Weights, index: usize, dx: &mut [f32], mut gradients: Option<&mut [f32]>, work: &mut DecoderWork) {
+        let (layer, rows, width, ffn) = (&self.layers[index], work.rows, self.shape.width, self.shape.ffn);
+        let saved = &mut work.layers[index];
+        let panels = work.panels.get_or_insert_with(Panels::empty);
+        let attended_width = self.shape.q_width();
+        let dattended = sized(&mut work.dattended, rows * attended_width);
+        for block in row_blocks(rows, BLOCK_ROWS) {
+            let (count, at) = (block.len(), span(&block, width));
+            let dx = &mut dx[at.clone()];
+            let gate_up = &mut saved.gate_up[span(&block, 2 * ffn)];
+            let active = sized(&mut work.wide, count * ffn);
+            let dy = Rows { data: dx, stride: width };
+            layer.down.backward_input(w, dy, active, Write::Replace);
+            math::silu_multiply_backward(active, gate_up, ffn);
+            let dgate_up = Rows { data: gate_up, stride: 2 * ffn };
+            let normed = Rows { data: &saved.normed2[at.clone()], stride: width };
+            if let Some(flat) = gradients.as_deref_mut() {
+                layer.down.backward_weight(w.isa, count, dy, Rows { data: active, stride: ffn }, flat, panels);
+                layer.gate_up.backward_weight(w.isa, count, dgate_up, normed, flat, panels);
+            }
+            let dnormed = sized(&mut work.narrow, count * width);
+            layer.gate_up.backward_input(w, dgate_up, dnormed, Write::Replace);
+            let middle = Rows { data: &saved.middle[at.clone()], stride: width };
+            let statistics = &saved.statistics2[block.clone()];
+            layer.norm2.backward(w.values, middle, statistics, dnormed, dx, gradients.as_deref_mut());
+            let dy = Rows { data: dx, stride: width };
+            let dattended = &mut dattended[span(&block, attended_width)];
+            layer.out.backward_input(w, dy, dattended, Write::Replace);
+            if let Some(flat) = gradients.as_deref_mut() {
+                let attended = Rows { data: &saved.attended[span(&block, attended_width)], stride: attended_width };
+                layer.out.backward_weight(w.isa, count, dy, attended, flat, panels);
+            }
+        }
+    }
+
+    fn attention_backward(&self, w: Weights, index: usize, dx: &mut [f32], mut gradients: Option<&mut [f32]>, work: &mut DecoderWork) {
+        let (layer, rows, width) = (&self.layers[index], work.rows, self.shape.width);
+        let saved = &mut work.layers[index];
+        let qkv_width = self.shape.qkv_width();
+        let dqkv = sized(&mut work.dqkv, rows * qkv_width);
+        let kept = attention::Saved { qkv: &saved.qkv, out: &saved.attended, log_sums: &saved.log_sums };
+        attention::backward(w.isa, &work.plan, self.heads(), kept, &work.dattended, dqkv, &mut work.attention);
+        self.rotate(dqkv, &work.positions[..rows], &work.rope, -1.0);
+        self.norm_heads_backward(w, layer, dqkv, saved, gradients.as_deref_mut());
+        let panels = work.panels.get_or_insert_with(Panels::empty);
+        for block in row_blocks(rows, BLOCK_ROWS) {
+            let (count, at) = (block.len(), span(&block, width));
+            let dqkv = Rows { data: &dqkv[span(&block, qkv_width)], stride: qkv_width };
+            let dnormed = sized(&mut work.narrow, count * width);
+            layer.qkv.backward_input(w, dqkv, dnormed, Write::Replace);
+            if let Some(flat) = gradients.as_deref_mut() {
+                let normed = Rows { data: &saved.normed1[at.clone()], stride: width };
+                layer.qkv.backward_weight(w.isa, count, dqkv, normed, flat, panels);
+            }
+            let input = Rows { data: &saved.input[at.clone()], stride: width };
+            let statistics = &saved.statistics1[block];
+            layer.norm1.backward(w.values, input, statistics, dnormed, &mut dx[at], gradients.as_deref_mut());
+        }
+    }
+
+    fn norm_heads_backward(&self, w: Weights, layer: &DecoderLayer, dqkv: &mut [f32], saved: &mut LayerSaved, mut gradients: Option<&mut [f32]>) {
+        let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) else { return };
+        let (dim, width) = (self.shape.head_dim, self.shape.qkv_width());
+        let normed_heads = self.shape.heads + self.shape.kv_heads;
+        for (row, dqkv) in dqkv.chunks_exact_mut(width).enumerate() {
+            for head in 0..normed_heads {
+                let norm = if head < self.shape.heads { q_norm } else { k_norm };
+                let at = row * width + head * dim;
+                let x = Rows { data: &saved.raw[at..at + dim], stride: dim };
+                let statistics = &saved.head_statistics[row * normed_heads + head..][..1];
+                // The rotated q and k are used up by now: their place serves as dy, the gradient's place as dx.
+                let dy = &mut saved.qkv[at..at + dim];
+                let dx = &mut dqkv[head * dim..(head + 1) * dim];
+                dy.copy_from_slice(dx);
+                dx.fill(0.0);
+                norm.backward(w.values, x, statistics, dy, dx, gradients.as_deref_mut());
+            }
+        }
+    }
+}

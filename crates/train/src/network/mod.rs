@@ -1,0 +1,91 @@
+//! The whole network for training: explicit layers with hand-written backward over the same description and the same
+//! tensor names as the engine's.
+//!
+//! A step runs on one thread over one micro-batch; the caller runs several on threads, each with its own gradients and
+//! workspace, and adds the gradients in a fixed order. All rows of a micro-batch go through a linear layer together.
+
+mod attention;
+mod batch;
+mod buffers;
+mod build;
+mod decoder;
+mod error;
+mod from_spec;
+mod linear;
+pub(crate) mod math;
+mod norm;
+mod projector;
+mod rope;
+mod shape;
+mod step;
+mod vision;
+
+use std::sync::Arc;
+
+use kernels::isa::Isa;
+use model::ModelSpec;
+
+pub use batch::{AuxSpec, MicroBatch, PatchLabels, Sequence};
+pub use error::NetworkError;
+pub use linear::PackedWeights;
+pub use step::{StepInputs, Trainable, Workspace};
+
+use crate::parameters::{Layout, Parameters};
+use build::Layers;
+use shape::Shape;
+
+/// A network that can be trained: layers that know where their tensors lie. It holds no values.
+#[derive(Clone, Debug)]
+pub struct Network {
+    isa: Isa,
+    shape: Shape,
+    aux: AuxSpec,
+    layers: Layers,
+    layout: Arc<Layout>,
+}
+
+impl Network {
+    /// The network of a description, with an auxiliary patch head if `aux` has classes.
+    pub fn new(spec: &ModelSpec, aux: AuxSpec) -> Result<Network, NetworkError> {
+        let shape = Shape::new(spec)?;
+        let (layers, layout) = Layers::new(&shape, aux);
+        if !spec.tensors().is_empty() { compare_tensors(spec, &layout)?; }
+        Ok(Network { isa: Isa::detect(), shape, aux, layers, layout: Arc::new(layout) })
+    }
+
+    /// The table of tensors, for [`Parameters`] and [`crate::parameters::Gradients`].
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// Tokens that one tile gives to the decoder.
+    pub fn tokens_per_tile(&self) -> usize {
+        self.shape.vision.tokens()
+    }
+
+    /// Patches of one tile: rows of patch labels.
+    pub fn patches_per_tile(&self) -> usize {
+        self.shape.vision.patches()
+    }
+
+    /// Encoder blocks in the file, for layer-wise decay.
+    pub fn vision_layers(&self) -> usize {
+        self.shape.vision.layers
+    }
+
+    /// Packs all weights for multiplication: once after every change of the values, before any step.
+    pub fn pack(&self, parameters: &Parameters, packed: &mut PackedWeights) {
+        packed.repack(&self.layers.linears, parameters.values());
+    }
+}
+
+/// The trainer must know every tensor of the weight file, and no other.
+fn compare_tensors(spec: &ModelSpec, layout: &Layout) -> Result<(), NetworkError> {
+    let describe = |name: &str, shape: &[usize]| format!("{name} {shape:?}");
+    let wanted: Vec<String> = spec.tensors().iter().map(|tensor| describe(&tensor.name, &tensor.shape)).collect();
+    let known = layout.tensors().iter().filter(|tensor| !tensor.name.starts_with("aux."));
+    let known: Vec<String> = known.map(|tensor| describe(&tensor.name, &tensor.shape)).collect();
+    let missing: Vec<String> = wanted.iter().filter(|name| !known.contains(name)).cloned().collect();
+    let extra: Vec<String> = known.iter().filter(|name| !wanted.contains(name)).cloned().collect();
+    if missing.is_empty() && extra.is_empty() { Ok(()) } else { Err(NetworkError::Tensors { missing, extra }) }
+}

@@ -1,0 +1,94 @@
+//! The numbers that the trainer needs from a [`model::ModelSpec`], in one plain struct per part.
+
+/// The vision encoder: SigLIP's layers up to the feature layer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct VisionShape {
+    pub width: usize,
+    pub heads: usize,
+    pub ffn: usize,
+    /// Layers in the file.
+    pub layers: usize,
+    /// Layers that the feature layer needs.
+    pub used_layers: usize,
+    /// Whether the features go through the norm behind the last layer.
+    pub post_norm: bool,
+    pub patch: usize,
+    /// Tile side in pixels.
+    pub image: usize,
+    pub eps: f32,
+    /// Block side that the projector merges.
+    pub merge: usize,
+}
+
+impl VisionShape {
+    /// Patches along one side.
+    pub fn side(&self) -> usize {
+        self.image / self.patch
+    }
+    /// Patches of one tile.
+    pub fn patches(&self) -> usize {
+        self.side() * self.side()
+    }
+    /// Merged blocks along one side, the last one filled up with zeros.
+    pub fn merged_side(&self) -> usize {
+        self.side().div_ceil(self.merge)
+    }
+    /// Tokens that one tile gives to the decoder.
+    pub fn tokens(&self) -> usize {
+        self.merged_side() * self.merged_side()
+    }
+    /// Inputs of the patch embedding.
+    pub fn patch_inputs(&self) -> usize {
+        3 * self.patch * self.patch
+    }
+    /// Width of one merged block.
+    pub fn merged_width(&self) -> usize {
+        self.merge * self.merge * self.width
+    }
+    /// Pixel values of one tile.
+    pub fn tile_values(&self) -> usize {
+        3 * self.image * self.image
+    }
+}
+
+/// The decoder: RMS norm, rotary positions, grouped queries, gated MLP.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DecoderShape {
+    pub width: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub ffn: usize,
+    pub layers: usize,
+    pub vocabulary: usize,
+    pub eps: f32,
+    pub rope_base: f64,
+    pub qk_norm: bool,
+    pub qkv_bias: bool,
+    pub output_bias: bool,
+    pub tied: bool,
+}
+
+impl DecoderShape {
+    /// Width of all query heads together.
+    pub fn q_width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+    /// Width of all key heads together.
+    pub fn kv_width(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+    /// Width of q, k and v side by side.
+    pub fn qkv_width(&self) -> usize {
+        self.q_width() + 2 * self.kv_width()
+    }
+}
+
+/// The whole network.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Shape {
+    pub vision: VisionShape,
+    pub projector_eps: f32,
+    pub decoder: DecoderShape,
+    pub image_token: u32,
+}

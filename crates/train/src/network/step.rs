@@ -1,0 +1,308 @@
+//! One step over one micro-batch: encoder, patch head, projector, decoder, head and losses, then all of it backwards.
+
+use kernels::matmul::{Panels, Write};
+
+use super::Network;
+use super::batch::{MicroBatch, PatchLabels, Sequence};
+use super::buffers::sized;
+use super::decoder::DecoderWork;
+use super::error::NetworkError;
+use super::linear::{PackedWeights, Rows, Weights};
+use super::math;
+use super::norm::Statistics;
+use super::projector::{ProjectorGradients, ProjectorWork};
+use super::vision::VisionWork;
+use crate::losses::{IGNORE, Losses, cross_entropy};
+use crate::parameters::{Gradients, Parameters};
+
+/// Which parts get gradients; frozen parts skip their backward work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trainable {
+    /// The vision encoder.
+    pub vision: bool,
+    /// The projector.
+    pub projector: bool,
+    /// The decoder with embedding and head.
+    pub language: bool,
+    /// The auxiliary patch head.
+    pub aux: bool,
+}
+
+impl Trainable {
+    /// Everything.
+    pub const ALL: Trainable = Trainable { vision: true, projector: true, language: true, aux: true };
+    /// Stage 1.
+    pub const PROJECTOR: Trainable = Trainable { vision: false, projector: true, language: false, aux: false };
+}
+
+/// What a step reads.
+#[derive(Clone, Copy)]
+pub struct StepInputs<'a> {
+    /// The values.
+    pub parameters: &'a Parameters,
+    /// The same values packed by [`Network::pack`].
+    pub packed: &'a PackedWeights,
+    /// What to compute on.
+    pub batch: &'a MicroBatch,
+    /// Multiplies Σ weight · token loss: 1 / total weight of the whole optimizer step. Patch losses have their own weight.
+    pub scale: f32,
+    /// Which parts get gradients.
+    pub trainable: Trainable,
+}
+
+/// Buffers of a step, reused from one to the next; one per thread.
+#[derive(Default)]
+pub struct Workspace {
+    vision: VisionWork,
+    projector: ProjectorWork,
+    decoder: DecoderWork,
+    head: HeadWork,
+    patch: PatchWork,
+    dfeatures: Vec<f32>,
+    dimage: Vec<f32>,
+    dx: Vec<f32>,
+    panels: Option<Panels>,
+}
+
+#[derive(Default)]
+struct HeadWork {
+    /// Row, label, weight.
+    labelled: Vec<(usize, usize, f32)>,
+    gathered: Vec<f32>,
+    normed: Vec<f32>,
+    statistics: Statistics,
+    logits: Vec<f32>,
+    dnormed: Vec<f32>,
+    dgathered: Vec<f32>,
+}
+
+#[derive(Default)]
+struct PatchWork {
+    logits: Vec<f32>,
+    dfeatures: Vec<f32>,
+}
+
+/// What the backward pass has to reach.
+#[derive(Clone, Copy)]
+struct Reach {
+    decoder: bool,
+    images: bool,
+    vision: bool,
+    trainable: Trainable,
+}
+
+impl Network {
+    /// Losses of a micro-batch; with `gradients`, adds those of `scale · Σ weight · token loss + patch weight · Σ patch
+    /// loss`. An error leaves the gradients unusable.
+    pub fn step(&self, inputs: StepInputs, mut gradients: Option<&mut Gradients>, work: &mut Workspace) -> Result<Losses, NetworkError> {
+        let StepInputs { batch, scale, trainable, .. } = inputs;
+        let tiles = batch.check(&self.shape, self.aux)?;
+        let w = Weights { isa: self.isa, values: inputs.parameters.values(), packed: inputs.packed };
+        let mut losses = Losses::default();
+        let in_sequences = tiles > 0 && !batch.sequences.is_empty();
+        let images = in_sequences && (trainable.projector || trainable.vision);
+        let reach = Reach {
+            decoder: !batch.sequences.is_empty() && (trainable.language || images),
+            images,
+            vision: trainable.vision && tiles > 0 && (in_sequences || batch.patch_labels.is_some()),
+            trainable,
+        };
+        if tiles > 0 {
+            self.layers.vision.forward(w, &batch.pixels, &mut work.vision);
+        }
+        if let Some(labels) = &batch.patch_labels {
+            let flat = gradients.as_deref_mut().map(Gradients::values_mut);
+            self.patch_head(w, labels, reach, flat, &mut losses, work);
+        }
+        if !batch.sequences.is_empty() {
+            self.decode(w, &batch.sequences, tiles, work);
+            let flat = gradients.as_deref_mut().map(Gradients::values_mut);
+            self.head(w, &batch.sequences, scale, reach, flat, &mut losses, work);
+        }
+        check_finite("the language loss", losses.language_sum)?;
+        check_finite("the patch loss", losses.patch_sum)?;
+        if let Some(gradients) = gradients {
+            self.backward(w, batch, reach, gradients.values_mut(), work);
+        }
+        Ok(losses)
+    }
+
+    /// Logits of every patch's slots, their loss, and what it gives to the head and to the features.
+    #[allow(clippy::too_many_arguments)]
+    fn patch_head(
+        &self, w: Weights, labels: &PatchLabels, reach: Reach, flat: Option<&mut [f32]>, losses: &mut Losses, work: &mut Workspace,
+    ) {
+        let Some(head) = &self.layers.patch_head else { return };
+        let (width, classes) = (self.shape.vision.width, self.aux.patch_classes);
+        let features = self.layers.vision.features(&work.vision);
+        let rows = features.len() / width;
+        let features = Rows { data: features, stride: width };
+        let logits = sized(&mut work.patch.logits, rows * head.outputs);
+        head.forward(w, features, logits);
+        for (logits, &label) in logits.chunks_exact_mut(classes).zip(&labels.classes) {
+            if label == IGNORE {
+                logits.fill(0.0);
+                continue;
+            }
+            let (loss, right) = cross_entropy(logits, label as usize, labels.weight);
+            losses.patch_sum += f64::from(loss);
+            losses.patch_count += 1;
+            losses.patch_correct += usize::from(right);
+            losses.patch_filled += usize::from(label != 0);
+            losses.patch_filled_correct += usize::from(label != 0 && right);
+        }
+        let Some(flat) = flat else { return };
+        let dy = Rows { data: logits, stride: head.outputs };
+        if reach.trainable.aux {
+            head.backward_weight(w.isa, rows, dy, features, flat, work.panels.get_or_insert_with(Panels::empty));
+        }
+        if reach.vision {
+            head.backward_input(w, dy, sized(&mut work.patch.dfeatures, rows * width), Write::Replace);
+        }
+    }
+
+    /// Embeds tokens and images, runs the decoder.
+    fn decode(&self, w: Weights, sequences: &[Sequence], tiles: usize, work: &mut Workspace) {
+        let width = self.shape.decoder.width;
+        if tiles > 0 {
+            let features = self.layers.vision.features(&work.vision);
+            self.layers.projector.forward(w, features, &mut work.projector);
+        }
+        let decoder = &mut work.decoder;
+        decoder.rows = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
+        decoder.positions.clear();
+        decoder.plan.clear();
+        let mut first = 0;
+        for sequence in sequences {
+            decoder.positions.extend_from_slice(&sequence.positions);
+            decoder.plan.add_sequence(first, &sequence.branch);
+            first += sequence.tokens.len();
+        }
+        let mut images = work.projector.output(width, tiles * self.shape.vision.tokens()).chunks_exact(width);
+        let embedding = &w.values[self.layers.embedding..][..self.shape.decoder.vocabulary * width];
+        let tokens = sequences.iter().flat_map(|sequence| &sequence.tokens);
+        for (row, &token) in decoder.input(width).chunks_exact_mut(width).zip(tokens) {
+            let image = if token == self.shape.image_token { images.next() } else { None };
+            row.copy_from_slice(image.unwrap_or(&embedding[token as usize * width..][..width]));
+        }
+        self.layers.decoder.forward(w, decoder);
+    }
+
+    /// Final norm, logits and loss of the labelled rows only; with gradients, fills `work.dx`.
+    #[allow(clippy::too_many_arguments)]
+    fn head(
+        &self, w: Weights, sequences: &[Sequence], scale: f32, reach: Reach, flat: Option<&mut [f32]>, losses: &mut Losses, work: &mut Workspace,
+    ) {
+        let (width, norm, layer) = (self.shape.decoder.width, &self.layers.final_norm, &self.layers.head);
+        let head = &mut work.head;
+        gather_labels(sequences, &mut head.labelled);
+        let count = head.labelled.len();
+        let output = work.decoder.output(width);
+        let gathered = sized(&mut head.gathered, count * width);
+        for (into, &(row, ..)) in gathered.chunks_exact_mut(width).zip(&head.labelled) {
+            into.copy_from_slice(&output[row * width..][..width]);
+        }
+        let normed = sized(&mut head.normed, count * width);
+        let statistics = sized(&mut head.statistics, count);
+        let gathered = Rows { data: gathered, stride: width };
+        norm.forward(w.values, gathered, normed, statistics);
+        let logits = sized(&mut head.logits, count * layer.outputs);
+        let normed = Rows { data: normed, stride: width };
+        layer.forward(w, normed, logits);
+        token_losses(sequences, &head.labelled, logits, scale, losses);
+        let Some(flat) = flat.filter(|_| reach.decoder) else { return };
+        let dy = Rows { data: logits, stride: layer.outputs };
+        let dnormed = sized(&mut head.dnormed, count * width);
+        layer.backward_input(w, dy, dnormed, Write::Replace);
+        if reach.trainable.language {
+            layer.backward_weight(w.isa, count, dy, normed, flat, work.panels.get_or_insert_with(Panels::empty));
+        }
+        let dgathered = sized(&mut head.dgathered, count * width);
+        dgathered.fill(0.0);
+        let for_norm = reach.trainable.language.then_some(flat);
+        norm.backward(w.values, gathered, statistics, dnormed, dgathered, for_norm);
+        let dx = sized(&mut work.dx, work.decoder.rows * width);
+        dx.fill(0.0);
+        for (from, &(row, ..)) in dgathered.chunks_exact(width).zip(&head.labelled) {
+            dx[row * width..][..width].copy_from_slice(from);
+        }
+    }
+
+    fn backward(&self, w: Weights, batch: &MicroBatch, reach: Reach, flat: &mut [f32], work: &mut Workspace) {
+        let features = self.layers.vision.features(&work.vision).len();
+        if reach.vision {
+            let dfeatures = sized(&mut work.dfeatures, features);
+            match &batch.patch_labels {
+                Some(_) => dfeatures.copy_from_slice(&work.patch.dfeatures[..features]),
+                None => dfeatures.fill(0.0),
+            }
+        }
+        if reach.decoder {
+            let dx = sized(&mut work.dx, work.decoder.rows * self.shape.decoder.width);
+            let for_decoder = reach.trainable.language.then_some(&mut *flat);
+            self.layers.decoder.backward(w, dx, for_decoder, &mut work.decoder);
+            self.embedding_backward(&batch.sequences, reach, flat, work);
+        }
+        if reach.images {
+            let parameters = reach.trainable.projector.then_some(&mut *flat);
+            let dfeatures = if reach.vision { Some(&mut work.dfeatures[..features]) } else { None };
+            let gradients = ProjectorGradients { parameters, features: dfeatures };
+            self.layers.projector.backward(w, &work.dimage, gradients, &mut work.projector);
+        }
+        if reach.vision {
+            self.layers.vision.backward(w, &mut work.dfeatures[..features], flat, &mut work.vision);
+        }
+    }
+
+    /// Rows of the decoder's input gradient go to their word's embedding or to the image.
+    fn embedding_backward(&self, sequences: &[Sequence], reach: Reach, flat: &mut [f32], work: &mut Workspace) {
+        let width = self.shape.decoder.width;
+        let tiles: usize = sequences.iter().map(|sequence| sequence.tiles).sum();
+        let dimage = sized(&mut work.dimage, tiles * self.shape.vision.tokens() * width);
+        let mut image_rows = dimage.chunks_exact_mut(width);
+        let tokens = sequences.iter().flat_map(|sequence| &sequence.tokens);
+        for (dx, &token) in work.dx.chunks_exact(width).zip(tokens) {
+            if token == self.shape.image_token {
+                image_rows.next().expect("checked: one row per image token").copy_from_slice(dx);
+            } else if reach.trainable.language {
+                math::add(&mut flat[self.layers.embedding + token as usize * width..][..width], dx);
+            }
+        }
+    }
+}
+
+fn check_finite(what: &'static str, value: f64) -> Result<(), NetworkError> {
+    if value.is_finite() { Ok(()) } else { Err(NetworkError::NotFinite { what, value }) }
+}
+
+fn gather_labels(sequences: &[Sequence], labelled: &mut Vec<(usize, usize, f32)>) {
+    labelled.clear();
+    let places = sequences.iter().flat_map(|sequence| sequence.labels.iter().zip(&sequence.weights));
+    let supervised = places.enumerate().filter(|(_, (label, _))| **label != IGNORE);
+    labelled.extend(supervised.map(|(row, (&label, &weight))| (row, label as usize, weight)));
+}
+
+/// Turns logits into their gradients and adds up the losses, run by run.
+fn token_losses(sequences: &[Sequence], labelled: &[(usize, usize, f32)], logits: &mut [f32], scale: f32, losses: &mut Losses) {
+    let vocabulary = logits.len() / labelled.len().max(1);
+    let mut places = labelled.iter().zip(logits.chunks_exact_mut(vocabulary.max(1)));
+    for (index, sequence) in sequences.iter().enumerate() {
+        let mut previous = None;
+        for (token, (&label, &branch)) in sequence.labels.iter().zip(&sequence.branch).enumerate() {
+            if label == IGNORE {
+                continue;
+            }
+            let (&(_, label, weight), logits) = places.next().expect("one row of logits per label");
+            let (loss, right) = cross_entropy(logits, label, weight * scale);
+            losses.language_sum += f64::from(weight) * f64::from(loss);
+            losses.language_weight += f64::from(weight);
+            losses.tokens += 1;
+            losses.correct_tokens += usize::from(right);
+            match losses.branch_correct.last_mut().filter(|_| previous == Some((token.wrapping_sub(1), branch))) {
+                Some(run) => run.2 &= right,
+                None => losses.branch_correct.push((index, branch, right)),
+            }
+            previous = Some((token, branch));
+        }
+    }
+}
