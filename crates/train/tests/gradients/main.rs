@@ -4,3 +4,4 @@ mod finite_differences;
 mod guards;
 mod packing;
 mod support;
+mod torch;
