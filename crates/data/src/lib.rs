@@ -1,1 +1,27 @@
 //! Makes, reads and mixes training examples.
+//!
+//! A [`Generator`] draws pictures of signs, receipts, tables, charts, forms and shapes with fonts that this crate
+//! ships, and asks questions whose answers it knows because it drew them. An example depends only on the seed, the
+//! [`Recipe`] and its index: the same bytes on every machine and for any number of threads. Pictures are drawn on the fly.
+
+mod drawing;
+mod effects;
+mod error;
+mod example;
+mod fonts;
+mod generator;
+mod layout;
+mod paint;
+mod picture;
+mod questions;
+mod random;
+mod recipe;
+mod scenes;
+mod style;
+mod vocabulary;
+
+pub use error::DataError;
+pub use example::{Color, Example, Kind, Mark, MarkClass, Question, SceneKind, Shape};
+pub use generator::Generator;
+pub use picture::Picture;
+pub use recipe::Recipe;

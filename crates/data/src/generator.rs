@@ -1,0 +1,81 @@
+//! The generator: from a seed, a recipe and an index to an example.
+
+use std::cell::RefCell;
+
+use crate::picture::Picture;
+
+use crate::effects::Effects;
+use crate::error::DataError;
+use crate::example::{Example, SceneKind};
+use crate::fonts::GlyphCache;
+use crate::layout::compose;
+use crate::paint::paint;
+use crate::random::Random;
+use crate::recipe::Recipe;
+use crate::scenes;
+
+/// Draws examples. Cheap to share: it holds no pictures, and each thread keeps its own cache of glyphs.
+#[derive(Clone, Debug)]
+pub struct Generator {
+    seed: u64,
+    recipe: Recipe,
+    kinds: Vec<SceneKind>,
+    weights: Vec<f32>,
+}
+
+thread_local! {
+    static GLYPHS: RefCell<GlyphCache> = RefCell::default();
+}
+
+impl Generator {
+    /// A generator for a recipe that was checked.
+    ///
+    /// # Errors
+    /// [`DataError::Recipe`] and [`DataError::UnknownFont`] name the first field that cannot be used.
+    pub fn new(seed: u64, recipe: Recipe) -> Result<Generator, DataError> {
+        recipe.check()?;
+        let (kinds, weights) = recipe
+            .scenes
+            .iter()
+            .map(|(&kind, &weight)| (kind, weight))
+            .unzip();
+        Ok(Generator {
+            seed,
+            recipe,
+            kinds,
+            weights,
+        })
+    }
+
+    /// The seed it was made with.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The recipe it was made with.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// The example with this number: always the same one.
+    pub fn example(&self, index: u64) -> Example {
+        let mut random = Random::new(self.seed, index);
+        let scene = self.kinds[random.weighted(&self.weights)];
+        let effects = Effects::choose(&mut random, self.recipe.noise);
+        let mut content = scenes::invent(scene, &mut random, &self.recipe);
+        let drawing = compose(content.as_mut(), &self.recipe, &effects, &mut random);
+        let mut canvas = GLYPHS.with_borrow_mut(|glyphs| paint(&drawing, effects.edges, glyphs));
+        effects.apply(&mut canvas, &mut random);
+        Example {
+            questions: content.questions(&mut random),
+            twin: content.twin(),
+            marks: canvas.marks,
+            picture: Picture {
+                width: canvas.width as u32,
+                height: canvas.height as u32,
+                rgb: canvas.rgb,
+            },
+            scene,
+        }
+    }
+}
