@@ -1,1 +1,33 @@
 //! Image bytes in, normalised tiles out; no weights.
+//!
+//! ```text
+//! bytes ── decode ──► Picture ── Preprocessor::prepare ──► Tiles { plan, pixels [tiles, 3, tile, tile] }
+//!            │                         │
+//!            │ size from the header,   ├─ tiling: which grid            (pure functions of two numbers)
+//!            │ EXIF orientation,       ├─ plan:   where the picture lies on the grid, the thumbnail, the order
+//!            │ alpha over white        ├─ resize: Pillow's, bit for bit
+//!            ▼                         └─ prepare: paste, cut, normalise
+//!         ImageError, with a hint
+//! ```
+//!
+//! Decoders are the part that a hostile file reaches first, so they stand alone here, all in safe Rust. Where a picture
+//! goes on a grid of tiles is arithmetic on its size alone: [`tiling`] and [`TileLayout::plan`] never look at a pixel.
+//!
+//! Deliberately absent: colour management (an ICC profile is ignored, as the training pipelines of these models ignore it)
+//! and any format whose decoder would need C.
+
+pub mod decode;
+mod error;
+mod picture;
+mod plan;
+mod prepare;
+mod preprocessor;
+pub mod resize;
+pub mod tiling;
+
+pub use decode::{Limits, decode, dimensions};
+pub use error::ImageError;
+pub use picture::Picture;
+pub use plan::{Placement, ThumbnailPosition, TileLayout, TilePlan};
+pub use prepare::Tiles;
+pub use preprocessor::Preprocessor;

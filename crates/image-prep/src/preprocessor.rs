@@ -1,0 +1,307 @@
+//! `preprocessor_config.json`: the settings of one model, checked, and the pixel values they give.
+
+use crate::prepare::Rendering;
+use crate::resize::Filter;
+use crate::tiling::{Grid, GridChoice};
+use crate::{ImageError, Picture, TileLayout, TilePlan, Tiles};
+use serde_json::{Map, Value, json};
+
+/// The only `image_processor_type` that means these settings.
+const PROCESSOR_TYPE: &str = "BlueLMVImageProcessor";
+/// Largest tile side: four times the largest vision encoder that we know of, and small enough that no size overflows.
+const MAX_TILE_PIXELS: u32 = 4096;
+/// Most columns or rows, and most tiles of a ratio rule.
+const MAX_COUNT: u32 = 1024;
+/// Most pixels in all tiles of one picture together: 0.8 GB of values, far above any model (6x6 tiles of 512 are 10 million).
+const MAX_PIXELS_PER_PICTURE: u64 = 1 << 26;
+
+/// The settings of one model: how a picture becomes tiles.
+#[derive(Clone, Debug)]
+pub struct Preprocessor {
+    layout: TileLayout,
+    rescale_factor: f64,
+    mean: [f64; 3],
+    std: [f64; 3],
+    rendering: Rendering,
+}
+
+impl Preprocessor {
+    /// Reads `preprocessor_config.json`.
+    ///
+    /// `tiling` is `relaxed` (needs `alpha` and `max_grid`), `llava-next` (`max_grid`) or `internvl` (`max_tiles`; `min_tiles`
+    /// defaults to 1; no `pad_color`, for it stretches). `resample` has Pillow's numbers: 1 Lanczos, 2 bilinear, 3 bicubic.
+    /// Every key is required, so that a misspelt one is noticed; keys of other processors are ignored.
+    ///
+    /// # Errors
+    /// [`ImageError::SettingsNotJson`], or [`ImageError::Settings`] with every missing or wrong key.
+    pub fn from_json(text: &str) -> Result<Preprocessor, ImageError> {
+        let value: Value = serde_json::from_str(text).map_err(|error| {
+            let reason = format!("text that is not JSON ({error})");
+            ImageError::SettingsNotJson { reason }
+        })?;
+        let Value::Object(object) = value else {
+            let reason = format!("JSON of another kind ({})", shorten(&value));
+            return Err(ImageError::SettingsNotJson { reason });
+        };
+        let mut reader = Reader {
+            object,
+            problems: Vec::new(),
+        };
+        let preprocessor = reader.preprocessor();
+        match preprocessor {
+            Some(preprocessor) if reader.problems.is_empty() => Ok(preprocessor),
+            _ => Err(ImageError::Settings {
+                problems: reader.problems,
+            }),
+        }
+    }
+
+    /// The settings as `preprocessor_config.json` has them; [`Preprocessor::from_json`] reads them back equal.
+    pub fn to_json(&self) -> String {
+        let mut object = Map::new();
+        let mut set = |key: &str, value: Value| object.insert(key.to_owned(), value);
+        set("image_processor_type", json!(PROCESSOR_TYPE));
+        let pair = |grid: &Grid| json!([grid.columns, grid.rows]);
+        match &self.layout.choice {
+            GridChoice::RelaxedEffectiveArea { max_grid, slack } => {
+                set("tiling", json!("relaxed"));
+                set("alpha", json!(slack));
+                set("tile_size", json!(self.layout.tile));
+                set("max_grid", pair(max_grid));
+            }
+            GridChoice::LargestEffectiveArea { max_grid } => {
+                set("tiling", json!("llava-next"));
+                set("tile_size", json!(self.layout.tile));
+                set("max_grid", pair(max_grid));
+            }
+            GridChoice::NearestAspectRatio {
+                min_tiles,
+                max_tiles,
+            } => {
+                set("tiling", json!("internvl"));
+                set("tile_size", json!(self.layout.tile));
+                set("min_tiles", json!(min_tiles));
+                set("max_tiles", json!(max_tiles));
+            }
+        }
+        set("thumbnail", json!(self.layout.thumbnail));
+        set("resample", json!(self.rendering.filter.pillow_number()));
+        set("pad_color", json!(self.rendering.pad_color));
+        set("rescale_factor", json!(self.rescale_factor));
+        set("image_mean", json!(self.mean));
+        set("image_std", json!(self.std));
+        format!("{:#}\n", Value::Object(object))
+    }
+
+    /// What happens to a picture of `width` x `height` (after its EXIF orientation).
+    pub fn plan(&self, width: u32, height: u32) -> TilePlan {
+        self.layout.plan(width, height)
+    }
+
+    /// The pixel values of a picture. Panics when the picture's sides and bytes disagree.
+    pub fn prepare(&self, picture: &Picture) -> Tiles {
+        let plan = self.plan(picture.width, picture.height);
+        self.rendering.render(picture, plan, self.layout.tile)
+    }
+
+    /// Side of a tile in pixels.
+    pub fn tile_size(&self) -> usize {
+        self.layout.tile as usize
+    }
+
+    /// The tiling rule with its numbers.
+    pub fn layout(&self) -> &TileLayout {
+        &self.layout
+    }
+}
+
+/// Takes keys out of the JSON object and writes down what is wrong with them.
+struct Reader {
+    object: Map<String, Value>,
+    problems: Vec<String>,
+}
+
+impl Reader {
+    fn preprocessor(&mut self) -> Option<Preprocessor> {
+        if let Some(found) = self.object.get("image_processor_type")
+            && found != PROCESSOR_TYPE
+        {
+            let problem = format!(
+                "image_processor_type: expected \"{PROCESSOR_TYPE}\", found {}",
+                shorten(found)
+            );
+            self.problems.push(problem);
+        }
+        let tile = self.count("tile_size", MAX_TILE_PIXELS);
+        let choice = self.choice();
+        let thumbnail = self.take("thumbnail", "true or false", Value::as_bool);
+        let filter = self.take(
+            "resample",
+            "1 (Lanczos), 2 (bilinear) or 3 (bicubic)",
+            |value| Filter::from_pillow_number(value.as_u64()?),
+        );
+        let pad_color = match choice {
+            Some(GridChoice::NearestAspectRatio { .. })
+                if !self.object.contains_key("pad_color") =>
+            {
+                Some([0; 3])
+            }
+            _ => self.take("pad_color", "three whole numbers from 0 to 255", |value| {
+                triple(value, |value| u8::try_from(value.as_u64()?).ok())
+            }),
+        };
+        let positive = |value: &Value| {
+            value
+                .as_f64()
+                .filter(|&number| number > 0.0 && number.is_finite())
+        };
+        let rescale_factor = self.take("rescale_factor", "a number above 0", positive);
+        let mean = self.take("image_mean", "three numbers", |value| {
+            triple(value, Value::as_f64)
+        });
+        let std = self.take("image_std", "three numbers above 0", |value| {
+            triple(value, positive)
+        });
+        let layout = TileLayout {
+            choice: choice?,
+            tile: tile?,
+            thumbnail: thumbnail?,
+        };
+        self.check_memory(&layout);
+        let (rescale_factor, mean, std) = (rescale_factor?, mean?, std?);
+        let rendering = Rendering {
+            filter: filter?,
+            pad_color: pad_color?,
+            values: self.values(rescale_factor, mean, std),
+        };
+        Some(Preprocessor {
+            layout,
+            rescale_factor,
+            mean,
+            std,
+            rendering,
+        })
+    }
+
+    fn choice(&mut self) -> Option<GridChoice> {
+        const NAMES: &str = "\"relaxed\", \"llava-next\" or \"internvl\"";
+        let tiling = self.take("tiling", NAMES, |value| match value.as_str()? {
+            known @ ("relaxed" | "llava-next" | "internvl") => Some(known.to_owned()),
+            _ => None,
+        })?;
+        Some(match tiling.as_str() {
+            "relaxed" => {
+                let slack = self.take("alpha", "a number from 0 to 1", |value| {
+                    value.as_f64().filter(|alpha| (0.0..=1.0).contains(alpha))
+                });
+                GridChoice::RelaxedEffectiveArea {
+                    max_grid: self.max_grid()?,
+                    slack: slack?,
+                }
+            }
+            "llava-next" => GridChoice::LargestEffectiveArea {
+                max_grid: self.max_grid()?,
+            },
+            _ => {
+                let max_tiles = self.count("max_tiles", MAX_COUNT)?;
+                let min_tiles = match self.object.contains_key("min_tiles") {
+                    true => self.count("min_tiles", max_tiles)?,
+                    false => 1,
+                };
+                GridChoice::NearestAspectRatio {
+                    min_tiles,
+                    max_tiles,
+                }
+            }
+        })
+    }
+
+    fn max_grid(&mut self) -> Option<Grid> {
+        let expected = format!("two whole numbers from 1 to {MAX_COUNT}, columns and rows");
+        self.take("max_grid", &expected, |value| {
+            let [columns, rows] = value.as_array()?.as_slice() else {
+                return None;
+            };
+            Some(Grid {
+                columns: whole(columns, MAX_COUNT)?,
+                rows: whole(rows, MAX_COUNT)?,
+            })
+        })
+    }
+
+    /// No picture may need more memory than a sane model would.
+    fn check_memory(&mut self, layout: &TileLayout) {
+        let tiles = layout.choice.max_tiles() + 1;
+        let pixels = tiles * u64::from(layout.tile).pow(2);
+        if pixels > MAX_PIXELS_PER_PICTURE {
+            self.problems.push(format!(
+                "tile_size and the largest grid: expected at most {MAX_PIXELS_PER_PICTURE} pixels for one picture, \
+                 found {tiles} tiles of {0}x{0}, which are {pixels}",
+                layout.tile
+            ));
+        }
+    }
+
+    /// The value of every byte in every channel; they have to be finite, or the network would answer with NaN.
+    fn values(&mut self, rescale: f64, mean: [f64; 3], std: [f64; 3]) -> Box<[[f32; 256]; 3]> {
+        let mut values = Box::new([[0.0; 256]; 3]);
+        for (channel, values) in values.iter_mut().enumerate() {
+            for (byte, value) in values.iter_mut().enumerate() {
+                *value = ((byte as f64 * rescale - mean[channel]) / std[channel]) as f32;
+            }
+        }
+        if !values.iter().flatten().all(|value| value.is_finite()) {
+            self.problems.push(
+                "rescale_factor, image_mean and image_std: expected finite pixel values, found an overflow".to_owned(),
+            );
+        }
+        values
+    }
+
+    fn count(&mut self, key: &str, most: u32) -> Option<u32> {
+        let expected = format!("a whole number from 1 to {most}");
+        self.take(key, &expected, |value| whole(value, most))
+    }
+
+    /// The value of a key as `read` understands it; otherwise one more problem.
+    fn take<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Option<T> {
+        let found = self.object.get(key);
+        let value = found.and_then(read);
+        if value.is_none() {
+            let found = found.map_or("nothing".to_owned(), shorten);
+            self.problems
+                .push(format!("{key}: expected {expected}, found {found}"));
+        }
+        value
+    }
+}
+
+/// A whole number from 1 to `most`.
+fn whole(value: &Value, most: u32) -> Option<u32> {
+    u32::try_from(value.as_u64()?)
+        .ok()
+        .filter(|number| (1..=most).contains(number))
+}
+
+fn triple<T: Copy + Default>(value: &Value, read: impl Fn(&Value) -> Option<T>) -> Option<[T; 3]> {
+    let values = value.as_array().filter(|values| values.len() == 3)?;
+    let mut triple = [T::default(); 3];
+    for (to, value) in triple.iter_mut().zip(values) {
+        *to = read(value)?;
+    }
+    Some(triple)
+}
+
+/// A value of a hostile file, short enough for a message.
+fn shorten(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() <= 60 {
+        return text;
+    }
+    text.chars().take(57).chain("...".chars()).collect()
+}
