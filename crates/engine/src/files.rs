@@ -12,8 +12,8 @@ use crate::error::EngineError;
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
 
-/// Longest configuration file or template that is read.
-const MAX_BYTES: u64 = 16 << 20;
+/// Longest of these files that is read; a tokenizer.json of a large vocabulary has some tens of megabytes.
+pub(crate) const MAX_BYTES: u64 = 256 << 20;
 
 /// The contents of a model's files, such as the ones inside the program.
 ///
@@ -71,34 +71,21 @@ pub struct ThinkingTags {
 impl PromptFiles {
     /// Reads the small files of a model folder; there need be no weights.
     pub fn open(folder: &Path) -> Result<Self, EngineError> {
-        let need = |file| {
-            read_file(folder, file)?.ok_or(EngineError::MissingFile {
-                folder: folder.into(),
-                file,
-            })
+        let missing = |file| EngineError::MissingFile {
+            folder: folder.into(),
+            file,
         };
-        let text = |file, bytes: Vec<u8>| {
-            String::from_utf8(bytes).map_err(|_| EngineError::Configuration {
-                file,
-                message: "not UTF-8 text".into(),
-            })
-        };
-        let tokenizer = need("tokenizer.json")?;
-        let tokenizer_config = text("tokenizer_config.json", need("tokenizer_config.json")?)?;
-        let preprocessor = text(
-            "preprocessor_config.json",
-            need("preprocessor_config.json")?,
-        )?;
-        let generation = match read_file(folder, "generation_config.json")? {
-            Some(bytes) => text("generation_config.json", bytes)?,
-            None => String::new(),
-        };
-        let template = match read_file(folder, "chat_template.jinja")? {
-            Some(bytes) => text("chat_template.jinja", bytes)?,
-            None => template_inside(&tokenizer_config)?.ok_or(EngineError::MissingFile {
-                folder: folder.into(),
-                file: "chat_template.jinja",
-            })?,
+        let need = |file| read_text(folder, file)?.ok_or_else(|| missing(file));
+        let tokenizer =
+            read_file(folder, "tokenizer.json")?.ok_or_else(|| missing("tokenizer.json"))?;
+        let tokenizer_config = need("tokenizer_config.json")?;
+        let preprocessor = need("preprocessor_config.json")?;
+        let generation = read_text(folder, "generation_config.json")?.unwrap_or_default();
+        let template = match read_text(folder, "chat_template.jinja")? {
+            Some(template) => template,
+            None => {
+                template_inside(&tokenizer_config)?.ok_or_else(|| missing("chat_template.jinja"))?
+            }
         };
         Self::parse(
             &tokenizer,
@@ -250,20 +237,24 @@ fn template_inside(tokenizer_config: &str) -> Result<Option<String>, EngineError
 /// A file of a folder, or `None` if it is not there.
 fn read_file(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, EngineError> {
     let path = folder.join(name);
-    match read_capped(
-        &path,
-        MAX_BYTES.max(if name == "tokenizer.json" {
-            256 << 20
-        } else {
-            0
-        }),
-    ) {
+    match read_capped(&path, MAX_BYTES) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(EngineError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             Ok(None)
         }
         Err(error) => Err(error),
     }
+}
+
+/// A text file of a folder, or `None` if it is not there.
+pub(crate) fn read_text(folder: &Path, file: &'static str) -> Result<Option<String>, EngineError> {
+    let utf8 = |bytes| {
+        String::from_utf8(bytes).map_err(|_| EngineError::Configuration {
+            file,
+            message: "not UTF-8 text".into(),
+        })
+    };
+    read_file(folder, file)?.map(utf8).transpose()
 }
 
 /// A whole file of at most `max_bytes`; only regular files, since a pipe or a device may never end.

@@ -1,17 +1,44 @@
 //! One loaded model answering requests: prompt, chunked prefill, images encoded ahead, sampling.
+//!
+//! Life of a request: [`Request`] → template and tokenizer ([`Prompt`]: text tokens and places for images) → prefill in
+//! steps, images encoded on another thread meanwhile → tokens chosen one by one → thought and answer told apart →
+//! [`Event`]s while it grows, [`Reply`] at the end.
 
+mod cancel;
+mod disguise;
+mod engine;
 mod error;
 mod files;
+mod memory;
 mod message;
+mod network;
+mod prefill;
+mod prompt;
+mod record;
+mod request;
+pub mod request_json;
+mod sample;
+mod stop;
 mod template;
 #[cfg(test)]
 mod testing;
 mod text_stream;
+mod thought;
 mod tokenizer;
+mod weights;
 
+pub use cancel::Cancel;
+pub use engine::Engine;
 pub use error::EngineError;
 pub use files::{GenerationConfig, ModelFiles, PromptFiles, ThinkingTags};
+pub use memory::Memory;
 pub use message::{Message, Part, Role};
+pub use network::{Cache, ImageIds, Network, NetworkShape};
+pub use prefill::STEP_TOKENS;
+pub use prompt::{ImageInfo, Piece, Prompt};
+pub use record::Record;
+pub use request::{AtEnd, Event, FinishReason, Reply, Request, Timings, Usage};
+pub use sample::Sampling;
 pub use template::ChatTemplate;
 pub use text_stream::TextStream;
 pub use tokenizer::Tokenizer;

@@ -1,7 +1,16 @@
-//! What the tests of this crate share: real tokenizers and templates, made without files from outside.
+//! What the tests of this crate share: real tokenizers and templates, and a network whose answer is known.
 
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
+
+use image_prep::Picture;
+use model::{LogitRows, Taps};
 use serde_json::{Map, Value as Json, json};
 
+use crate::cancel::Cancel;
+use crate::error::EngineError;
+use crate::files::{ModelFiles, PromptFiles};
+use crate::network::{Cache, ImageIds, Network, NetworkShape};
 use crate::tokenizer::Tokenizer;
 
 /// The native chat template, as the embedded model has it.
@@ -45,4 +54,191 @@ pub(crate) fn sentencepiece_tokenizer() -> Tokenizer {
                   "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true, "ignore_merges": false,
                   "vocab": vocabulary, "merges": [["a", "b"], ["▁", "ab"]]}});
     Tokenizer::from_bytes(file.to_string().as_bytes()).unwrap()
+}
+
+/// The numbers of [`FakeNetwork`].
+pub(crate) fn tiny_shape() -> NetworkShape {
+    NetworkShape {
+        hidden: 2,
+        vocabulary: 528,
+        context_tokens: 64,
+        tokens_per_tile: 4,
+        tile_side: 8,
+        image_ids: ImageIds {
+            start: 3,
+            image: 4,
+            end: 5,
+        },
+    }
+}
+
+/// The small files of the embedded model, for tiles of 8 pixels in grids up to 2 × 2.
+pub(crate) fn nano_files() -> PromptFiles {
+    PromptFiles::from_files(&ModelFiles {
+        config: "".into(),
+        weights: [].as_slice().into(),
+        tokenizer: NANO_TOKENIZER.into(),
+        tokenizer_config: include_str!("../../../configs/nano/tokenizer_config.json").into(),
+        template: NANO_TEMPLATE.into(),
+        preprocessor: include_str!("../../../configs/nano/preprocessor_config.json")
+            .replace("\"tile_size\": 128", "\"tile_size\": 8")
+            .replace("4,\n  4\n", "2,\n  2\n")
+            .into(),
+        generation: include_str!("../../../configs/nano/generation_config.json").into(),
+    })
+    .unwrap()
+}
+
+/// A picture of one colour.
+pub(crate) fn picture(width: u32, height: u32, level: u8) -> Picture {
+    Picture {
+        width,
+        height,
+        rgb: vec![level; (width * height * 3) as usize],
+    }
+}
+
+/// A network that knows its answer beforehand and remembers what it was asked.
+///
+/// An input row is `[id, 0]`; an image's row is `[first pixel of its tile, 1]`.
+pub(crate) struct FakeNetwork {
+    shape: NetworkShape,
+    answer: Vec<u32>,
+    said: Mutex<usize>,
+    /// Rows of each forward call, with the position of the first.
+    pub(crate) steps: Mutex<Vec<(usize, usize)>>,
+    step_taken: Condvar,
+    /// Tiles of each encode call.
+    pub(crate) encoded: Mutex<Vec<usize>>,
+    /// What the image encoder does before it works.
+    pub(crate) encoder: Encoder,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Encoder {
+    /// Works at once.
+    Ready,
+    /// Waits until the decoder has taken so many rows.
+    AfterRows(usize),
+    /// Works until it is cancelled.
+    Endless,
+}
+
+/// The rows of a conversation.
+pub(crate) struct FakeCache {
+    pub(crate) rows: Vec<[f32; 2]>,
+    capacity: usize,
+}
+
+impl FakeNetwork {
+    /// `answer` is tokenized; its last token is said for ever.
+    pub(crate) fn new(answer: &str) -> Self {
+        FakeNetwork {
+            shape: tiny_shape(),
+            answer: nano_tokenizer().encode(answer).unwrap(),
+            said: Mutex::new(0),
+            steps: Mutex::default(),
+            step_taken: Condvar::new(),
+            encoded: Mutex::default(),
+            encoder: Encoder::Ready,
+        }
+    }
+
+    fn wait_for_rows(&self, rows: usize) -> bool {
+        let short = |steps: &mut Vec<(usize, usize)>| {
+            steps.iter().map(|(_, count)| count).sum::<usize>() < rows
+        };
+        let limit = Duration::from_secs(20);
+        !self
+            .step_taken
+            .wait_timeout_while(self.steps.lock().unwrap(), limit, short)
+            .unwrap()
+            .1
+            .timed_out()
+    }
+}
+
+impl Cache for FakeCache {
+    fn tokens(&self) -> usize {
+        self.rows.len()
+    }
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+    fn truncate(&mut self, tokens: usize) {
+        self.rows.truncate(tokens);
+    }
+}
+
+impl Network for FakeNetwork {
+    type Cache = FakeCache;
+
+    fn shape(&self) -> NetworkShape {
+        self.shape
+    }
+
+    fn encode(
+        &self,
+        pixels: &[f32],
+        tiles: usize,
+        cancel: &Cancel,
+    ) -> Result<Vec<f32>, EngineError> {
+        self.encoded.lock().unwrap().push(tiles);
+        match self.encoder {
+            Encoder::Ready => {}
+            Encoder::AfterRows(rows) => {
+                assert!(self.wait_for_rows(rows), "the decoder waited for the image")
+            }
+            Encoder::Endless => {
+                while !cancel.is_cancelled() {
+                    std::thread::yield_now();
+                }
+                return Err(EngineError::Cancelled);
+            }
+        }
+        let tile = pixels.len() / tiles;
+        Ok((0..tiles * self.shape.tokens_per_tile)
+            .flat_map(|row| [pixels[row / self.shape.tokens_per_tile * tile], 1.0])
+            .collect())
+    }
+
+    fn embed(&self, ids: &[u32]) -> Vec<f32> {
+        ids.iter().flat_map(|&id| [id as f32, 0.0]).collect()
+    }
+
+    fn new_cache(&self, tokens: usize) -> FakeCache {
+        FakeCache {
+            rows: Vec::new(),
+            capacity: tokens,
+        }
+    }
+
+    fn forward(
+        &self,
+        inputs: &[f32],
+        cache: &mut FakeCache,
+        logits: LogitRows,
+        _: &Cancel,
+        _: &mut dyn Taps,
+    ) -> Result<Vec<f32>, EngineError> {
+        let (rows, _) = inputs.as_chunks::<2>();
+        self.steps
+            .lock()
+            .unwrap()
+            .push((cache.rows.len(), rows.len()));
+        self.step_taken.notify_all();
+        cache.rows.extend_from_slice(rows);
+        assert!(cache.rows.len() <= cache.capacity, "the cache is too small");
+        let mut said = self.said.lock().unwrap();
+        // 7 and 8 end a prompt: `[|AI|]:` and `[|BlueThink|]`.
+        let begins = matches!(cache.rows.last(), Some([7.0 | 8.0, 0.0]));
+        *said = if begins { 0 } else { *said + 1 };
+        let mut row = vec![0.0; self.shape.vocabulary];
+        row[self.answer[(*said).min(self.answer.len() - 1)] as usize] = 1.0;
+        Ok(match logits {
+            LogitRows::None => Vec::new(),
+            LogitRows::Last => row,
+            LogitRows::All => row.repeat(rows.len()),
+        })
+    }
 }

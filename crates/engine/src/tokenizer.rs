@@ -8,9 +8,6 @@ use std::sync::OnceLock;
 
 use crate::error::EngineError;
 
-/// Longest tokenizer.json that is read.
-const MAX_BYTES: u64 = 256 << 20;
-
 /// A loaded tokenizer.json.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -25,7 +22,7 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// Reads a tokenizer.json.
     pub fn from_file(path: &Path) -> Result<Self, EngineError> {
-        Self::from_bytes(&crate::files::read_capped(path, MAX_BYTES)?)
+        Self::from_bytes(&crate::files::read_capped(path, crate::files::MAX_BYTES)?)
     }
 
     /// Takes the bytes of a tokenizer.json. Truncation and padding that it may ask for are switched off: a prompt that is

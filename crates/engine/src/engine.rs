@@ -1,0 +1,434 @@
+//! A loaded model that answers requests.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use image_prep::Picture;
+use model::{Checkpoint, LogitRows, Model, NoTaps};
+
+use crate::cancel::Cancel;
+use crate::error::EngineError;
+use crate::files::{ModelFiles, PromptFiles, eos_ids, object, read_text};
+use crate::memory::{self, Memory};
+use crate::network::{Cache, Network, NetworkShape};
+use crate::prefill::{Prefill, Prefilled, STEP_TOKENS};
+use crate::prompt::{ImageInfo, Piece, Prompt, PromptParts};
+use crate::record::Record;
+use crate::request::{AtEnd, Event, FinishReason, Reply, Request, Timings, Usage};
+use crate::sample::Sampler;
+use crate::stop::StopStrings;
+use crate::text_stream::TextStream;
+use crate::thought::{Split, ThoughtSplitter};
+
+/// A model ready to answer.
+pub struct Engine<N: Network = Model> {
+    network: N,
+    files: PromptFiles,
+    eos: Vec<u32>,
+    step_tokens: usize,
+    load_ms: f64,
+}
+
+impl Engine<Model> {
+    /// Loads a model folder.
+    pub fn load(folder: &Path) -> Result<Self, EngineError> {
+        let started = Instant::now();
+        let config = read_text(folder, "config.json")?.ok_or(EngineError::MissingFile {
+            folder: folder.into(),
+            file: "config.json",
+        })?;
+        // The small files first: their mistakes show at once, those of the weights after seconds.
+        let files = PromptFiles::open(folder)?;
+        let network = Model::load(&Checkpoint::open(folder)?)?;
+        Self::finish(network, files, &config, started)
+    }
+
+    /// Loads a model that is in memory.
+    pub fn from_files(contents: ModelFiles) -> Result<Self, EngineError> {
+        let started = Instant::now();
+        let files = PromptFiles::from_files(&contents)?;
+        let network = Model::load(&Checkpoint::from_memory(
+            &contents.config,
+            contents.weights,
+        )?)?;
+        Self::finish(network, files, &contents.config, started)
+    }
+
+    fn finish(
+        network: Model,
+        files: PromptFiles,
+        config: &str,
+        started: Instant,
+    ) -> Result<Self, EngineError> {
+        let config = object("config.json", config)?;
+        let mut eos = eos_ids("config.json", &config)?;
+        if let Some(text) = config.get("text_config").and_then(|text| text.as_object()) {
+            eos.extend(eos_ids("config.json", text)?);
+        }
+        let mut engine = Self::new(network, files, &eos)?;
+        engine.load_ms = milliseconds(started.elapsed());
+        Ok(engine)
+    }
+}
+
+impl<N: Network> Engine<N> {
+    /// Puts an engine together from its parts; `eos` are ids that end an answer beside those of the generation settings and
+    /// the tokenizer's end token.
+    ///
+    /// Errors when the parts belong to different models.
+    pub fn new(network: N, files: PromptFiles, eos: &[u32]) -> Result<Self, EngineError> {
+        check(&network.shape(), &files)?;
+        let named = files
+            .eos_token
+            .as_deref()
+            .and_then(|token| files.tokenizer.token_to_id(token));
+        let mut eos: Vec<u32> = eos
+            .iter()
+            .chain(&files.generation.eos_token_ids)
+            .copied()
+            .chain(named)
+            .collect();
+        eos.sort_unstable();
+        eos.dedup();
+        Ok(Engine {
+            network,
+            files,
+            eos,
+            step_tokens: STEP_TOKENS,
+            load_ms: 0.0,
+        })
+    }
+
+    /// Prefills in steps of so many rows. The answer's bits do not depend on it.
+    pub fn with_step_tokens(mut self, step_tokens: usize) -> Self {
+        self.step_tokens = step_tokens.max(1);
+        self
+    }
+
+    /// The network.
+    pub fn network(&self) -> &N {
+        &self.network
+    }
+
+    /// Tokenizer, template and settings.
+    pub fn files(&self) -> &PromptFiles {
+        &self.files
+    }
+
+    /// Milliseconds that loading took.
+    pub fn load_ms(&self) -> f64 {
+        self.load_ms
+    }
+
+    /// How a picture of this size is cut, without reading it.
+    pub fn plan(&self, width: u32, height: u32) -> ImageInfo {
+        ImageInfo::plan(
+            &self.files.preprocessor,
+            self.network.shape().tokens_per_tile,
+            width,
+            height,
+        )
+    }
+
+    /// The prompt of a request, made but not read. Errors as [`Engine::generate`] before it begins.
+    pub fn prompt(&self, request: &Request) -> Result<Prompt, EngineError> {
+        Ok(self.prepare(request)?.0)
+    }
+
+    /// Answers a request; `events` sees the answer as it grows.
+    pub fn generate(
+        &self,
+        request: &Request,
+        cancel: &Cancel,
+        events: &mut dyn FnMut(Event),
+    ) -> Result<Reply, EngineError> {
+        self.generate_in(&mut Memory::once(), request, cancel, events)
+    }
+
+    /// Answers a request in a conversation: what the memory shares with the request is not read again.
+    pub fn generate_in(
+        &self,
+        memory: &mut Memory<N>,
+        request: &Request,
+        cancel: &Cancel,
+        events: &mut dyn FnMut(Event),
+    ) -> Result<Reply, EngineError> {
+        Turn {
+            engine: self,
+            request,
+            cancel,
+            events,
+            record: None,
+            started: Instant::now(),
+        }
+        .run(memory)
+    }
+
+    /// Answers a request and keeps the intermediate values of its prompt: `input_ids`, `pixel_values`, `image_embeds`,
+    /// `inputs_embeds`, `hidden.i`, `prefill_logits` of every position, `output_ids`.
+    pub fn generate_with_taps(
+        &self,
+        request: &Request,
+        cancel: &Cancel,
+        events: &mut dyn FnMut(Event),
+        record: &mut Record,
+    ) -> Result<Reply, EngineError> {
+        let record = Some(record);
+        Turn {
+            engine: self,
+            request,
+            cancel,
+            events,
+            record,
+            started: Instant::now(),
+        }
+        .run(&mut Memory::once())
+    }
+
+    fn prepare(&self, request: &Request) -> Result<(Prompt, Vec<ImageInfo>), EngineError> {
+        request.check()?;
+        let images: Vec<ImageInfo> = request
+            .images
+            .iter()
+            .map(|picture: &Picture| self.plan(picture.width, picture.height))
+            .collect();
+        let parts = PromptParts {
+            messages: &request.messages,
+            images: &images,
+            thinking: request.thinking,
+            template_kwargs: &request.template_kwargs,
+        };
+        let prompt = Prompt::new(&self.files, &self.network.shape(), &parts)?;
+        Ok((prompt, images))
+    }
+}
+
+/// Files of one model agree in these numbers.
+fn check(shape: &NetworkShape, files: &PromptFiles) -> Result<(), EngineError> {
+    if files.preprocessor.tile_size() != shape.tile_side {
+        return Err(EngineError::Mismatch {
+            what: "tile_size in preprocessor_config.json against image_size in config.json",
+            expected: shape.tile_side.to_string(),
+            found: files.preprocessor.tile_size().to_string(),
+        });
+    }
+    let ids = shape.image_ids;
+    let largest = files
+        .tokenizer
+        .id_limit()
+        .saturating_sub(1)
+        .max(ids.start)
+        .max(ids.image)
+        .max(ids.end);
+    if largest as usize >= shape.vocabulary {
+        return Err(EngineError::Mismatch {
+            what: "token ids against vocab_size in config.json",
+            expected: format!("ids below {}", shape.vocabulary),
+            found: largest.to_string(),
+        });
+    }
+    Ok(())
+}
+
+/// One request being answered.
+struct Turn<'a, N: Network> {
+    engine: &'a Engine<N>,
+    request: &'a Request,
+    cancel: &'a Cancel,
+    events: &'a mut dyn FnMut(Event),
+    record: Option<&'a mut Record>,
+    started: Instant,
+}
+
+impl<N: Network> Turn<'_, N> {
+    fn run(mut self, memory: &mut Memory<N>) -> Result<Reply, EngineError> {
+        let (prompt, images) = self.engine.prepare(self.request)?;
+        let context = self.engine.network.shape().context_tokens;
+        // The last token chosen takes no position: nothing is asked after it.
+        let room = context - prompt.ids.len() + 1;
+        let max_tokens = self
+            .request
+            .max_tokens
+            .map_or(room, |asked| asked.min(room));
+        let rows = memory::rows(&prompt, &self.request.images);
+        let capacity = (prompt.ids.len() + max_tokens).min(context);
+        let mut cache = memory.take(&self.engine.network, &rows, &prompt, capacity);
+        let prefilled = self.prefill(&prompt, &mut cache)?;
+        let answer = Answer::new(&self.engine.files, &prompt.text, &self.request.stop);
+        let written = self.decode(answer, prefilled.logits, &mut cache, max_tokens)?;
+        if let Some(record) = self.record {
+            record.keep_ids("input_ids", &prompt.ids);
+            record.keep_ids("output_ids", &written.output_ids);
+        }
+        memory.keep(rows, &written.output_ids, cache);
+        let image_tokens = |piece: &Piece| match piece {
+            Piece::Image { places, .. } => places.len(),
+            Piece::Text(_) => 0,
+        };
+        Ok(Reply {
+            usage: Usage {
+                prompt_tokens: prompt.ids.len(),
+                image_tokens: prompt.pieces.iter().map(image_tokens).sum(),
+                completion_tokens: written.output_ids.len(),
+                reasoning_tokens: written.answer.thought.reasoning_tokens(),
+            },
+            text: written.answer.text,
+            reasoning: written.answer.reasoning,
+            finish_reason: written.finish_reason,
+            images,
+            timings: Timings {
+                load_ms: self.engine.load_ms,
+                image_ms: milliseconds(prefilled.image_time),
+                prefill_ms: milliseconds(prefilled.decoder_time),
+                first_token_ms: milliseconds(written.first_token - self.started),
+                decode_tokens_per_s: rate(
+                    written.output_ids.len() - 1,
+                    written.first_token.elapsed(),
+                ),
+            },
+            output_ids: written.output_ids,
+        })
+    }
+
+    fn prefill(&mut self, prompt: &Prompt, cache: &mut N::Cache) -> Result<Prefilled, EngineError> {
+        let total = prompt.ids.len();
+        let events = &mut *self.events;
+        Prefill {
+            network: &self.engine.network,
+            preprocessor: &self.engine.files.preprocessor,
+            prompt,
+            pictures: &self.request.images,
+            step_tokens: self.engine.step_tokens,
+            cancel: self.cancel,
+            progress: &mut |done| events(Event::Prefill { done, total }),
+            record: self.record.as_deref_mut(),
+        }
+        .run(cache)
+    }
+
+    fn decode<'e>(
+        &mut self,
+        mut answer: Answer<'e>,
+        mut logits: Vec<f32>,
+        cache: &mut N::Cache,
+        max_tokens: usize,
+    ) -> Result<Written<'e>, EngineError> {
+        let network = &self.engine.network;
+        let mut sampler = Sampler::new(self.request.sampling);
+        let mut output_ids = Vec::new();
+        let mut first_token = None;
+        let finish_reason = loop {
+            if self.cancel.is_cancelled() {
+                return Err(EngineError::Cancelled);
+            }
+            let position = cache.tokens().saturating_sub(1);
+            let id = sampler
+                .choose(&logits)
+                .map_err(|_| EngineError::NotFinite { position })?;
+            first_token.get_or_insert_with(Instant::now);
+            output_ids.push(id);
+            if self.engine.eos.contains(&id) && self.request.at_end == AtEnd::Stop {
+                break FinishReason::Stop;
+            }
+            answer.push(id, self.events)?;
+            if answer.stop.found() {
+                break FinishReason::Stop;
+            }
+            if output_ids.len() == max_tokens {
+                break FinishReason::Length;
+            }
+            let inputs = network.embed(&[id]);
+            logits = network.forward(&inputs, cache, LogitRows::Last, self.cancel, &mut NoTaps)?;
+        };
+        answer.finish(self.events)?;
+        let first_token = first_token.unwrap_or_else(Instant::now);
+        Ok(Written {
+            answer,
+            output_ids,
+            finish_reason,
+            first_token,
+        })
+    }
+}
+
+/// What decoding gave.
+struct Written<'a> {
+    answer: Answer<'a>,
+    output_ids: Vec<u32>,
+    finish_reason: FinishReason,
+    first_token: Instant,
+}
+
+/// The text of an answer as it grows: ids → characters → thought or answer → stop strings.
+struct Answer<'a> {
+    stream: TextStream<'a>,
+    thought: ThoughtSplitter,
+    stop: StopStrings,
+    reasoning: String,
+    text: String,
+}
+
+impl<'a> Answer<'a> {
+    fn new(files: &'a PromptFiles, prompt: &str, stop: &[String]) -> Self {
+        Answer {
+            stream: TextStream::new(&files.tokenizer),
+            thought: ThoughtSplitter::new(files.generation.thinking.as_ref(), prompt),
+            stop: StopStrings::new(stop),
+            reasoning: String::new(),
+            text: String::new(),
+        }
+    }
+
+    fn push(&mut self, id: u32, events: &mut dyn FnMut(Event)) -> Result<(), EngineError> {
+        let characters = self.stream.push(id)?;
+        let split = self.thought.push(&characters);
+        self.show(split, events);
+        Ok(())
+    }
+
+    /// Lets out all that was held back.
+    fn finish(&mut self, events: &mut dyn FnMut(Event)) -> Result<(), EngineError> {
+        let characters = self.stream.finish()?;
+        // These belong to tokens that have been counted.
+        let split = self.thought.push_uncounted(&characters);
+        self.show(split, events);
+        let split = self.thought.finish();
+        self.show(split, events);
+        let text = self.stop.finish();
+        self.show_text(&text, events);
+        Ok(())
+    }
+
+    fn show(&mut self, split: Split, events: &mut dyn FnMut(Event)) {
+        if !split.reasoning.is_empty() {
+            events(Event::Reasoning(&split.reasoning));
+            self.reasoning.push_str(&split.reasoning);
+        }
+        let text = self.stop.push(&split.text);
+        self.show_text(&text, events);
+    }
+
+    fn show_text(&mut self, text: &str, events: &mut dyn FnMut(Event)) {
+        if !text.is_empty() {
+            events(Event::Text(text));
+            self.text.push_str(text);
+        }
+    }
+}
+
+/// Milliseconds to the microsecond.
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Tokens by second to the hundredth.
+fn rate(tokens: usize, time: Duration) -> f64 {
+    if tokens == 0 {
+        0.0
+    } else {
+        (tokens as f64 / time.as_secs_f64().max(1e-9) * 100.0).round() / 100.0
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! What a conversation left in the key-value cache, so that its next turn need not be read from the beginning.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use image_prep::Picture;
+
+use crate::network::{Cache, Network};
+use crate::prompt::{Piece, Prompt};
+
+/// What stood at one position: a token, or a place of a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    id: u32,
+    /// 0 for text, else the picture's hash.
+    picture: u64,
+}
+
+/// A cache and what is in it. A new one is empty; [`crate::Engine::generate_in`] fills it.
+///
+/// The next request begins where it first differs. This changes no bit of the answer, because the bits of a row depend
+/// only on the rows before it.
+pub struct Memory<N: Network> {
+    rows: Vec<Row>,
+    cache: Option<N::Cache>,
+    growth: Growth,
+}
+
+/// Room in a new cache.
+#[derive(Clone, Copy, PartialEq)]
+enum Growth {
+    /// For this request only.
+    Exact,
+    /// Up to twice as much, so that a conversation seldom outgrows it and has to be read again.
+    Doubling,
+}
+
+impl<N: Network> Default for Memory<N> {
+    fn default() -> Self {
+        Memory {
+            rows: Vec::new(),
+            cache: None,
+            growth: Growth::Doubling,
+        }
+    }
+}
+
+impl<N: Network> Memory<N> {
+    /// Nothing remembered.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// For one request and no other.
+    pub(crate) fn once() -> Self {
+        Memory {
+            growth: Growth::Exact,
+            ..Self::default()
+        }
+    }
+
+    /// Positions remembered.
+    pub fn tokens(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The cache, if there is one.
+    #[cfg(test)]
+    pub(crate) fn cache(&self) -> Option<&N::Cache> {
+        self.cache.as_ref()
+    }
+
+    /// Forgets everything and gives the memory back.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A cache with room for `capacity` positions that holds as much of the beginning of this prompt as is remembered, at
+    /// most all but its last row, whose logits are needed.
+    ///
+    /// The memory is empty until [`Memory::keep`], so that a request that fails leaves nothing half true behind.
+    pub(crate) fn take(
+        &mut self,
+        network: &N,
+        rows: &[Row],
+        prompt: &Prompt,
+        capacity: usize,
+    ) -> N::Cache {
+        let remembered = std::mem::take(&mut self.rows);
+        match self.cache.take() {
+            Some(mut cache) if cache.capacity() >= capacity => {
+                let same = remembered
+                    .iter()
+                    .zip(&rows[..rows.len() - 1])
+                    .take_while(|(a, b)| a == b)
+                    .count();
+                cache.truncate(whole_pieces(prompt, same));
+                cache
+            }
+            _ if self.growth == Growth::Exact => network.new_cache(capacity),
+            _ => network.new_cache(
+                capacity
+                    .next_power_of_two()
+                    .min(network.shape().context_tokens),
+            ),
+        }
+    }
+
+    /// Remembers what the cache now holds.
+    pub(crate) fn keep(&mut self, mut rows: Vec<Row>, output_ids: &[u32], cache: N::Cache) {
+        rows.extend(output_ids.iter().map(|&id| Row { id, picture: 0 }));
+        rows.truncate(cache.tokens());
+        self.rows = rows;
+        self.cache = Some(cache);
+    }
+}
+
+/// The rows of a prompt.
+pub(crate) fn rows(prompt: &Prompt, pictures: &[Picture]) -> Vec<Row> {
+    let mut rows: Vec<Row> = prompt
+        .ids
+        .iter()
+        .map(|&id| Row { id, picture: 0 })
+        .collect();
+    for piece in &prompt.pieces {
+        if let Piece::Image { image, places } = piece {
+            let picture = hash(&pictures[*image]);
+            rows[places.clone()]
+                .iter_mut()
+                .for_each(|row| row.picture = picture);
+        }
+    }
+    rows
+}
+
+fn hash(picture: &Picture) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (picture.width, picture.height).hash(&mut hasher);
+    picture.rgb.hash(&mut hasher);
+    hasher.finish().max(1)
+}
+
+/// `count` positions, or fewer, so that no image is cut.
+fn whole_pieces(prompt: &Prompt, count: usize) -> usize {
+    let cut_image = |piece: &Piece| match piece {
+        Piece::Image { places, .. } if places.contains(&count) => Some(places.start),
+        _ => None,
+    };
+    prompt.pieces.iter().find_map(cut_image).unwrap_or(count)
+}

@@ -1,0 +1,79 @@
+//! What the engine needs of a network, so that its own logic is tested with a fake one.
+
+use model::{LogitRows, Taps};
+
+use crate::cancel::Cancel;
+use crate::error::EngineError;
+
+/// The sizes of a network that a prompt depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetworkShape {
+    /// Width of an input row, `d`.
+    pub hidden: usize,
+    /// Length of a row of logits; ids are below it.
+    pub vocabulary: usize,
+    /// Positions that the decoder was made for.
+    pub context_tokens: usize,
+    /// Rows that one tile becomes.
+    pub tokens_per_tile: usize,
+    /// Side of a tile in pixels.
+    pub tile_side: usize,
+    /// Ids of the control tokens around and for an image.
+    pub image_ids: ImageIds,
+}
+
+/// Control tokens of images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageIds {
+    /// `<im_start>`.
+    pub start: u32,
+    /// `<image>`, one for each row of features.
+    pub image: u32,
+    /// `<im_end>`.
+    pub end: u32,
+}
+
+/// The key-value cache of one conversation.
+pub trait Cache: Send {
+    /// Positions it holds.
+    fn tokens(&self) -> usize;
+    /// Positions it can hold.
+    fn capacity(&self) -> usize;
+    /// Forgets all positions from `tokens` on.
+    fn truncate(&mut self, tokens: usize);
+}
+
+/// A multimodal language model. The bits of every output depend only on the inputs before it, never on how they were cut
+/// into calls.
+pub trait Network: Send + Sync {
+    /// What it remembers of a conversation.
+    type Cache: Cache;
+
+    /// Its sizes.
+    fn shape(&self) -> NetworkShape;
+
+    /// Pixels `[tiles, 3, side, side]` to features `[tiles · tokens_per_tile, d]`. Ends soon after a cancel.
+    fn encode(
+        &self,
+        pixels: &[f32],
+        tiles: usize,
+        cancel: &Cancel,
+    ) -> Result<Vec<f32>, EngineError>;
+
+    /// Ids, all below `vocabulary`, to input rows `[ids, d]`.
+    fn embed(&self, ids: &[u32]) -> Vec<f32>;
+
+    /// An empty cache for so many positions.
+    fn new_cache(&self, tokens: usize) -> Self::Cache;
+
+    /// Input rows `[m, d]`, which take the next m positions, to logits: `[m, vocabulary]`, `[vocabulary]` of the last row, or
+    /// nothing. Ends soon after a cancel; the cache is then only good up to where it was.
+    fn forward(
+        &self,
+        inputs: &[f32],
+        cache: &mut Self::Cache,
+        logits: LogitRows,
+        cancel: &Cancel,
+        taps: &mut dyn Taps,
+    ) -> Result<Vec<f32>, EngineError>;
+}

@@ -1,0 +1,374 @@
+//! Messages to the exact rows that the decoder will see: token ids, with a stretch of places for each image.
+
+use std::ops::Range;
+
+use image_prep::Preprocessor;
+use serde::Serialize;
+use serde_json::{Map, Value as Json};
+
+use crate::disguise::{Disguise, texts_of_json};
+use crate::error::EngineError;
+use crate::files::PromptFiles;
+use crate::message::{Message, Part};
+use crate::network::NetworkShape;
+
+/// How one image was cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ImageInfo {
+    /// Pixels across, after the picture's orientation is applied.
+    pub width: u32,
+    /// Pixels down.
+    pub height: u32,
+    /// Tiles across and down.
+    pub grid: [u32; 2],
+    /// Tiles encoded, the thumbnail included.
+    pub tiles: usize,
+    /// `<image>` tokens in the prompt.
+    pub tokens: usize,
+}
+
+impl ImageInfo {
+    /// The cut of a picture of this size.
+    pub fn plan(
+        preprocessor: &Preprocessor,
+        tokens_per_tile: usize,
+        width: u32,
+        height: u32,
+    ) -> Self {
+        let plan = preprocessor.plan(width, height);
+        ImageInfo {
+            width,
+            height,
+            grid: [plan.grid.columns, plan.grid.rows],
+            tiles: plan.tiles,
+            tokens: plan.tiles * tokens_per_tile,
+        }
+    }
+}
+
+/// A stretch of the prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// Ordinary tokens.
+    Text(Range<usize>),
+    /// The places of one image.
+    Image {
+        /// Index into the request's images.
+        image: usize,
+        /// Positions, as many as the image has tokens.
+        places: Range<usize>,
+    },
+}
+
+/// A prompt ready for prefill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// What the template wrote, with one `<image>` for each image.
+    pub text: String,
+    /// Ids of every position.
+    pub ids: Vec<u32>,
+    /// The positions in order, cut where images begin and end; no piece is empty.
+    pub pieces: Vec<Piece>,
+}
+
+/// What a prompt is made from.
+pub struct PromptParts<'a> {
+    /// The conversation.
+    pub messages: &'a [Message],
+    /// The cut of each of the request's images.
+    pub images: &'a [ImageInfo],
+    /// Whether to think, if said.
+    pub thinking: Option<bool>,
+    /// Further names for the template.
+    pub template_kwargs: &'a Map<String, Json>,
+}
+
+impl Prompt {
+    /// Renders, expands and tokenizes.
+    ///
+    /// Errors: the template's, a wrong number of images, and a prompt longer than the context.
+    pub fn new(
+        files: &PromptFiles,
+        shape: &NetworkShape,
+        parts: &PromptParts,
+    ) -> Result<Self, EngineError> {
+        let shown = images_in_order(parts)?;
+        let mut texts: Vec<&str> = parts.messages.iter().flat_map(Message::texts).collect();
+        parts
+            .template_kwargs
+            .values()
+            .for_each(|value| texts_of_json(value, &mut texts));
+        let disguise = Disguise::new(&files.tokenizer, texts.into_iter())?;
+        let messages = disguise.hide_messages(parts.messages)?;
+        let kwargs = parts
+            .template_kwargs
+            .iter()
+            .map(|(key, value)| (key.clone(), disguise.hide_json(value)))
+            .collect();
+        let text = files.template.render(&messages, parts.thinking, &kwargs)?;
+
+        let counts: Vec<usize> = shown
+            .iter()
+            .map(|&image| parts.images[image].tokens)
+            .collect();
+        // Before the ids exist: images alone may already be too many, and their text would be long.
+        if counts.iter().sum::<usize>() > shape.context_tokens {
+            return Err(too_long(counts.iter().sum(), shape, &counts));
+        }
+        let ids = disguise.encode(&expand(files, shape, &text, &counts)?)?;
+        if ids.len() > shape.context_tokens {
+            return Err(too_long(ids.len(), shape, &counts));
+        }
+        let pieces = cut(&ids, shape, &shown, &counts)?;
+        Ok(Prompt { text, ids, pieces })
+    }
+}
+
+fn too_long(prompt_tokens: usize, shape: &NetworkShape, image_tokens: &[usize]) -> EngineError {
+    EngineError::PromptTooLong {
+        prompt_tokens,
+        context_tokens: shape.context_tokens,
+        image_tokens: image_tokens.to_vec(),
+    }
+}
+
+/// Indices of the images in the order in which the messages show them. Each image must be shown.
+fn images_in_order(parts: &PromptParts) -> Result<Vec<usize>, EngineError> {
+    let mut shown = Vec::new();
+    for (turn, message) in parts.messages.iter().enumerate() {
+        for part in &message.content {
+            match part {
+                Part::Image(image) if *image < parts.images.len() => shown.push(*image),
+                Part::Image(image) => {
+                    let message = format!("image {image} of {} images", parts.images.len());
+                    return Err(EngineError::request(
+                        format!("messages[{turn}].content"),
+                        message,
+                    ));
+                }
+                Part::Text(_) => {}
+            }
+        }
+    }
+    match (0..parts.images.len()).find(|image| !shown.contains(image)) {
+        Some(image) => Err(EngineError::request(
+            format!("images[{image}]"),
+            "no message shows it",
+        )),
+        None => Ok(shown),
+    }
+}
+
+/// The rendered text with every `<image>` repeated for each of its image's tokens.
+fn expand(
+    files: &PromptFiles,
+    shape: &NetworkShape,
+    text: &str,
+    counts: &[usize],
+) -> Result<String, EngineError> {
+    let spell = |id: u32| {
+        files
+            .tokenizer
+            .id_to_token(id)
+            .ok_or_else(|| EngineError::Mismatch {
+                what: "image tokens of config.json in tokenizer.json",
+                expected: format!("a token with id {id}"),
+                found: "none".into(),
+            })
+    };
+    let [start, image, end] = [
+        spell(shape.image_ids.start)?,
+        spell(shape.image_ids.image)?,
+        spell(shape.image_ids.end)?,
+    ];
+    let place = format!("{start}{image}{end}");
+    let parts: Vec<&str> = text.split(&place).collect();
+    if parts.len() != counts.len() + 1 {
+        return Err(EngineError::Mismatch {
+            what: "image places that the chat template writes",
+            expected: format!("{} times {place}", counts.len()),
+            found: format!("{} times", parts.len() - 1),
+        });
+    }
+    let mut expanded = parts[0].to_owned();
+    for (count, part) in counts.iter().zip(&parts[1..]) {
+        expanded.push_str(&start);
+        expanded.push_str(&image.repeat(*count));
+        expanded.push_str(&end);
+        expanded.push_str(part);
+    }
+    Ok(expanded)
+}
+
+/// Cuts the ids where the stretches of `<image>` begin and end.
+fn cut(
+    ids: &[u32],
+    shape: &NetworkShape,
+    shown: &[usize],
+    counts: &[usize],
+) -> Result<Vec<Piece>, EngineError> {
+    let mut pieces = Vec::new();
+    let mut images = shown.iter().zip(counts);
+    let mut from = 0;
+    for run in ids.chunk_by(|a, b| (*a == shape.image_ids.image) == (*b == shape.image_ids.image)) {
+        let positions = from..from + run.len();
+        from = positions.end;
+        if run[0] != shape.image_ids.image {
+            pieces.push(Piece::Text(positions));
+            continue;
+        }
+        match images.next() {
+            Some((&image, &count)) if count == run.len() => pieces.push(Piece::Image {
+                image,
+                places: positions,
+            }),
+            other => return Err(lost_places(other.map_or(0, |(_, count)| *count), run.len())),
+        }
+    }
+    match images.next() {
+        Some((_, count)) => Err(lost_places(*count, 0)),
+        None => Ok(pieces),
+    }
+}
+
+fn lost_places(expected: usize, found: usize) -> EngineError {
+    EngineError::Mismatch {
+        what: "image tokens in the tokenized prompt",
+        expected: expected.to_string(),
+        found: found.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Role;
+    use crate::testing::{nano_files, tiny_shape};
+
+    fn image(tiles: usize) -> ImageInfo {
+        ImageInfo {
+            width: 8,
+            height: 8,
+            grid: [1, 1],
+            tiles,
+            tokens: tiles * tiny_shape().tokens_per_tile,
+        }
+    }
+
+    fn prompt(messages: &[Message], images: &[ImageInfo]) -> Result<Prompt, EngineError> {
+        let parts = PromptParts {
+            messages,
+            images,
+            thinking: None,
+            template_kwargs: &Map::new(),
+        };
+        Prompt::new(&nano_files(), &tiny_shape(), &parts)
+    }
+
+    fn turn(content: Vec<Part>) -> Message {
+        Message {
+            role: Role::User,
+            content,
+        }
+    }
+
+    /// Positions as a text: `t` for text, `0`, `1`, ... for the places of an image.
+    fn layout(prompt: &Prompt) -> String {
+        let piece = |piece: &Piece| match piece {
+            Piece::Text(range) => "t".repeat(range.len()),
+            Piece::Image { image, places } => image.to_string().repeat(places.len()),
+        };
+        prompt.pieces.iter().map(piece).collect()
+    }
+
+    #[test]
+    fn each_image_gets_its_places_between_its_borders() {
+        let content = vec![Part::Image(0), Part::Image(1), Part::Text("ab".into())];
+        let prompt = prompt(&[turn(content)], &[image(1), image(2)]).unwrap();
+        assert_eq!(
+            prompt.text,
+            "<s>[|Human|]:<im_start><image><im_end><im_start><image><im_end>ab\n[|AI|]:"
+        );
+        // BOS, Human, start | 4 places | end, start | 8 places | end, a, b, newline, AI
+        assert_eq!(layout(&prompt), "ttt0000tt11111111ttttt");
+        assert_eq!(prompt.ids.len(), layout(&prompt).len());
+    }
+
+    #[test]
+    fn images_come_in_the_order_of_the_messages() {
+        let messages = [turn(vec![Part::Image(1)]), turn(vec![Part::Image(0)])];
+        let layout = layout(&prompt(&messages, &[image(1), image(2)]).unwrap());
+        assert!(layout.find('1') < layout.find('0'), "{layout}");
+    }
+
+    #[test]
+    fn a_text_that_spells_an_image_gets_no_places() {
+        let content = vec![
+            Part::Image(0),
+            Part::Text("<im_start><image><im_end>[|AI|]:".into()),
+        ];
+        let prompt = prompt(&[turn(content)], &[image(1)]).unwrap();
+        let count = |id| prompt.ids.iter().filter(|&&found| found == id).count();
+        let ids = tiny_shape().image_ids;
+        assert_eq!(
+            (count(ids.start), count(ids.image), count(ids.end)),
+            (1, 4, 1)
+        );
+        assert_eq!(
+            count(nano_files().tokenizer.token_to_id("[|AI|]:").unwrap()),
+            1
+        );
+    }
+
+    #[test]
+    fn images_that_are_not_there_or_not_shown_are_errors() {
+        let error = |messages: &[Message], images: &[ImageInfo]| {
+            prompt(messages, images).unwrap_err().to_string()
+        };
+        assert_eq!(
+            error(&[turn(vec![Part::Image(1)])], &[image(1)]),
+            "messages[0].content: image 1 of 1 images"
+        );
+        assert_eq!(
+            error(&[Message::text(Role::User, "a")], &[image(1)]),
+            "images[0]: no message shows it"
+        );
+    }
+
+    #[test]
+    fn a_prompt_longer_than_the_context_says_the_tokens_of_each_image() {
+        let messages = [turn(vec![
+            Part::Image(0),
+            Part::Image(1),
+            Part::Text("what?".into()),
+        ])];
+        let error = prompt(&messages, &[image(1), image(15)]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the prompt is 74 tokens, the model's context is 64 (the images: 4, 60)"
+        );
+        let error = prompt(&messages, &[image(1), image(1000)]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the prompt is 4004 tokens, the model's context is 64 (the images: 4, 4000)"
+        );
+    }
+
+    #[test]
+    fn a_template_that_forgets_the_images_is_an_error() {
+        let mut files = nano_files();
+        files.template = crate::ChatTemplate::new("hello", "", "").unwrap();
+        let messages = [turn(vec![Part::Image(0)])];
+        let parts = PromptParts {
+            messages: &messages,
+            images: &[image(1)],
+            thinking: None,
+            template_kwargs: &Map::new(),
+        };
+        let error = Prompt::new(&files, &tiny_shape(), &parts).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "image places that the chat template writes: expected 1 times <im_start><image><im_end>, found 0 times"
+        );
+    }
+}

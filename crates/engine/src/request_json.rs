@@ -1,0 +1,394 @@
+//! The body of an OpenAI chat completion as a [`Request`].
+//!
+//! Read: `messages` (roles system, developer, user, assistant; texts, and parts `text` and `image_url`),
+//! `chat_template_kwargs`, `temperature`, `top_p`, `top_k`, `seed`, `max_tokens` or `max_completion_tokens`, `stop`.
+//! Accepted without effect: names and bookkeeping (`model`, `user`, `metadata`, ...), `stream`, and settings that ask for what
+//! happens anyway (`n: 1`). Anything else is an error that names it: a setting silently ignored is worse than refused.
+//! Pictures come as data URLs or, where the caller allows it, as paths. Nothing is ever fetched from the network.
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use image_prep::{Limits, Picture};
+use serde_json::{Map, Value as Json};
+
+use crate::error::EngineError;
+use crate::files::read_capped;
+use crate::message::{Message, Part, Role};
+use crate::request::Request;
+
+/// Where pictures may come from.
+#[derive(Clone, Debug)]
+pub enum Pictures {
+    /// Only from the body itself, as data URLs.
+    DataUrls,
+    /// Also from files: a relative path begins at this folder.
+    Folder(PathBuf),
+}
+
+/// What a body may ask for.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Where pictures may come from.
+    pub pictures: Pictures,
+    /// Longest body in bytes.
+    pub max_body_bytes: usize,
+    /// Longest picture file in bytes, before it is decoded.
+    pub max_picture_bytes: usize,
+    /// Most pictures.
+    pub max_pictures: usize,
+    /// Bounds for decoding a picture.
+    pub limits: Limits,
+}
+
+impl Rules {
+    /// Generous bounds for one's own machine.
+    pub fn new(pictures: Pictures) -> Self {
+        Rules {
+            pictures,
+            max_body_bytes: 256 << 20,
+            max_picture_bytes: 64 << 20,
+            max_pictures: 64,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Parameters that change nothing here, whatever their value.
+const WITHOUT_EFFECT: [&str; 11] = [
+    "model",
+    "user",
+    "metadata",
+    "store",
+    "stream",
+    "stream_options",
+    "service_tier",
+    "prompt_cache_key",
+    "safety_identifier",
+    "verbosity",
+    "parallel_tool_calls",
+];
+
+/// Reads a body. Whatever it leaves open keeps the value it has in `defaults`, whose messages and images are not used.
+pub fn parse(body: &[u8], defaults: &Request, rules: &Rules) -> Result<Request, EngineError> {
+    if body.len() > rules.max_body_bytes {
+        let message = format!(
+            "{} bytes, at most {} are read",
+            body.len(),
+            rules.max_body_bytes
+        );
+        return Err(EngineError::request("the request", message));
+    }
+    let body: Json = serde_json::from_slice(body)
+        .map_err(|error| EngineError::request("the request", format!("not valid JSON: {error}")))?;
+    let Json::Object(body) = body else {
+        return Err(EngineError::request(
+            "the request",
+            "expected a JSON object",
+        ));
+    };
+    let mut request = Request {
+        messages: Vec::new(),
+        images: Vec::new(),
+        ..defaults.clone()
+    };
+    for (name, value) in &body {
+        parameter(&mut request, name, value)?;
+    }
+    let Some(Json::Array(messages)) = body.get("messages") else {
+        return Err(EngineError::request(
+            "messages",
+            "expected a list of messages",
+        ));
+    };
+    let mut reader = Reader {
+        rules,
+        images: Vec::new(),
+    };
+    for (index, message) in messages.iter().enumerate() {
+        request
+            .messages
+            .push(reader.message(&format!("messages[{index}]"), message)?);
+    }
+    request.images = reader.images;
+    Ok(request)
+}
+
+fn parameter(request: &mut Request, name: &str, value: &Json) -> Result<(), EngineError> {
+    let wrong = |expected: &str| {
+        Err(EngineError::request(
+            name,
+            format!("expected {expected}, found {}", short(value)),
+        ))
+    };
+    if value.is_null() {
+        return Ok(());
+    }
+    match name {
+        "messages" => {}
+        "temperature" => match value.as_f64() {
+            Some(number) => request.sampling.temperature = number as f32,
+            None => return wrong("a number"),
+        },
+        "top_p" => match value.as_f64() {
+            Some(number) => request.sampling.top_p = number as f32,
+            None => return wrong("a number"),
+        },
+        // Some clients write -1 for "all".
+        "top_k" => match value.as_i64() {
+            Some(number @ -1..) => request.sampling.top_k = usize::try_from(number).unwrap_or(0),
+            _ => return wrong("a whole number"),
+        },
+        // Clients draw seeds from all 64 bits, signed or not.
+        "seed" => match (value.as_u64(), value.as_i64()) {
+            (Some(seed), _) => request.sampling.seed = seed,
+            (None, Some(seed)) => request.sampling.seed = seed.cast_unsigned(),
+            _ => return wrong("a whole number"),
+        },
+        "max_tokens" | "max_completion_tokens" => match value.as_u64() {
+            Some(number) => {
+                request.max_tokens = Some(usize::try_from(number).unwrap_or(usize::MAX))
+            }
+            None => return wrong("a whole number"),
+        },
+        "stop" => match value {
+            Json::String(stop) => request.stop = vec![stop.clone()],
+            Json::Array(stops) => {
+                let text = |stop: &Json| stop.as_str().map(str::to_owned);
+                match stops.iter().map(text).collect::<Option<Vec<String>>>() {
+                    Some(stops) => request.stop = stops,
+                    None => return wrong("a text or a list of texts"),
+                }
+            }
+            _ => return wrong("a text or a list of texts"),
+        },
+        "chat_template_kwargs" => match value {
+            Json::Object(kwargs) => template_kwargs(request, kwargs)?,
+            _ => return wrong("an object"),
+        },
+        _ if WITHOUT_EFFECT.contains(&name) || asks_for_nothing(name, value) => {}
+        _ => return Err(EngineError::request(name, "not supported")),
+    }
+    Ok(())
+}
+
+fn template_kwargs(request: &mut Request, kwargs: &Map<String, Json>) -> Result<(), EngineError> {
+    for (name, value) in kwargs {
+        match (name.as_str(), value) {
+            ("enable_thinking", Json::Bool(thinking)) => request.thinking = Some(*thinking),
+            ("enable_thinking", Json::Null) => {}
+            ("enable_thinking", other) => {
+                let message = format!("expected true or false, found {}", short(other));
+                return Err(EngineError::request(
+                    "chat_template_kwargs.enable_thinking",
+                    message,
+                ));
+            }
+            _ => {
+                request.template_kwargs.insert(name.clone(), value.clone());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Settings with the value that means "as always".
+fn asks_for_nothing(name: &str, value: &Json) -> bool {
+    match name {
+        "n" => value.as_u64() == Some(1),
+        "presence_penalty" | "frequency_penalty" | "min_p" => value.as_f64() == Some(0.0),
+        "logprobs" => value == &Json::Bool(false),
+        "logit_bias" => value.as_object().is_some_and(Map::is_empty),
+        "tools" => value.as_array().is_some_and(Vec::is_empty),
+        "response_format" => value.get("type").and_then(Json::as_str) == Some("text"),
+        _ => false,
+    }
+}
+
+/// Reads messages and gathers their pictures.
+struct Reader<'a> {
+    rules: &'a Rules,
+    images: Vec<Picture>,
+}
+
+impl Reader<'_> {
+    fn message(&mut self, place: &str, message: &Json) -> Result<Message, EngineError> {
+        let role = match message.get("role").and_then(Json::as_str) {
+            Some("system" | "developer") => Role::System,
+            Some("user") => Role::User,
+            Some("assistant") => Role::Assistant,
+            _ => {
+                let found = message.get("role").map_or("nothing".into(), short);
+                let message =
+                    format!("expected system, developer, user or assistant, found {found}");
+                return Err(EngineError::request(format!("{place}.role"), message));
+            }
+        };
+        if message
+            .get("tool_calls")
+            .is_some_and(|calls| !calls.is_null())
+        {
+            return Err(EngineError::request(
+                format!("{place}.tool_calls"),
+                "not supported",
+            ));
+        }
+        let place = format!("{place}.content");
+        let content = match message.get("content") {
+            Some(Json::String(text)) => vec![Part::Text(text.clone())],
+            Some(Json::Array(parts)) => parts
+                .iter()
+                .enumerate()
+                .map(|(index, part)| self.part(&format!("{place}[{index}]"), role, part))
+                .collect::<Result<_, _>>()?,
+            // An assistant's turn may have had a thought or a refusal only.
+            None | Some(Json::Null) if role == Role::Assistant => Vec::new(),
+            other => {
+                let message = format!(
+                    "expected a text or a list of parts, found {}",
+                    other.map_or("nothing".into(), short)
+                );
+                return Err(EngineError::request(place, message));
+            }
+        };
+        Ok(Message { role, content })
+    }
+
+    fn part(&mut self, place: &str, role: Role, part: &Json) -> Result<Part, EngineError> {
+        match part.get("type").and_then(Json::as_str) {
+            Some("text") => match part.get("text").and_then(Json::as_str) {
+                Some(text) => Ok(Part::Text(text.to_owned())),
+                None => Err(EngineError::request(
+                    format!("{place}.text"),
+                    "expected a text",
+                )),
+            },
+            Some("image_url") if role != Role::User => Err(EngineError::request(
+                place,
+                format!("a picture in a turn of the {}", role.name()),
+            )),
+            Some("image_url") => {
+                if self.images.len() == self.rules.max_pictures {
+                    let message = format!("more than {} pictures", self.rules.max_pictures);
+                    return Err(EngineError::request(place, message));
+                }
+                let picture = self.picture(&format!("{place}.image_url"), &part["image_url"])?;
+                self.images.push(picture);
+                Ok(Part::Image(self.images.len() - 1))
+            }
+            Some(other) => {
+                let message = format!("expected `text` or `image_url`, found `{other}`");
+                Err(EngineError::request(format!("{place}.type"), message))
+            }
+            None => Err(EngineError::request(
+                format!("{place}.type"),
+                "expected `text` or `image_url`, found nothing",
+            )),
+        }
+    }
+
+    fn picture(&self, place: &str, value: &Json) -> Result<Picture, EngineError> {
+        let url = match value {
+            Json::String(url) => url,
+            Json::Object(object) => {
+                match object.get("detail") {
+                    None | Some(Json::Null) => {}
+                    Some(Json::String(detail)) if detail == "auto" || detail == "high" => {}
+                    Some(other) => {
+                        let message = format!("expected auto or high, found {}", short(other));
+                        return Err(EngineError::request(format!("{place}.detail"), message));
+                    }
+                }
+                match object.get("url") {
+                    Some(Json::String(url)) => url,
+                    _ => {
+                        return Err(EngineError::request(
+                            format!("{place}.url"),
+                            "expected a data URL or a path",
+                        ));
+                    }
+                }
+            }
+            _ => return Err(EngineError::request(place, "expected an object with `url`")),
+        };
+        let (name, bytes) = match split_scheme(url) {
+            Some(("data", rest)) => (place.to_owned(), self.data_url(place, rest)?),
+            Some((scheme, _)) => {
+                let message = format!(
+                    "pictures are not fetched from {scheme}: addresses; send a data URL or a path"
+                );
+                return Err(EngineError::request(place, message));
+            }
+            None => (url.clone(), self.file(place, url)?),
+        };
+        image_prep::decode(&bytes, &self.rules.limits)
+            .map_err(|source| EngineError::Image { name, source })
+    }
+
+    fn file(&self, place: &str, path: &str) -> Result<Vec<u8>, EngineError> {
+        match &self.rules.pictures {
+            Pictures::Folder(folder) => read_capped(
+                &folder.join(Path::new(path)),
+                self.rules.max_picture_bytes as u64,
+            ),
+            Pictures::DataUrls => Err(EngineError::request(
+                place,
+                "expected a data URL; paths are not read here",
+            )),
+        }
+    }
+
+    /// `[media type][;charset=…];base64,DATA`, after `data:`. The media type is not trusted; the bytes say what they are.
+    fn data_url(&self, place: &str, rest: &str) -> Result<Vec<u8>, EngineError> {
+        let Some((kind, data)) = rest.split_once(',') else {
+            return Err(EngineError::request(place, "a data URL without a comma"));
+        };
+        if !kind.to_ascii_lowercase().ends_with(";base64") {
+            return Err(EngineError::request(place, "a data URL without `;base64`"));
+        }
+        if data.len() / 4 * 3 > self.rules.max_picture_bytes {
+            let message = format!(
+                "a picture of more than {} bytes",
+                self.rules.max_picture_bytes
+            );
+            return Err(EngineError::request(place, message));
+        }
+        let config =
+            GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+        GeneralPurpose::new(&alphabet::STANDARD, config)
+            .decode(data.trim())
+            .map_err(|error| {
+                EngineError::request(place, format!("a data URL that is not base64: {error}"))
+            })
+    }
+}
+
+/// The scheme of an address such as `https://…` or `data:…`, in lower case; a path has none, nor has a drive letter.
+fn split_scheme(url: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = url.split_once(':')?;
+    let named = scheme.len() > 1
+        && scheme
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let known = ["data", "http", "https", "file", "ftp"]
+        .iter()
+        .find(|known| scheme.eq_ignore_ascii_case(known));
+    match known {
+        Some(known) => Some((known, rest)),
+        None => (named && rest.starts_with("//")).then_some((scheme, rest)),
+    }
+}
+
+/// A value for an error message: never a whole picture.
+fn short(value: &Json) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(40) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests;

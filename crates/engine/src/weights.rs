@@ -1,0 +1,76 @@
+//! The real network behind [`Network`]: `model::Model`.
+
+use model::{KvCache, LogitRows, Model, Taps};
+
+use crate::cancel::Cancel;
+use crate::error::EngineError;
+use crate::network::{Cache, ImageIds, Network, NetworkShape};
+
+impl Cache for KvCache {
+    fn tokens(&self) -> usize {
+        self.len()
+    }
+
+    fn capacity(&self) -> usize {
+        KvCache::capacity(self)
+    }
+
+    fn truncate(&mut self, tokens: usize) {
+        KvCache::truncate(self, tokens);
+    }
+}
+
+impl Network for Model {
+    type Cache = KvCache;
+
+    fn shape(&self) -> NetworkShape {
+        let spec = self.spec();
+        NetworkShape {
+            hidden: spec.hidden_size(),
+            vocabulary: spec.vocab_size(),
+            context_tokens: spec.context_tokens(),
+            tokens_per_tile: spec.tokens_per_tile(),
+            tile_side: spec.image_size(),
+            image_ids: ImageIds {
+                start: spec.image_start_token_id,
+                image: spec.image_token_id,
+                end: spec.image_end_token_id,
+            },
+        }
+    }
+
+    fn encode(
+        &self,
+        pixels: &[f32],
+        tiles: usize,
+        cancel: &Cancel,
+    ) -> Result<Vec<f32>, EngineError> {
+        Ok(self.encode_tiles(pixels, tiles, &|| cancel.is_cancelled(), &mut model::NoTaps)?)
+    }
+
+    fn embed(&self, ids: &[u32]) -> Vec<f32> {
+        Model::embed(self, ids)
+    }
+
+    fn new_cache(&self, tokens: usize) -> KvCache {
+        Model::new_cache(self, tokens)
+    }
+
+    fn forward(
+        &self,
+        inputs: &[f32],
+        cache: &mut KvCache,
+        logits: LogitRows,
+        cancel: &Cancel,
+        taps: &mut dyn Taps,
+    ) -> Result<Vec<f32>, EngineError> {
+        Ok(Model::forward(
+            self,
+            inputs,
+            cache,
+            logits,
+            &|| cancel.is_cancelled(),
+            taps,
+        )?)
+    }
+}
