@@ -1,1 +1,9 @@
 //! Arithmetic on slices for one thread, in every instruction set, each equal to its scalar twin.
+//!
+//! No threads and no allocation beyond what a caller hands in: the pool lives above. Every function takes an [`isa::Isa`],
+//! which only run-time detection can make, and gives the same bits whichever one it is.
+
+pub mod attention;
+pub mod isa;
+pub mod matmul;
+pub mod rows;

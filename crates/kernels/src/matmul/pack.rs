@@ -1,0 +1,175 @@
+//! B in panels: `[n / 32][k][32]`, the last panel filled up with zeros, so that a kernel reads it from beginning to end.
+
+use super::{PANEL, View};
+
+/// Packed B of `C[m, n] = A[m, k] · B[k, n]`.
+#[derive(Clone, Debug, Default)]
+pub struct Panels {
+    /// Rows of B.
+    pub k: usize,
+    /// Columns of B.
+    pub n: usize,
+    pub(super) values: Values,
+}
+
+/// The numbers; bf16 is widened when it is read, which is exact.
+#[derive(Clone, Debug)]
+pub(super) enum Values {
+    F32(Vec<f32>),
+    Bf16(Vec<u16>),
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Values::F32(Vec::new())
+    }
+}
+
+/// Rows and columns moved at once when B has to be turned: 16 x 16 numbers stay in the first cache.
+const BLOCK: usize = 16;
+
+impl Panels {
+    /// Nothing yet; for [`Panels::pack`].
+    pub fn empty() -> Panels {
+        Panels::default()
+    }
+
+    /// `k` x `n` numbers of `b`.
+    pub fn from_f32(k: usize, n: usize, b: View) -> Panels {
+        let mut panels = Panels::empty();
+        panels.pack(k, n, b);
+        panels
+    }
+
+    /// A linear layer's weight `[out_features, in_features]`, row-major: B is its transpose.
+    pub fn from_linear_f32(out_features: usize, in_features: usize, weight: &[f32]) -> Panels {
+        Panels::from_f32(
+            in_features,
+            out_features,
+            View::rows(weight, in_features).transposed(),
+        )
+    }
+
+    /// As [`Panels::from_linear_f32`], from bf16 bits and kept so.
+    pub fn from_linear_bf16(out_features: usize, in_features: usize, weight: &[u16]) -> Panels {
+        assert_eq!(
+            weight.len(),
+            out_features * in_features,
+            "a weight of {out_features} x {in_features}"
+        );
+        let mut values = vec![0; out_features.div_ceil(PANEL) * in_features * PANEL];
+        let (row_stride, column_stride) = (1, in_features);
+        fill(
+            &mut values,
+            weight,
+            in_features,
+            out_features,
+            row_stride,
+            column_stride,
+        );
+        Panels {
+            k: in_features,
+            n: out_features,
+            values: Values::Bf16(values),
+        }
+    }
+
+    /// Takes in other numbers, in f32, using the memory it has.
+    pub fn pack(&mut self, k: usize, n: usize, b: View) {
+        b.assert_holds(k, n);
+        let mut values = match std::mem::take(&mut self.values) {
+            Values::F32(values) => values,
+            Values::Bf16(_) => Vec::new(),
+        };
+        let length = n.div_ceil(PANEL) * k * PANEL;
+        if values.len() != length || !n.is_multiple_of(PANEL) {
+            values.clear();
+            values.resize(length, 0.0);
+        }
+        fill(&mut values, b.data, k, n, b.row_stride, b.column_stride);
+        *self = Panels {
+            k,
+            n,
+            values: Values::F32(values),
+        };
+    }
+
+    /// Panels of 32 columns, the last one perhaps not full.
+    pub fn panel_count(&self) -> usize {
+        self.n.div_ceil(PANEL)
+    }
+
+    /// Memory of the packed numbers in bytes.
+    pub fn size_bytes(&self) -> usize {
+        match &self.values {
+            Values::F32(values) => values.len() * 4,
+            Values::Bf16(values) => values.len() * 2,
+        }
+    }
+
+    pub(super) fn at(&self, k: usize, column: usize) -> f32 {
+        let place = ((column / PANEL) * self.k + k) * PANEL + column % PANEL;
+        match &self.values {
+            Values::F32(values) => values[place],
+            Values::Bf16(values) => f32::from_bits(u32::from(values[place]) << 16),
+        }
+    }
+}
+
+fn fill<T: Copy>(
+    values: &mut [T],
+    data: &[T],
+    k: usize,
+    n: usize,
+    row_stride: usize,
+    column_stride: usize,
+) {
+    if k == 0 {
+        return;
+    }
+    for (panel, out) in values.chunks_exact_mut(k * PANEL).enumerate() {
+        let first = panel * PANEL;
+        let columns = PANEL.min(n - first);
+        if column_stride == 1 {
+            for (row, out) in out.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
+                out[..columns].copy_from_slice(&data[row * row_stride + first..][..columns]);
+            }
+        } else {
+            turn(
+                out,
+                &data[first * column_stride..],
+                k,
+                columns,
+                row_stride,
+                column_stride,
+            );
+        }
+    }
+}
+
+fn turn<T: Copy>(
+    out: &mut [T],
+    data: &[T],
+    k: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+) {
+    let rows = out.as_chunks_mut::<PANEL>().0;
+    for (block, rows) in rows.chunks_mut(BLOCK).enumerate() {
+        let first = block * BLOCK;
+        debug_assert!(first < k);
+        for column in 0..columns {
+            let from = &data[first * row_stride + column * column_stride..];
+            if row_stride == 1 {
+                for (row, value) in rows.iter_mut().zip(from) {
+                    row[column] = *value;
+                }
+            } else {
+                for (at, row) in rows.iter_mut().enumerate() {
+                    row[column] = from[at * row_stride];
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Row operations: norms, softmax, activations, rotary positions; written once and compiled for every instruction set.
+//!
+//! Sums over a row run in 16 fixed lanes that are added as a tree, exponentials are a polynomial of fused
+//! multiply-adds: the bits depend neither on the instruction set nor on how many rows come together.
+
+use crate::isa::{Isa, Set};
+
+/// Lanes of the partial sums.
+const LANES: usize = 16;
+
+/// Compiles a function once for each instruction set and dispatches to it.
+macro_rules! per_isa {
+    ($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) $body:ident) => {
+        $(#[$doc])*
+        #[allow(clippy::too_many_arguments)]
+        pub fn $name(isa: Isa, $($argument: $type),*) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($argument: $type),*) { $body($($argument),*) }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512vl,fma")]
+            fn avx512($($argument: $type),*) { $body($($argument),*) }
+            match isa.0 {
+                Set::Scalar => $body($($argument),*),
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: an `Isa` exists only for sets that this processor has.
+                #[allow(unsafe_code)]
+                Set::Avx2 => unsafe { avx2($($argument),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                #[allow(unsafe_code)]
+                Set::Avx512 => unsafe { avx512($($argument),*) },
+            }
+        }
+    };
+}
+
+per_isa! {
+    /// `(x - mean) / sqrt(variance + eps) * weight + bias` for every row of `width` numbers.
+    layer_norm(x: &[f32], width: usize, weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) layer_norm_body
+}
+per_isa! {
+    /// `x / sqrt(mean(x²) + eps) * weight` for every row of `width` numbers.
+    rms_norm(x: &[f32], width: usize, weight: &[f32], eps: f32, out: &mut [f32]) rms_norm_body
+}
+per_isa! {
+    /// Exponentials divided by their sum, over the whole slice; an empty one stays empty.
+    softmax(row: &mut [f32]) softmax_body
+}
+per_isa! {
+    /// GELU with the tanh approximation (`gelu_pytorch_tanh`).
+    gelu_tanh(x: &mut [f32]) gelu_tanh_body
+}
+per_isa! {
+    /// GELU with the error function; erf to 2e-7 (Abramowitz and Stegun 7.1.26).
+    gelu_erf(x: &mut [f32]) gelu_erf_body
+}
+per_isa! {
+    /// `gate = silu(gate) * up`.
+    silu_multiply(gate: &mut [f32], up: &[f32]) silu_multiply_body
+}
+per_isa! {
+    /// `x += y`.
+    add(x: &mut [f32], y: &[f32]) add_body
+}
+per_isa! {
+    /// Adds `bias` to every row.
+    add_bias(x: &mut [f32], bias: &[f32]) add_bias_body
+}
+per_isa! {
+    /// e to the power of each number; below -87 the smallest normal number, above 88 e⁸⁸.
+    exp(x: &mut [f32]) exp_body
+}
+per_isa! {
+    /// Rotary positions, half-split pairing (i with i + head_dim / 2), of every head in `x`; `cos` and `sin` hold head_dim / 2 numbers.
+    rope_half(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) rope_half_body
+}
+
+/// The sum in 16 lanes and a tree.
+#[inline(always)]
+fn sum_of(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let mut lanes = [0.0f32; LANES];
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane += term(*value);
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        *lane += term(*value);
+    }
+    tree(lanes)
+}
+
+/// Sixteen numbers added pairwise, halves first.
+#[inline(always)]
+pub(crate) fn tree(mut lanes: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+#[inline(always)]
+fn layer_norm_body(
+    x: &[f32],
+    width: usize,
+    weight: &[f32],
+    bias: &[f32],
+    eps: f32,
+    out: &mut [f32],
+) {
+    assert!(
+        weight.len() == width && bias.len() == width && x.len() == out.len(),
+        "layer_norm of rows of {width}"
+    );
+    for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+        let mean = sum_of(x, |v| v) / width as f32;
+        let variance = sum_of(x, |v| (v - mean) * (v - mean)) / width as f32;
+        let scale = 1.0 / (variance + eps).sqrt();
+        for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+            *out = ((x - mean) * scale).mul_add(*weight, *bias);
+        }
+    }
+}
+
+#[inline(always)]
+fn rms_norm_body(x: &[f32], width: usize, weight: &[f32], eps: f32, out: &mut [f32]) {
+    assert!(
+        weight.len() == width && x.len() == out.len(),
+        "rms_norm of rows of {width}"
+    );
+    for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+        let scale = 1.0 / (sum_of(x, |v| v * v) / width as f32 + eps).sqrt();
+        for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+            *out = x * scale * weight;
+        }
+    }
+}
+
+#[inline(always)]
+fn softmax_body(row: &mut [f32]) {
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let mut highest = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for (high, value) in highest.iter_mut().zip(chunk) {
+            *high = if *value > *high { *value } else { *high };
+        }
+    }
+    let highest = highest
+        .iter()
+        .chain(rest)
+        .fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a });
+    for value in row.iter_mut() {
+        *value = exp_one(*value - highest);
+    }
+    let scale = 1.0 / sum_of(row, |v| v);
+    for value in row.iter_mut() {
+        *value *= scale;
+    }
+}
+
+/// e^x: x = n ln2 + r, the polynomial of Cephes' expf for e^r with |r| <= ln2 / 2 (error
+/// 2e-8, a third of an ulp), then n into the exponent.
+#[inline(always)]
+pub(crate) fn exp_one(x: f32) -> f32 {
+    // Adding and taking away 1.5 * 2^23 rounds to a whole number.
+    const ROUND: f32 = 12_582_912.0;
+    // ln2 in two parts, so that n * LN2_HIGH is exact.
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let x = if x < -87.0 { -87.0 } else { x };
+    let x = if x > 88.0 { 88.0 } else { x };
+    let n = x.mul_add(std::f32::consts::LOG2_E, ROUND) - ROUND;
+    let r = n.mul_add(-LN2_HIGH, x);
+    let r = n.mul_add(-LN2_LOW, r);
+    let mut p = 1.987_569_1e-4f32;
+    for c in [
+        1.398_199_9e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        0.166_666_65,
+        0.5,
+    ] {
+        p = p.mul_add(r, c);
+    }
+    let p = p.mul_add(r * r, r) + 1.0;
+    p * f32::from_bits(((n as i32 + 127) << 23) as u32)
+}
+
+#[inline(always)]
+fn exp_body(x: &mut [f32]) {
+    for value in x {
+        *value = exp_one(*value);
+    }
+}
+
+#[inline(always)]
+fn gelu_tanh_body(x: &mut [f32]) {
+    for value in x {
+        let v = *value;
+        // 0.5 (1 + tanh u) = 1 / (1 + e^(-2u)), u = sqrt(2/π) (v + 0.044715 v³)
+        let u = 0.797_884_6 * (v * v * v).mul_add(0.044_715, v);
+        *value = v / (1.0 + exp_one(-2.0 * u));
+    }
+}
+
+#[inline(always)]
+fn erf_one(x: f32) -> f32 {
+    let size = x.abs();
+    let t = 1.0 / size.mul_add(0.327_591_1, 1.0);
+    let mut p = 1.061_405_4f32;
+    for c in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
+        p = p.mul_add(t, c);
+    }
+    let y = 1.0 - p * t * exp_one(-size * size);
+    if x < 0.0 { -y } else { y }
+}
+
+#[inline(always)]
+fn gelu_erf_body(x: &mut [f32]) {
+    for value in x {
+        let v = *value;
+        *value = 0.5 * v * (1.0 + erf_one(v * std::f32::consts::FRAC_1_SQRT_2));
+    }
+}
+
+#[inline(always)]
+fn silu_multiply_body(gate: &mut [f32], up: &[f32]) {
+    assert_eq!(gate.len(), up.len(), "silu_multiply");
+    for (gate, up) in gate.iter_mut().zip(up) {
+        *gate = *gate / (1.0 + exp_one(-*gate)) * up;
+    }
+}
+
+#[inline(always)]
+fn add_body(x: &mut [f32], y: &[f32]) {
+    assert_eq!(x.len(), y.len(), "add");
+    for (x, y) in x.iter_mut().zip(y) {
+        *x += y;
+    }
+}
+
+#[inline(always)]
+fn add_bias_body(x: &mut [f32], bias: &[f32]) {
+    for row in x.chunks_exact_mut(bias.len().max(1)) {
+        for (x, bias) in row.iter_mut().zip(bias) {
+            *x += bias;
+        }
+    }
+}
+
+#[inline(always)]
+fn rope_half_body(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
+    let half = head_dim / 2;
+    assert!(
+        cos.len() == half && sin.len() == half,
+        "rope of heads of {head_dim}"
+    );
+    for head in x.chunks_exact_mut(head_dim) {
+        let (first, second) = head.split_at_mut(half);
+        for (((a, b), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+            (*a, *b) = (a.mul_add(*cos, -(*b * sin)), b.mul_add(*cos, *a * sin));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
