@@ -1,6 +1,6 @@
 //! What an example is: a picture, questions with answers, marks of what is drawn, and its text twin.
 
-use crate::picture::Picture;
+use image_prep::Picture;
 use serde::{Deserialize, Serialize};
 
 /// One training example.

@@ -291,6 +291,7 @@ impl Face {
 pub(crate) const LINE: f32 = 1.2;
 
 /// True if the fonts can draw the character.
+#[cfg(test)]
 pub(crate) fn can_draw(character: char) -> bool {
     let number = if u32::from(character) > 0x2E00 {
         LATIN_COUNT

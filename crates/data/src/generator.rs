@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use crate::picture::Picture;
+use image_prep::Picture;
 
 use crate::effects::Effects;
 use crate::error::DataError;

@@ -1,6 +1,6 @@
 //! Paints a drawing into pixels and notes what was painted where.
 
-use crate::drawing::{Drawing, Element, Figure, Rgb, mix};
+use crate::drawing::{Drawing, Element, Figure, Rgb};
 use crate::example::{Mark, MarkClass};
 use crate::fonts::{Face, GlyphCache, Sprite};
 
@@ -302,21 +302,4 @@ fn rounded(at: [f32; 4], radius: f32) -> Vec<(f32, f32)> {
         }
     }
     points
-}
-
-/// Fills the ground with a run from one colour to another, along rows or columns, before anything is painted.
-pub(crate) fn shade(canvas_rgb: &mut [u8], width: usize, from: Rgb, to: Rgb, upright: bool) {
-    let height = canvas_rgb.len() / (3 * width).max(1);
-    let row: Vec<u8> = (0..width)
-        .flat_map(|column| mix(from, to, (column * 255 / width.max(1)) as u32))
-        .collect();
-    for (index, line) in canvas_rgb.chunks_exact_mut(width * 3).enumerate() {
-        if upright {
-            let color = mix(from, to, (index * 255 / height.max(1)) as u32);
-            line.chunks_exact_mut(3)
-                .for_each(|pixel| pixel.copy_from_slice(&color));
-        } else {
-            line.copy_from_slice(&row);
-        }
-    }
 }

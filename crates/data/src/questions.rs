@@ -50,6 +50,15 @@ pub(crate) fn capitalised(name: &str) -> String {
     }
 }
 
+/// The text with a large first letter.
+pub(crate) fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) => first.to_uppercase().chain(letters).collect(),
+        None => String::new(),
+    }
+}
+
 /// The longest text that is asked for as a whole.
 const TRANSCRIPT_CHARACTERS: usize = 140;
 

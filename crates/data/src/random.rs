@@ -80,7 +80,8 @@ impl Random {
         }
     }
 
-    /// Raw bits, for tables of noise.
+    /// Raw bits.
+    #[cfg(test)]
     pub(crate) fn bits(&mut self) -> u64 {
         self.0.next_u64()
     }

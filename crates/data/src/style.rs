@@ -21,7 +21,7 @@ pub(crate) struct Palette {
 }
 
 /// Least difference in brightness between text and ground.
-const CONTRAST: i32 = 95;
+const CONTRAST: i32 = 110;
 
 impl Palette {
     /// Mostly dark text on a light ground, sometimes the reverse or two colours.

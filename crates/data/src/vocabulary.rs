@@ -5,8 +5,41 @@ use std::sync::LazyLock;
 use crate::questions::capitalised;
 use crate::random::Random;
 
-static ENGLISH: LazyLock<Vec<&str>> =
-    LazyLock::new(|| include_str!("../words/english.txt").lines().collect());
+/// Declares lists of words, one word or phrase per line of a file in `words/`.
+macro_rules! word_lists {
+    ($($(#[$doc:meta])* $name:ident = $file:literal;)*) => {$(
+        $(#[$doc])*
+        pub(crate) static $name: LazyLock<Vec<&str>> =
+            LazyLock::new(|| include_str!(concat!("../words/", $file)).lines().collect());
+    )*};
+}
+
+word_lists! {
+    /// Common English words; see `words/english-licence.txt`.
+    ENGLISH = "english.txt";
+    /// Things that are sold.
+    GOODS = "goods.txt";
+    /// Short texts as they stand on signs.
+    SIGNS = "signs.txt";
+    /// Parts of shop names.
+    SHOPS = "shops.txt";
+    /// First names.
+    FIRST_NAMES = "first_names.txt";
+    /// Family names.
+    FAMILY_NAMES = "family_names.txt";
+    /// Cities.
+    CITIES = "cities.txt";
+    /// Subjects, sports, animals and others that tables and charts count.
+    SUBJECTS = "subjects.txt";
+    /// Labels of fields in forms.
+    FORM_FIELDS = "form_fields.txt";
+    /// What can be checked or switched on in forms.
+    FORM_CHOICES = "form_choices.txt";
+    /// What stands on buttons.
+    FORM_BUTTONS = "form_buttons.txt";
+    /// Headings of forms and windows.
+    FORM_TITLES = "form_titles.txt";
+}
 
 /// Sections of `words/chinese.txt`: goods, signs, the rest.
 static CHINESE: LazyLock<Vec<Vec<&str>>> = LazyLock::new(|| {
@@ -34,323 +67,6 @@ pub(crate) fn chinese_signs() -> &'static [&'static str] {
     &CHINESE[1]
 }
 
-/// Things that are sold.
-pub(crate) const GOODS: [&str; 169] = [
-    "Coffee",
-    "Tea",
-    "Cake",
-    "Espresso",
-    "Cappuccino",
-    "Latte",
-    "Mocha",
-    "Hot chocolate",
-    "Green tea",
-    "Black tea",
-    "Orange juice",
-    "Apple juice",
-    "Lemonade",
-    "Water",
-    "Cola",
-    "Beer",
-    "Red wine",
-    "White wine",
-    "Milk",
-    "Milkshake",
-    "Smoothie",
-    "Iced tea",
-    "Croissant",
-    "Muffin",
-    "Bagel",
-    "Donut",
-    "Cookie",
-    "Brownie",
-    "Pie",
-    "Apple pie",
-    "Cheesecake",
-    "Bread",
-    "Toast",
-    "Sandwich",
-    "Burger",
-    "Cheeseburger",
-    "Fries",
-    "Hot dog",
-    "Pizza",
-    "Pasta",
-    "Spaghetti",
-    "Lasagne",
-    "Soup",
-    "Tomato soup",
-    "Salad",
-    "Caesar salad",
-    "Steak",
-    "Chicken",
-    "Fish",
-    "Shrimp",
-    "Rice",
-    "Noodles",
-    "Sushi",
-    "Curry",
-    "Tacos",
-    "Burrito",
-    "Omelette",
-    "Eggs",
-    "Bacon",
-    "Ham",
-    "Sausage",
-    "Cheese",
-    "Butter",
-    "Yogurt",
-    "Ice cream",
-    "Pancakes",
-    "Waffle",
-    "Honey",
-    "Jam",
-    "Sugar",
-    "Salt",
-    "Pepper",
-    "Flour",
-    "Oil",
-    "Apples",
-    "Bananas",
-    "Oranges",
-    "Grapes",
-    "Lemon",
-    "Peach",
-    "Pear",
-    "Plums",
-    "Cherries",
-    "Melon",
-    "Mango",
-    "Tomatoes",
-    "Potatoes",
-    "Onions",
-    "Carrots",
-    "Garlic",
-    "Lettuce",
-    "Cucumber",
-    "Beans",
-    "Corn",
-    "Spinach",
-    "Mushrooms",
-    "Nuts",
-    "Chips",
-    "Popcorn",
-    "Candy",
-    "Chocolate",
-    "Gum",
-    "Cereal",
-    "Oats",
-    "Soap",
-    "Shampoo",
-    "Toothpaste",
-    "Towel",
-    "Napkins",
-    "Batteries",
-    "Light bulb",
-    "Pen",
-    "Pencil",
-    "Notebook",
-    "Paper",
-    "Scissors",
-    "Glue",
-    "Tape",
-    "Stamp",
-    "Envelope",
-    "Magazine",
-    "Newspaper",
-    "Book",
-    "Map",
-    "Ticket",
-    "Bus fare",
-    "Parking",
-    "Umbrella",
-    "Hat",
-    "Scarf",
-    "Gloves",
-    "Socks",
-    "T-Shirt",
-    "Jeans",
-    "Shoes",
-    "Belt",
-    "Bag",
-    "Wallet",
-    "Watch",
-    "Phone case",
-    "Charger",
-    "Cable",
-    "Mouse",
-    "Keyboard",
-    "Lamp",
-    "Chair",
-    "Table",
-    "Mirror",
-    "Clock",
-    "Vase",
-    "Candle",
-    "Plant",
-    "Flowers",
-    "Seeds",
-    "Hammer",
-    "Nails",
-    "Screws",
-    "Paint",
-    "Brush",
-    "Rope",
-    "Bucket",
-    "Cup",
-    "Mug",
-    "Plate",
-    "Fork",
-    "Knife",
-    "Spoon",
-    "Pan",
-    "Kettle",
-];
-
-/// Short texts as they stand on signs.
-pub(crate) const SIGNS: [&str; 96] = [
-    "OPEN",
-    "CLOSED",
-    "EXIT",
-    "ENTRANCE",
-    "STOP",
-    "NO PARKING",
-    "NO SMOKING",
-    "NO ENTRY",
-    "PUSH",
-    "PULL",
-    "PRIVATE",
-    "DANGER",
-    "CAUTION",
-    "WARNING",
-    "WET FLOOR",
-    "KEEP OUT",
-    "KEEP LEFT",
-    "KEEP RIGHT",
-    "SLOW DOWN",
-    "ONE WAY",
-    "DEAD END",
-    "YIELD",
-    "SPEED LIMIT 50",
-    "SPEED LIMIT 30",
-    "BUS STOP",
-    "TAXI",
-    "PARKING",
-    "Restrooms",
-    "Toilets",
-    "Ladies",
-    "Gentlemen",
-    "Lift",
-    "Elevator",
-    "Stairs",
-    "Reception",
-    "Information",
-    "Tickets",
-    "Platform 2",
-    "Gate 14",
-    "Room 101",
-    "Floor 3",
-    "Level 5",
-    "For Sale",
-    "For Rent",
-    "Sold Out",
-    "Sale",
-    "50% OFF",
-    "Free Wi-Fi",
-    "Back Soon",
-    "Back in 5 minutes",
-    "Welcome",
-    "Please Knock",
-    "Please Wait Here",
-    "Do Not Disturb",
-    "Do Not Enter",
-    "Do Not Touch",
-    "Staff Only",
-    "Employees Only",
-    "Beware of the Dog",
-    "Mind the Gap",
-    "Mind Your Head",
-    "Watch Your Step",
-    "Fire Exit",
-    "First Aid",
-    "Emergency Exit",
-    "No Dogs Allowed",
-    "No Swimming",
-    "No Fishing",
-    "Lost and Found",
-    "Open 24 Hours",
-    "Cash Only",
-    "Pay Here",
-    "Thank You",
-    "Good Morning",
-    "Happy Birthday",
-    "Fresh Bread",
-    "Hot Coffee",
-    "Ice Cream",
-    "Book Shop",
-    "Bakery",
-    "Pharmacy",
-    "Hospital",
-    "Library",
-    "Museum",
-    "School",
-    "Bank",
-    "Post Office",
-    "Market",
-    "Garden",
-    "Beach",
-    "Station",
-    "City Center",
-    "Old Town",
-    "Main Street",
-    "Park Avenue",
-    "River Road",
-];
-
-/// Parts of shop names.
-pub(crate) const SHOPS: [&str; 40] = [
-    "Cafe",
-    "Market",
-    "Store",
-    "Shop",
-    "Bakery",
-    "Bistro",
-    "Diner",
-    "Deli",
-    "Kitchen",
-    "Grill",
-    "Bar",
-    "Restaurant",
-    "Pizzeria",
-    "Coffee House",
-    "Supermarket",
-    "Foods",
-    "Grocery",
-    "Books",
-    "Hardware",
-    "Pharmacy",
-    "Garden Center",
-    "Corner",
-    "Express",
-    "Mart",
-    "Trading",
-    "Tea Room",
-    "Burger House",
-    "Noodle Bar",
-    "Snacks",
-    "Outlet",
-    "Boutique",
-    "Stationery",
-    "Electronics",
-    "Hotel",
-    "Kiosk",
-    "Fruit Stand",
-    "Fish Market",
-    "Butcher",
-    "Sweets",
-    "Gifts",
-];
-
 /// Months in full.
 pub(crate) const MONTHS: [&str; 12] = [
     "January",
@@ -376,43 +92,6 @@ pub(crate) const DAYS: [&str; 7] = [
     "Friday",
     "Saturday",
     "Sunday",
-];
-
-/// First names.
-pub(crate) const FIRST_NAMES: [&str; 60] = [
-    "Anna", "Ben", "Carla", "David", "Emma", "Frank", "Grace", "Henry", "Ida", "Jack", "Kate",
-    "Leo", "Maria", "Nina", "Oscar", "Paul", "Quinn", "Rosa", "Sam", "Tina", "Uma", "Victor",
-    "Wendy", "Xavier", "Yara", "Zoe", "Alice", "Bob", "Chen", "Diana", "Erik", "Fatima", "George",
-    "Hanna", "Ivan", "Julia", "Karl", "Laura", "Mark", "Nora", "Olga", "Peter", "Rita", "Steve",
-    "Tom", "Vera", "Walter", "Yuki", "Adam", "Bella", "Cora", "Dora", "Eva", "Felix", "Greta",
-    "Hugo", "Iris", "Jonas", "Lena", "Max",
-];
-
-/// Family names.
-pub(crate) const FAMILY_NAMES: [&str; 48] = [
-    "Smith", "Jones", "Brown", "Miller", "Davis", "Wilson", "Moore", "Taylor", "Clark", "Lewis",
-    "Young", "Hall", "King", "Wright", "Green", "Baker", "Adams", "Carter", "Turner", "Parker",
-    "Cook", "Bell", "Ward", "Gray", "Fox", "Hill", "Wood", "West", "Stone", "Lee", "Chen", "Wang",
-    "Kim", "Singh", "Garcia", "Lopez", "Rossi", "Muller", "Weber", "Novak", "Silva", "Costa",
-    "Larsen", "Berg", "Dubois", "Martin", "Sato", "Khan",
-];
-
-/// Cities.
-pub(crate) const CITIES: [&str; 48] = [
-    "London", "Paris", "Berlin", "Madrid", "Rome", "Vienna", "Oslo", "Lisbon", "Dublin", "Athens",
-    "Prague", "Warsaw", "Zurich", "Geneva", "Milan", "Munich", "Hamburg", "Boston", "Chicago",
-    "Denver", "Dallas", "Austin", "Seattle", "Miami", "Toronto", "Montreal", "Sydney", "Perth",
-    "Tokyo", "Osaka", "Kyoto", "Seoul", "Beijing", "Shanghai", "Delhi", "Mumbai", "Cairo", "Lagos",
-    "Nairobi", "Lima", "Bogota", "Havana", "Porto", "Turin", "Lyon", "Nice", "Bern", "Helsinki",
-];
-
-/// Subjects, sports, animals and others that tables and charts count.
-pub(crate) const SUBJECTS: [&str; 48] = [
-    "Math", "Art", "Music", "History", "Science", "Biology", "Physics", "English", "French",
-    "Sports", "Football", "Tennis", "Golf", "Hockey", "Chess", "Swimming", "Cats", "Dogs", "Birds",
-    "Fish", "Horses", "Cows", "Sheep", "Pigs", "Cars", "Buses", "Trains", "Bikes", "Planes",
-    "Ships", "North", "South", "East", "West", "Sales", "Costs", "Profit", "Rent", "Food",
-    "Travel", "Health", "Energy", "Solar", "Wind", "Coal", "Gas", "Oil", "Hydro",
 ];
 
 /// An English word in small letters.

@@ -1,11 +1,17 @@
 //! One file per kind of scene: what it shows, how it is laid out, what can be asked about it.
 
+mod bars;
+mod bars_questions;
+mod form;
+mod form_questions;
 mod lines;
 mod prices;
 mod prices_layout;
 mod prices_questions;
 mod shapes;
 mod sign;
+mod table;
+mod table_questions;
 
 use crate::example::SceneKind;
 use crate::layout::Content;
@@ -21,8 +27,8 @@ pub(crate) fn invent(kind: SceneKind, random: &mut Random, recipe: &Recipe) -> B
         SceneKind::Receipt => Box::new(prices::receipt(random, recipe)),
         SceneKind::Menu => Box::new(prices::menu(random, recipe)),
         SceneKind::Shapes => Box::new(shapes::invent(random, recipe)),
-        SceneKind::Table | SceneKind::Bars | SceneKind::Form => {
-            Box::new(lines::words(random, recipe))
-        }
+        SceneKind::Table => Box::new(table::invent(random, recipe)),
+        SceneKind::Bars => Box::new(bars::invent(random, recipe)),
+        SceneKind::Form => Box::new(form::invent(random, recipe)),
     }
 }
