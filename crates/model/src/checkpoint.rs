@@ -1,0 +1,266 @@
+//! A checkpoint's weights where they lie: one or several safetensors files, mapped into memory or given as bytes.
+//!
+//! Headers come from outside. The `safetensors` crate checks every offset against the file, so a tensor that is handed out
+//! is really there; shapes are compared with the specification before anything is computed from them.
+
+use crate::ModelError;
+use crate::error::TensorProblems;
+use crate::spec::ModelSpec;
+use safetensors::tensor::Metadata;
+use safetensors::{Dtype, SafeTensors};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// A configuration and the bytes of its weights.
+pub struct Checkpoint {
+    config: String,
+    files: Vec<File>,
+    tensors: BTreeMap<String, Place>,
+}
+
+struct File {
+    path: PathBuf,
+    bytes: Bytes,
+    /// Where the data begins, after the header.
+    data: usize,
+}
+
+enum Bytes {
+    Mapped(memmap2::Mmap),
+    Memory(Cow<'static, [u8]>),
+}
+
+impl Bytes {
+    fn get(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(map) => map,
+            Bytes::Memory(bytes) => bytes,
+        }
+    }
+}
+
+struct Place {
+    file: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    begin: usize,
+    end: usize,
+}
+
+/// The numbers of a tensor as they stand in the file.
+#[derive(Clone, Copy, Debug)]
+pub enum Numbers<'a> {
+    /// Little-endian f32.
+    F32(&'a [u8]),
+    /// Little-endian bf16.
+    Bf16(&'a [u8]),
+    /// Little-endian f16.
+    F16(&'a [u8]),
+}
+
+impl Checkpoint {
+    /// The folder's config.json and `model.safetensors`, or the shards of `model.safetensors.index.json`.
+    pub fn open(folder: &Path) -> Result<Checkpoint, ModelError> {
+        let path = folder.join("config.json");
+        let config = std::fs::read_to_string(&path).map_err(ModelError::io("reading", &path))?;
+        let single = folder.join("model.safetensors");
+        let names = if single.exists() {
+            vec!["model.safetensors".to_string()]
+        } else {
+            shards(folder)?
+        };
+        let files = names
+            .iter()
+            .map(|name| map(folder.join(name)))
+            .collect::<Result<_, _>>()?;
+        Checkpoint::index(config, files)
+    }
+
+    /// A configuration's text and the bytes of one safetensors file.
+    pub fn from_memory(
+        config: &str,
+        safetensors: Cow<'static, [u8]>,
+    ) -> Result<Checkpoint, ModelError> {
+        Checkpoint::index(
+            config.into(),
+            vec![File {
+                path: "model.safetensors (in memory)".into(),
+                bytes: Bytes::Memory(safetensors),
+                data: 0,
+            }],
+        )
+    }
+
+    fn index(config: String, mut files: Vec<File>) -> Result<Checkpoint, ModelError> {
+        let mut tensors = BTreeMap::new();
+        for (at, file) in files.iter_mut().enumerate() {
+            let wrong = |problem: String| ModelError::WeightFile {
+                path: file.path.clone(),
+                problem,
+            };
+            let (header, metadata): (usize, Metadata) =
+                SafeTensors::read_metadata(file.bytes.get())
+                    .map_err(|e| wrong(format!("not a whole safetensors file: {e}")))?;
+            let data = header + 8;
+            let length = file.bytes.get().len() - data;
+            for (name, info) in metadata.tensors() {
+                let (begin, end) = info.data_offsets;
+                if end > length || begin > end {
+                    return Err(wrong(format!(
+                        "tensor {name} ends at byte {end} of {length}"
+                    )));
+                }
+                let place = Place {
+                    file: at,
+                    dtype: info.dtype,
+                    shape: info.shape.clone(),
+                    begin,
+                    end,
+                };
+                if tensors.insert(name.clone(), place).is_some() {
+                    return Err(wrong(format!("tensor {name} stands in two files")));
+                }
+            }
+            file.data = data;
+        }
+        Ok(Checkpoint {
+            config,
+            files,
+            tensors,
+        })
+    }
+
+    /// config.json's text.
+    pub fn config(&self) -> &str {
+        &self.config
+    }
+
+    /// Compares names, shapes and types with what `spec` needs; everything that differs is told at once.
+    pub fn check(&self, spec: &ModelSpec) -> Result<(), ModelError> {
+        let mut problems = TensorProblems::default();
+        let mut expected = BTreeSet::new();
+        for tensor in spec.tensors() {
+            match self.tensors.get(&tensor.name) {
+                None => problems.missing.push(tensor.name.clone()),
+                Some(place) if place.shape != tensor.shape => problems.misshapen.push((
+                    tensor.name.clone(),
+                    tensor.shape,
+                    place.shape.clone(),
+                )),
+                Some(place) if !matches!(place.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) => {
+                    problems
+                        .unreadable
+                        .push((tensor.name.clone(), format!("{:?}", place.dtype)))
+                }
+                Some(_) => {}
+            }
+            expected.insert(tensor.name);
+        }
+        problems.extra = self
+            .tensors
+            .keys()
+            .filter(|name| !expected.contains(*name))
+            .cloned()
+            .collect();
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(ModelError::Tensors(problems))
+        }
+    }
+
+    /// A tensor's bytes. `check` was called before, so an unknown name is a mistake of ours.
+    pub fn numbers(&self, name: &str) -> Numbers<'_> {
+        let place = &self.tensors[name];
+        let file = &self.files[place.file];
+        let bytes = &file.bytes.get()[file.data + place.begin..file.data + place.end];
+        match place.dtype {
+            Dtype::F32 => Numbers::F32(bytes),
+            Dtype::BF16 => Numbers::Bf16(bytes),
+            Dtype::F16 => Numbers::F16(bytes),
+            other => panic!("tensor {name} of {other:?} was not checked"),
+        }
+    }
+
+    /// A tensor as f32, refused when it holds NaN or infinity.
+    pub fn tensor_f32(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+        let values = self.numbers(name).to_f32();
+        match values.iter().position(|value| !value.is_finite()) {
+            Some(index) => Err(ModelError::NotFinite {
+                name: name.into(),
+                index,
+                found: values[index],
+            }),
+            None => Ok(values),
+        }
+    }
+}
+
+impl Numbers<'_> {
+    /// Widened, which is exact.
+    pub fn to_f32(self) -> Vec<f32> {
+        match self {
+            Numbers::F32(bytes) => bytes
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|b| f32::from_le_bytes(*b))
+                .collect(),
+            Numbers::Bf16(bytes) => bytes
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|b| half::bf16::from_le_bytes(*b).to_f32())
+                .collect(),
+            Numbers::F16(bytes) => bytes
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|b| half::f16::from_le_bytes(*b).to_f32())
+                .collect(),
+        }
+    }
+}
+
+/// The files that an index names, each once, all inside the folder.
+fn shards(folder: &Path) -> Result<Vec<String>, ModelError> {
+    let path = folder.join("model.safetensors.index.json");
+    let text = std::fs::read_to_string(&path).map_err(ModelError::io("reading", &path))?;
+    let wrong = |problem: String| ModelError::WeightFile {
+        path: path.clone(),
+        problem,
+    };
+    let index: serde_json::Value =
+        serde_json::from_str(&text).map_err(|e| wrong(format!("not JSON: {e}")))?;
+    let map = index
+        .get("weight_map")
+        .and_then(|map| map.as_object())
+        .ok_or_else(|| wrong("no weight_map".into()))?;
+    let mut names = BTreeSet::new();
+    for name in map.values() {
+        let name = name.as_str().filter(|name| {
+            !name.contains(['/', '\\']) && *name != ".." && name.ends_with(".safetensors")
+        });
+        names.insert(
+            name.ok_or_else(|| {
+                wrong("weight_map must name .safetensors files of this folder".into())
+            })?
+            .to_string(),
+        );
+    }
+    Ok(names.into_iter().collect())
+}
+
+fn map(path: PathBuf) -> Result<File, ModelError> {
+    let file = std::fs::File::open(&path).map_err(ModelError::io("opening", &path))?;
+    // SAFETY: the map is read only. A file that another process cuts while it is mapped ends this process with SIGBUS, as
+    // with every program that maps weights; its bytes changing can change numbers, not memory safety.
+    #[allow(unsafe_code)]
+    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(ModelError::io("mapping", &path))?;
+    Ok(File {
+        path,
+        bytes: Bytes::Mapped(map),
+        data: 0,
+    })
+}

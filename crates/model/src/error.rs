@@ -1,0 +1,125 @@
+//! What can be wrong with a model folder or a request to its network.
+
+use std::path::PathBuf;
+
+/// Errors of this crate: each names the thing, what was expected and what was found.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// config.json does not parse or does not describe a network of this program.
+    #[error("config.json: {0}")]
+    Config(String),
+    /// A file cannot be read or written.
+    #[error("{action} {path}: {source}")]
+    Io {
+        /// What was being done, as in "reading".
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// A weight file's header contradicts the file.
+    #[error("{path}: {problem}")]
+    WeightFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Tensors that do not fit the configuration: all of them at once.
+    #[error("the weights do not fit config.json:{0}")]
+    Tensors(TensorProblems),
+    /// A tensor holds NaN or infinity.
+    #[error("tensor {name} holds {found} at element {index}, expected finite numbers")]
+    NotFinite {
+        /// The tensor.
+        name: String,
+        /// Its first such element, counted row by row.
+        index: usize,
+        /// What it holds.
+        found: f32,
+    },
+    /// The caller cancelled.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// Everything by which a weight file and a configuration differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TensorProblems {
+    /// Expected, not there.
+    pub missing: Vec<String>,
+    /// There, not expected.
+    pub extra: Vec<String>,
+    /// Name, expected shape, found shape.
+    pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
+    /// Name and a number type that is not read.
+    pub unreadable: Vec<(String, String)>,
+}
+
+impl TensorProblems {
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        self.missing.is_empty()
+            && self.extra.is_empty()
+            && self.misshapen.is_empty()
+            && self.unreadable.is_empty()
+    }
+}
+
+/// Names listed of one sort before the rest is only counted: a wrong folder has hundreds.
+const LISTED: usize = 12;
+
+impl std::fmt::Display for TensorProblems {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let names = |list: &[String]| list.to_vec();
+        let shapes = self.misshapen.iter().map(|(name, expected, found)| {
+            format!("{name}: expected {expected:?}, found {found:?}")
+        });
+        let types = self
+            .unreadable
+            .iter()
+            .map(|(name, found)| format!("{name}: expected F32, BF16 or F16, found {found}"));
+        let sorts = [
+            ("missing", names(&self.missing)),
+            ("not expected", names(&self.extra)),
+            ("wrong shape", shapes.collect()),
+            ("wrong type", types.collect()),
+        ];
+        for (sort, list) in sorts.iter().filter(|(_, list)| !list.is_empty()) {
+            write!(f, "\n  {} {sort}:", list.len())?;
+            for name in list.iter().take(LISTED) {
+                write!(f, "\n    {name}")?;
+            }
+            if list.len() > LISTED {
+                write!(f, "\n    … and {} more", list.len() - LISTED)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ModelError {
+    /// Advice for the person who sees the error, where there is some.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            ModelError::Config(_) => Some("the native format is model_type bluelm_v; plain llama, qwen2 and qwen3 decoders are read too".into()),
+            ModelError::WeightFile { .. } => Some("the file may be cut off: copy or download it again".into()),
+            ModelError::Tensors(_) => Some("config.json and the safetensors files must come from the same model".into()),
+            ModelError::NotFinite { .. } => Some("the training run that wrote this file diverged, or the file is damaged".into()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> ModelError {
+        let path = path.into();
+        move |source| ModelError::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}

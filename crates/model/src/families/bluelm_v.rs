@@ -1,0 +1,69 @@
+//! The native family: BlueLM-V-3B and BlueLM-2.5-3B (SigLIP, 2x2 merge, two linear layers, a decoder of the text families).
+
+use super::{Keys, text};
+use crate::spec::{ModelSpec, ProjectorSpec, VisionSpec};
+
+pub(super) fn read(keys: &Keys) -> Result<ModelSpec, String> {
+    let v = keys.object("vision_config")?;
+    let p = keys.object("projector_config")?;
+    let mut spec = text::read(&keys.object("text_config")?)?;
+    let layers = v.size_or("num_hidden_layers", 12)?;
+    let (used_layers, post_norm) = feature_layer(keys, layers)?;
+    spec.vision = Some(VisionSpec {
+        hidden: v.size_or("hidden_size", 768)?,
+        ffn: v.size_or("intermediate_size", 3072)?,
+        layers,
+        used_layers,
+        post_norm,
+        heads: v.size_or("num_attention_heads", 12)?,
+        image: v.size_or("image_size", 224)?,
+        patch: v.size_or("patch_size", 16)?,
+        norm_eps: v.number_or("layer_norm_eps", 1e-6)? as f32,
+        activation: v.activation("hidden_act", "gelu_pytorch_tanh")?,
+        prefix: "vision_tower.vision_model.".into(),
+    });
+    if v.flag_or("vision_use_head", false)? {
+        return Err(
+            "vision_config.vision_use_head is true; the native format has no pooling head".into(),
+        );
+    }
+    spec.projector = Some(ProjectorSpec {
+        merge: p.size_or("merge_size", 2)?,
+        norm_eps: p.number_or("norm_eps", 1e-5)? as f32,
+        activation: p.activation("hidden_act", "gelu")?,
+        prefix: "multi_modal_projector.".into(),
+    });
+    spec.decoder_prefix = "language_model.".into();
+    spec.image_token_id = Some(
+        keys.id("image_token_id")?
+            .ok_or("image_token_id is missing")?,
+    );
+    spec.image_start_token_id = Some(
+        keys.id("image_start_token_id")?
+            .ok_or("image_start_token_id is missing")?,
+    );
+    spec.image_end_token_id = Some(
+        keys.id("image_end_token_id")?
+            .ok_or("image_end_token_id is missing")?,
+    );
+    spec.think_token_id = keys.id("think_token_id")?;
+    spec.stop_token_ids.extend(keys.ids("eos_token_id")?);
+    Ok(spec)
+}
+
+/// `vision_feature_layer` counts as in LLaVA: -1 is the last layer with the post norm, -2 the last but one without.
+fn feature_layer(keys: &Keys, layers: usize) -> Result<(usize, bool), String> {
+    let value = match keys.get("vision_feature_layer") {
+        None => -2,
+        Some(value) => value.as_i64().ok_or_else(|| {
+            format!("vision_feature_layer is {value}, expected a negative whole number")
+        })?,
+    };
+    let lowest = -(layers as i64) - 1;
+    if value >= 0 || value < lowest {
+        return Err(format!(
+            "vision_feature_layer is {value}, expected {lowest} to -1"
+        ));
+    }
+    Ok(((layers as i64 + 1 + value) as usize, value == -1))
+}
