@@ -3,7 +3,7 @@
 //! A query's result is a function of its own keys and values only: rows that come together in a chunk do not touch each
 //! other's sums, so any chunking of a prompt gives the same bits.
 
-use crate::isa::{Isa, Set};
+use crate::isa::{Isa, per_isa};
 use crate::matmul::View;
 use crate::rows::softmax;
 
@@ -35,32 +35,8 @@ pub fn attend_row(
     mix(isa, scratch, values, out);
 }
 
-macro_rules! per_isa {
-    ($name:ident($($argument:ident: $type:ty),*) $body:ident) => {
-        fn $name(isa: Isa, $($argument: $type),*) {
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
-            fn avx2($($argument: $type),*) { $body($($argument),*) }
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512vl,fma")]
-            fn avx512($($argument: $type),*) { $body($($argument),*) }
-            match isa.0 {
-                Set::Scalar => $body($($argument),*),
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: an `Isa` exists only for sets that this processor has.
-                #[allow(unsafe_code)]
-                Set::Avx2 => unsafe { avx2($($argument),*) },
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: as above.
-                #[allow(unsafe_code)]
-                Set::Avx512 => unsafe { avx512($($argument),*) },
-            }
-        }
-    };
-}
-
-per_isa! { score(q: &[f32], keys: View, scale: f32, scores: &mut [f32]) score_body }
-per_isa! { mix(weights: &[f32], values: View, out: &mut [f32]) mix_body }
+per_isa! { score(q: &[f32], keys: View, scale: f32, scores: &mut [f32]) => score_body }
+per_isa! { mix(weights: &[f32], values: View, out: &mut [f32]) => mix_body }
 
 #[inline(always)]
 fn score_body(q: &[f32], keys: View, scale: f32, scores: &mut [f32]) {

@@ -78,6 +78,34 @@ impl Isa {
     }
 }
 
+/// Compiles the function `body`, which is `#[inline(always)]`, once for each instruction set and dispatches to it.
+macro_rules! per_isa {
+    ($(#[$doc:meta])* $visibility:vis $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? => $body:ident) => {
+        $(#[$doc])*
+        #[allow(clippy::too_many_arguments)]
+        $visibility fn $name(isa: $crate::isa::Isa, $($argument: $type),*) $(-> $result)? {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($argument: $type),*) $(-> $result)? { $body($($argument),*) }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512vl,fma")]
+            fn avx512($($argument: $type),*) $(-> $result)? { $body($($argument),*) }
+            match isa.0 {
+                $crate::isa::Set::Scalar => $body($($argument),*),
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: an `Isa` exists only for sets that this processor has.
+                #[allow(unsafe_code)]
+                $crate::isa::Set::Avx2 => unsafe { avx2($($argument),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                #[allow(unsafe_code)]
+                $crate::isa::Set::Avx512 => unsafe { avx512($($argument),*) },
+            }
+        }
+    };
+}
+pub(crate) use per_isa;
+
 #[cfg(test)]
 mod tests {
     use super::*;

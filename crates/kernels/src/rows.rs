@@ -3,82 +3,55 @@
 //! Sums over a row run in 16 fixed lanes that are added as a tree, exponentials are a polynomial of fused
 //! multiply-adds: the bits depend neither on the instruction set nor on how many rows come together.
 
-use crate::isa::{Isa, Set};
+use crate::isa::{Isa, per_isa};
 
 /// Lanes of the partial sums.
 const LANES: usize = 16;
 
-/// Compiles a function once for each instruction set and dispatches to it.
-macro_rules! per_isa {
-    ($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) $body:ident) => {
-        $(#[$doc])*
-        #[allow(clippy::too_many_arguments)]
-        pub fn $name(isa: Isa, $($argument: $type),*) {
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
-            fn avx2($($argument: $type),*) { $body($($argument),*) }
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512vl,fma")]
-            fn avx512($($argument: $type),*) { $body($($argument),*) }
-            match isa.0 {
-                Set::Scalar => $body($($argument),*),
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: an `Isa` exists only for sets that this processor has.
-                #[allow(unsafe_code)]
-                Set::Avx2 => unsafe { avx2($($argument),*) },
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: as above.
-                #[allow(unsafe_code)]
-                Set::Avx512 => unsafe { avx512($($argument),*) },
-            }
-        }
-    };
-}
-
 per_isa! {
     /// `(x - mean) / sqrt(variance + eps) * weight + bias` for every row of `width` numbers.
-    layer_norm(x: &[f32], width: usize, weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) layer_norm_body
+    pub layer_norm(x: &[f32], width: usize, weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) => layer_norm_body
 }
 per_isa! {
     /// `x / sqrt(mean(x²) + eps) * weight` for every row of `width` numbers.
-    rms_norm(x: &[f32], width: usize, weight: &[f32], eps: f32, out: &mut [f32]) rms_norm_body
+    pub rms_norm(x: &[f32], width: usize, weight: &[f32], eps: f32, out: &mut [f32]) => rms_norm_body
 }
 per_isa! {
     /// Exponentials divided by their sum, over the whole slice; an empty one stays empty.
-    softmax(row: &mut [f32]) softmax_body
+    pub softmax(row: &mut [f32]) => softmax_body
 }
 per_isa! {
     /// GELU with the tanh approximation (`gelu_pytorch_tanh`).
-    gelu_tanh(x: &mut [f32]) gelu_tanh_body
+    pub gelu_tanh(x: &mut [f32]) => gelu_tanh_body
 }
 per_isa! {
     /// GELU with the error function; erf to 2e-7 (Abramowitz and Stegun 7.1.26).
-    gelu_erf(x: &mut [f32]) gelu_erf_body
+    pub gelu_erf(x: &mut [f32]) => gelu_erf_body
 }
 per_isa! {
     /// `gate = silu(gate) * up`.
-    silu_multiply(gate: &mut [f32], up: &[f32]) silu_multiply_body
+    pub silu_multiply(gate: &mut [f32], up: &[f32]) => silu_multiply_body
 }
 per_isa! {
     /// `x += y`.
-    add(x: &mut [f32], y: &[f32]) add_body
+    pub add(x: &mut [f32], y: &[f32]) => add_body
 }
 per_isa! {
     /// Adds `bias` to every row.
-    add_bias(x: &mut [f32], bias: &[f32]) add_bias_body
+    pub add_bias(x: &mut [f32], bias: &[f32]) => add_bias_body
 }
 per_isa! {
     /// e to the power of each number; below -87 the smallest normal number, above 88 e⁸⁸.
-    exp(x: &mut [f32]) exp_body
+    pub exp(x: &mut [f32]) => exp_body
 }
 per_isa! {
     /// Rotary positions, half-split pairing (i with i + head_dim / 2), of every head in `x`; `cos` and `sin` hold head_dim / 2 numbers.
-    rope_half(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) rope_half_body
+    pub rope_half(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) => rope_half_body
 }
 
 /// The sum in 16 lanes and a tree.
 #[inline(always)]
-fn sum_of(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+pub(crate) fn sum_of(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let (chunks, rest) = x.as_chunks::<LANES>();
     let mut lanes = [0.0f32; LANES];
     for chunk in chunks {
@@ -175,7 +148,8 @@ pub(crate) fn exp_one(x: f32) -> f32 {
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let x = if x < -87.0 { -87.0 } else { x };
     let x = if x > 88.0 { 88.0 } else { x };
-    let n = x.mul_add(std::f32::consts::LOG2_E, ROUND) - ROUND;
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
     let r = n.mul_add(-LN2_HIGH, x);
     let r = n.mul_add(-LN2_LOW, r);
     let mut p = 1.987_569_1e-4f32;
@@ -189,7 +163,9 @@ pub(crate) fn exp_one(x: f32) -> f32 {
         p = p.mul_add(r, c);
     }
     let p = p.mul_add(r * r, r) + 1.0;
-    p * f32::from_bits(((n as i32 + 127) << 23) as u32)
+    // The low bits of `shifted` are n: moved up they add to p's exponent. That could hide what is not a number.
+    let power = f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23));
+    if x.is_nan() { x } else { power }
 }
 
 #[inline(always)]

@@ -26,7 +26,7 @@ pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
         let mut row = 0;
         while row < work.m {
             let rows = ROWS.min(work.m - row);
-            pack_rows(&mut block, work.a, row, rows, k0, steps);
+            let a = Steps::new(&mut block, work.a, row, rows, k0, steps);
             let part = Part {
                 work,
                 row,
@@ -34,21 +34,21 @@ pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
                 steps,
                 fresh,
             };
-            // SAFETY: the block holds `steps` x `rows` numbers, and the rows and panels lie inside C.
+            // SAFETY: `a` holds `steps` x `rows` numbers, as `super::matmul` checked, and the rows and panels lie inside C.
             unsafe {
                 match rows {
-                    1 => part.panels::<1, 4>(&block, c),
-                    2 => part.panels::<2, 4>(&block, c),
-                    3 => part.panels::<3, 2>(&block, c),
-                    4 => part.panels::<4, 2>(&block, c),
-                    5 => part.panels::<5, 1>(&block, c),
-                    6 => part.panels::<6, 1>(&block, c),
-                    7 => part.panels::<7, 1>(&block, c),
-                    8 => part.panels::<8, 1>(&block, c),
-                    9 => part.panels::<9, 1>(&block, c),
-                    10 => part.panels::<10, 1>(&block, c),
-                    11 => part.panels::<11, 1>(&block, c),
-                    _ => part.panels::<ROWS, 1>(&block, c),
+                    1 => part.panels::<1, 4>(a, c),
+                    2 => part.panels::<2, 4>(a, c),
+                    3 => part.panels::<3, 2>(a, c),
+                    4 => part.panels::<4, 2>(a, c),
+                    5 => part.panels::<5, 1>(a, c),
+                    6 => part.panels::<6, 1>(a, c),
+                    7 => part.panels::<7, 1>(a, c),
+                    8 => part.panels::<8, 1>(a, c),
+                    9 => part.panels::<9, 1>(a, c),
+                    10 => part.panels::<10, 1>(a, c),
+                    11 => part.panels::<11, 1>(a, c),
+                    _ => part.panels::<ROWS, 1>(a, c),
                 }
             }
             row += rows;
@@ -56,16 +56,36 @@ pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
     }
 }
 
-/// Rows `row..row + rows` of A at steps `k0..k0 + steps`, step by step.
-fn pack_rows(block: &mut [f32], a: View, row: usize, rows: usize, k0: usize, steps: usize) {
-    if steps == 0 {
-        return;
-    }
-    for r in 0..rows {
-        let from = &a.data[(row + r) * a.row_stride + k0 * a.column_stride..];
-        for step in 0..steps {
-            block[step * rows + r] = from[step * a.column_stride];
+/// Where a block of rows of A lies: row r at step s is `first[r * row + s * step]`.
+#[derive(Clone, Copy)]
+struct Steps {
+    first: *const f32,
+    row: usize,
+    step: usize,
+}
+
+impl Steps {
+    /// Rows `row..row + rows` at steps `k0..k0 + steps`: in place when a row's numbers stand side by side, else gathered in `block`
+    /// step by step.
+    fn new(block: &mut [f32], a: View, row: usize, rows: usize, k0: usize, steps: usize) -> Steps {
+        if steps == 0 {
+            return Steps { first: block.as_ptr(), row: 0, step: 0 };
         }
+        let from = &a.data[row * a.row_stride + k0 * a.column_stride..];
+        if a.column_stride == 1 {
+            return Steps { first: from.as_ptr(), row: a.row_stride, step: 1 };
+        }
+        for step in 0..steps {
+            let to = &mut block[step * rows..][..rows];
+            if a.row_stride == 1 {
+                to.copy_from_slice(&from[step * a.column_stride..][..rows]);
+            } else {
+                for (r, to) in to.iter_mut().enumerate() {
+                    *to = from[r * a.row_stride + step * a.column_stride];
+                }
+            }
+        }
+        Steps { first: block.as_ptr(), row: 1, step: rows }
     }
 }
 
@@ -81,16 +101,16 @@ struct Part<'a> {
 impl Part<'_> {
     /// `R` rows against all panels, `P` of them at a time so that enough sums are under way to hide a multiply-add's latency.
     #[target_feature(enable = "avx512f")]
-    unsafe fn panels<const R: usize, const P: usize>(&self, block: &[f32], c: &mut [f32]) {
+    unsafe fn panels<const R: usize, const P: usize>(&self, a: Steps, c: &mut [f32]) {
         let mut panel = self.work.panels.start;
         // SAFETY: passed on.
         unsafe {
             while panel + P <= self.work.panels.end {
-                self.group::<R, P>(panel, block, c);
+                self.group::<R, P>(panel, a, c);
                 panel += P;
             }
             while panel < self.work.panels.end {
-                self.group::<R, 1>(panel, block, c);
+                self.group::<R, 1>(panel, a, c);
                 panel += 1;
             }
         }
@@ -100,7 +120,7 @@ impl Part<'_> {
     unsafe fn group<const R: usize, const P: usize>(
         &self,
         panel: usize,
-        block: &[f32],
+        a: Steps,
         c: &mut [f32],
     ) {
         let b = self.work.b;
@@ -109,10 +129,10 @@ impl Part<'_> {
         unsafe {
             match &b.values {
                 Values::F32(values) => {
-                    self.tile::<R, P, f32>(panel, values.as_ptr().add(at), block, c)
+                    self.tile::<R, P, f32>(panel, values.as_ptr().add(at), a, c)
                 }
                 Values::Bf16(values) => {
-                    self.tile::<R, P, u16>(panel, values.as_ptr().add(at), block, c)
+                    self.tile::<R, P, u16>(panel, values.as_ptr().add(at), a, c)
                 }
             }
         }
@@ -123,11 +143,10 @@ impl Part<'_> {
         &self,
         panel: usize,
         b: *const T,
-        block: &[f32],
+        a: Steps,
         c: &mut [f32],
     ) {
         let work = self.work;
-        debug_assert!(block.len() >= R * self.steps);
         // SAFETY: `matmul` checked that C holds these rows and columns; columns past the last are masked or not touched.
         unsafe {
             let c = c
@@ -146,7 +165,7 @@ impl Part<'_> {
                     }
                 }
             }
-            let a = block.as_ptr();
+            let rows: [*const f32; R] = std::array::from_fn(|r| a.first.add(r * a.row));
             let stride = work.b.k * PANEL;
             for step in 0..self.steps {
                 let mut row = [[_mm512_setzero_ps(); REGISTERS]; P];
@@ -156,7 +175,7 @@ impl Part<'_> {
                     }
                 }
                 for (r, sums) in sums.iter_mut().enumerate() {
-                    let x = _mm512_set1_ps(*a.add(step * R + r));
+                    let x = _mm512_set1_ps(*rows[r].add(step * a.step));
                     for (sums, row) in sums.iter_mut().zip(&row) {
                         for (sum, value) in sums.iter_mut().zip(row) {
                             *sum = _mm512_fmadd_ps(x, *value, *sum);
