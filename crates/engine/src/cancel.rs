@@ -23,6 +23,11 @@ impl Cancel {
         self.0.store(false, Ordering::Relaxed);
     }
 
+    /// The switch itself, for work that watches a bare flag.
+    pub fn flag(&self) -> &AtomicBool {
+        &self.0
+    }
+
     /// Whether stopping was asked for.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)

@@ -8,7 +8,7 @@ use model::{Checkpoint, LogitRows, Model, NoTaps};
 
 use crate::cancel::Cancel;
 use crate::error::EngineError;
-use crate::files::{ModelFiles, PromptFiles, eos_ids, object, read_text};
+use crate::files::{ModelFiles, PromptFiles};
 use crate::memory::{self, Memory};
 use crate::network::{Cache, Network, NetworkShape};
 use crate::prefill::{Prefill, Prefilled, STEP_TOKENS};
@@ -33,14 +33,16 @@ impl Engine<Model> {
     /// Loads a model folder.
     pub fn load(folder: &Path) -> Result<Self, EngineError> {
         let started = Instant::now();
-        let config = read_text(folder, "config.json")?.ok_or(EngineError::MissingFile {
-            folder: folder.into(),
-            file: "config.json",
-        })?;
         // The small files first: their mistakes show at once, those of the weights after seconds.
         let files = PromptFiles::open(folder)?;
+        if !folder.join("config.json").exists() {
+            return Err(EngineError::MissingFile {
+                folder: folder.into(),
+                file: "config.json",
+            });
+        }
         let network = Model::load(&Checkpoint::open(folder)?)?;
-        Self::finish(network, files, &config, started)
+        Self::finish(network, files, started)
     }
 
     /// Loads a model that is in memory.
@@ -51,20 +53,11 @@ impl Engine<Model> {
             &contents.config,
             contents.weights,
         )?)?;
-        Self::finish(network, files, &contents.config, started)
+        Self::finish(network, files, started)
     }
 
-    fn finish(
-        network: Model,
-        files: PromptFiles,
-        config: &str,
-        started: Instant,
-    ) -> Result<Self, EngineError> {
-        let config = object("config.json", config)?;
-        let mut eos = eos_ids("config.json", &config)?;
-        if let Some(text) = config.get("text_config").and_then(|text| text.as_object()) {
-            eos.extend(eos_ids("config.json", text)?);
-        }
+    fn finish(network: Model, files: PromptFiles, started: Instant) -> Result<Self, EngineError> {
+        let eos = network.spec().stop_token_ids.clone();
         let mut engine = Self::new(network, files, &eos)?;
         engine.load_ms = milliseconds(started.elapsed());
         Ok(engine)
@@ -205,21 +198,17 @@ impl<N: Network> Engine<N> {
 
 /// Files of one model agree in these numbers.
 fn check(shape: &NetworkShape, files: &PromptFiles) -> Result<(), EngineError> {
-    if files.preprocessor.tile_size() != shape.tile_side {
+    if shape.image_ids.is_some() && files.preprocessor.tile_size() != shape.tile_side {
         return Err(EngineError::Mismatch {
             what: "tile_size in preprocessor_config.json against image_size in config.json",
             expected: shape.tile_side.to_string(),
             found: files.preprocessor.tile_size().to_string(),
         });
     }
-    let ids = shape.image_ids;
-    let largest = files
-        .tokenizer
-        .id_limit()
-        .saturating_sub(1)
-        .max(ids.start)
-        .max(ids.image)
-        .max(ids.end);
+    let of_images = shape
+        .image_ids
+        .map_or(0, |ids| ids.start.max(ids.image).max(ids.end));
+    let largest = files.tokenizer.id_limit().saturating_sub(1).max(of_images);
     if largest as usize >= shape.vocabulary {
         return Err(EngineError::Mismatch {
             what: "token ids against vocab_size in config.json",

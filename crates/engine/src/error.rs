@@ -51,6 +51,9 @@ pub enum EngineError {
         /// What the other file has.
         found: String,
     },
+    /// preprocessor_config.json cannot be used.
+    #[error(transparent)]
+    Preprocessor(image_prep::ImageError),
     /// A picture of the request could not be used.
     #[error("{name}: {source}")]
     Image {
@@ -145,7 +148,10 @@ impl EngineError {
             EngineError::PromptTooLong { .. } => Some("use a shorter text".into()),
             EngineError::NotFinite { .. } => Some("the weights may be damaged, or their training diverged".into()),
             EngineError::Mismatch { .. } => Some("the files may come from two different models".into()),
-            EngineError::Image { source, .. } => source.hint(),
+            EngineError::Image { source, .. } | EngineError::Preprocessor(source) => source.hint(),
+            EngineError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Some("check the spelling; a relative path begins at the current folder".into())
+            }
             EngineError::Model(error) => error.hint(),
             _ => None,
         }

@@ -71,6 +71,10 @@ pub struct ThinkingTags {
 impl PromptFiles {
     /// Reads the small files of a model folder; there need be no weights.
     pub fn open(folder: &Path) -> Result<Self, EngineError> {
+        std::fs::read_dir(folder).map_err(|source| EngineError::Read {
+            path: folder.into(),
+            source,
+        })?;
         let missing = |file| EngineError::MissingFile {
             folder: folder.into(),
             file,
@@ -123,10 +127,7 @@ impl PromptFiles {
             eos_token.as_deref().unwrap_or(""),
         )?;
         let preprocessor =
-            Preprocessor::from_json(preprocessor).map_err(|source| EngineError::Image {
-                name: "preprocessor_config.json".into(),
-                source,
-            })?;
+            Preprocessor::from_json(preprocessor).map_err(EngineError::Preprocessor)?;
         let generation = match generation {
             "" => GenerationConfig::default(),
             json => GenerationConfig::from_json(json)?,
@@ -170,10 +171,7 @@ impl GenerationConfig {
 }
 
 /// The `eos_token_id` of a configuration file: a number, a list of numbers, or nothing.
-pub(crate) fn eos_ids(
-    file: &'static str,
-    map: &Map<String, Json>,
-) -> Result<Vec<u32>, EngineError> {
+fn eos_ids(file: &'static str, map: &Map<String, Json>) -> Result<Vec<u32>, EngineError> {
     let id = |value: &Json| {
         value
             .as_u64()
@@ -193,7 +191,7 @@ pub(crate) fn eos_ids(
 }
 
 /// A JSON file that must be an object.
-pub(crate) fn object(file: &'static str, json: &str) -> Result<Map<String, Json>, EngineError> {
+fn object(file: &'static str, json: &str) -> Result<Map<String, Json>, EngineError> {
     match serde_json::from_str(json).map_err(|error| EngineError::json(file, &error))? {
         Json::Object(map) => Ok(map),
         _ => Err(EngineError::Configuration {
@@ -247,7 +245,7 @@ fn read_file(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, EngineError> 
 }
 
 /// A text file of a folder, or `None` if it is not there.
-pub(crate) fn read_text(folder: &Path, file: &'static str) -> Result<Option<String>, EngineError> {
+fn read_text(folder: &Path, file: &'static str) -> Result<Option<String>, EngineError> {
     let utf8 = |bytes| {
         String::from_utf8(bytes).map_err(|_| EngineError::Configuration {
             file,

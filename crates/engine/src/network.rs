@@ -18,8 +18,8 @@ pub struct NetworkShape {
     pub tokens_per_tile: usize,
     /// Side of a tile in pixels.
     pub tile_side: usize,
-    /// Ids of the control tokens around and for an image.
-    pub image_ids: ImageIds,
+    /// Ids of the control tokens around and for an image; none for a model that sees nothing.
+    pub image_ids: Option<ImageIds>,
 }
 
 /// Control tokens of images.

@@ -166,6 +166,12 @@ fn expand(
     text: &str,
     counts: &[usize],
 ) -> Result<String, EngineError> {
+    let Some(ids) = shape.image_ids else {
+        return match counts {
+            [] => Ok(text.to_owned()),
+            _ => Err(EngineError::request("images", "this model takes none")),
+        };
+    };
     let spell = |id: u32| {
         files
             .tokenizer
@@ -176,11 +182,7 @@ fn expand(
                 found: "none".into(),
             })
     };
-    let [start, image, end] = [
-        spell(shape.image_ids.start)?,
-        spell(shape.image_ids.image)?,
-        spell(shape.image_ids.end)?,
-    ];
+    let [start, image, end] = [spell(ids.start)?, spell(ids.image)?, spell(ids.end)?];
     let place = format!("{start}{image}{end}");
     let parts: Vec<&str> = text.split(&place).collect();
     if parts.len() != counts.len() + 1 {
@@ -210,10 +212,12 @@ fn cut(
     let mut pieces = Vec::new();
     let mut images = shown.iter().zip(counts);
     let mut from = 0;
-    for run in ids.chunk_by(|a, b| (*a == shape.image_ids.image) == (*b == shape.image_ids.image)) {
+    let image_id = shape.image_ids.map(|ids| ids.image);
+    let is_place = |id: &u32| Some(*id) == image_id;
+    for run in ids.chunk_by(|a, b| is_place(a) == is_place(b)) {
         let positions = from..from + run.len();
         from = positions.end;
-        if run[0] != shape.image_ids.image {
+        if !is_place(&run[0]) {
             pieces.push(Piece::Text(positions));
             continue;
         }
@@ -309,7 +313,7 @@ mod tests {
         ];
         let prompt = prompt(&[turn(content)], &[image(1)]).unwrap();
         let count = |id| prompt.ids.iter().filter(|&&found| found == id).count();
-        let ids = tiny_shape().image_ids;
+        let ids = tiny_shape().image_ids.unwrap();
         assert_eq!(
             (count(ids.start), count(ids.image), count(ids.end)),
             (1, 4, 1)

@@ -71,6 +71,11 @@ const WITHOUT_EFFECT: [&str; 11] = [
     "parallel_tool_calls",
 ];
 
+/// Reads a file that holds a body.
+pub fn read_body(path: &Path, rules: &Rules) -> Result<Vec<u8>, EngineError> {
+    read_capped(path, rules.max_body_bytes as u64)
+}
+
 /// Reads a body. Whatever it leaves open keeps the value it has in `defaults`, whose messages and images are not used.
 pub fn parse(body: &[u8], defaults: &Request, rules: &Rules) -> Result<Request, EngineError> {
     if body.len() > rules.max_body_bytes {

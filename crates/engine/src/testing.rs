@@ -64,11 +64,11 @@ pub(crate) fn tiny_shape() -> NetworkShape {
         context_tokens: 64,
         tokens_per_tile: 4,
         tile_side: 8,
-        image_ids: ImageIds {
+        image_ids: Some(ImageIds {
             start: 3,
             image: 4,
             end: 5,
-        },
+        }),
     }
 }
 

@@ -25,17 +25,21 @@ impl Network for Model {
 
     fn shape(&self) -> NetworkShape {
         let spec = self.spec();
+        let image_ids = match (
+            spec.image_start_token_id,
+            spec.image_token_id,
+            spec.image_end_token_id,
+        ) {
+            (Some(start), Some(image), Some(end)) => Some(ImageIds { start, image, end }),
+            _ => None,
+        };
         NetworkShape {
             hidden: spec.hidden_size(),
             vocabulary: spec.vocab_size(),
             context_tokens: spec.context_tokens(),
             tokens_per_tile: spec.tokens_per_tile(),
             tile_side: spec.image_size(),
-            image_ids: ImageIds {
-                start: spec.image_start_token_id,
-                image: spec.image_token_id,
-                end: spec.image_end_token_id,
-            },
+            image_ids,
         }
     }
 
