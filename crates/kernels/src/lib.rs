@@ -7,3 +7,4 @@ pub mod attention;
 pub mod isa;
 pub mod matmul;
 pub mod rows;
+pub mod training;

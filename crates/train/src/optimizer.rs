@@ -3,6 +3,8 @@
 //! The state is two vectors in the order of the parameters. Work is dealt to threads in fixed pieces and sums are added
 //! in the order of the pieces, so the numbers do not depend on the number of threads.
 
+use kernels::isa::Isa;
+use kernels::training::{AdamFactors, adam, sum_of_squares};
 use rayon::prelude::*;
 
 use crate::config::OptimizerConfig;
@@ -71,19 +73,6 @@ struct Piece<'a> {
     decays: bool,
 }
 
-/// Numbers that all pieces share.
-#[derive(Clone, Copy)]
-struct Factors {
-    beta1: f32,
-    beta2: f32,
-    epsilon: f32,
-    clip: f32,
-    /// 1 / (1 - beta1^step).
-    mean_correction: f32,
-    /// 1 / sqrt(1 - beta2^step).
-    root_correction: f32,
-}
-
 impl AdamW {
     /// Moments at zero.
     pub fn new(layout: &Layout, config: &OptimizerConfig) -> AdamW {
@@ -114,22 +103,17 @@ impl AdamW {
             return Err(NetworkError::NotFinite { what: "the gradient", value: norm });
         }
         let OptimizerConfig { beta1, beta2, epsilon, weight_decay, clip_norm } = self.config;
-        let clip = (f64::from(clip_norm) / (norm + 1e-6)).min(1.0) as f32;
         let steps = update.step.clamp(1, i32::MAX as u64) as i32;
         let corrected = |beta: f32| 1.0 - f64::from(beta).powi(steps);
-        let factors = Factors {
-            beta1,
-            beta2,
-            epsilon,
-            clip,
-            mean_correction: (1.0 / corrected(beta1)) as f32,
-            root_correction: (1.0 / corrected(beta2).sqrt()) as f32,
-        };
-        let learning_rate = update.learning_rate;
+        let clip = (f64::from(clip_norm) / (norm + 1e-6)).min(1.0) as f32;
+        let root_correction = (1.0 / corrected(beta2).sqrt()) as f32;
+        let (isa, learning_rate) = (Isa::detect(), update.learning_rate);
         self.pieces(parameters, gradients, update.rates).into_par_iter().for_each(|piece| {
-            let decay = if piece.decays { weight_decay } else { 0.0 };
-            let rate = learning_rate * piece.rate;
-            piece.update(factors, rate, decay);
+            let rate = f64::from(learning_rate) * f64::from(piece.rate);
+            let kept = if piece.decays { (1.0 - rate * f64::from(weight_decay)) as f32 } else { 1.0 };
+            let rate = (rate / corrected(beta1)) as f32;
+            let factors = AdamFactors { beta1, beta2, epsilon, clip, rate, root_correction, kept };
+            adam(isa, factors, piece.values, piece.gradients, piece.mean, piece.square);
         });
         Ok(norm)
     }
@@ -160,32 +144,10 @@ impl AdamW {
     }
 }
 
-impl Piece<'_> {
-    fn update(self, f: Factors, rate: f32, decay: f32) {
-        let kept = 1.0 - rate * decay;
-        let step = rate * f.mean_correction;
-        let moments = self.mean.iter_mut().zip(self.square);
-        for ((value, gradient), (mean, square)) in self.values.iter_mut().zip(self.gradients).zip(moments) {
-            let gradient = gradient * f.clip;
-            *mean += (1.0 - f.beta1) * (gradient - *mean);
-            *square = f.beta2 * *square + (1.0 - f.beta2) * gradient * gradient;
-            *value = *value * kept - step * *mean / (square.sqrt() * f.root_correction + f.epsilon);
-        }
-    }
-}
-
 /// Length of the whole gradient: squares added in f64 in fixed pieces.
 pub fn gradient_norm(gradients: &[f32]) -> f64 {
-    let piece = |values: &[f32]| {
-        let mut lanes = [0.0f64; 8];
-        for block in values.chunks(8) {
-            for (lane, &value) in lanes.iter_mut().zip(block) {
-                *lane += f64::from(value) * f64::from(value);
-            }
-        }
-        lanes.iter().sum::<f64>()
-    };
-    let sums: Vec<f64> = gradients.par_chunks(PIECE).map(piece).collect();
+    let isa = Isa::detect();
+    let sums: Vec<f64> = gradients.par_chunks(PIECE).map(|piece| sum_of_squares(isa, piece)).collect();
     sums.iter().sum::<f64>().sqrt()
 }
 

@@ -193,9 +193,7 @@ impl Gradients {
     /// Adds another micro-batch's gradients. Sum in a fixed order and the result does not depend on threads.
     pub fn add(&mut self, other: &Gradients) {
         assert_eq!(self.values.len(), other.values.len(), "gradients of two different networks");
-        for (mine, theirs) in self.values.iter_mut().zip(&other.values) {
-            *mine += theirs;
-        }
+        kernels::rows::add(kernels::isa::Isa::detect(), &mut self.values, &other.values);
     }
 
     /// All values, in the table's order.

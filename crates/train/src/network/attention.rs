@@ -8,8 +8,9 @@ use std::ops::Range;
 
 use kernels::isa::Isa;
 use kernels::matmul::{Panels, View, Write, matmul};
+use kernels::training::{self, LANES, ScoreBlock};
 
-use super::math;
+use super::buffers::sized;
 
 /// Keys of one chunk and rows of one block. Two panels of keys; blocks of a causal run see half of their last chunk.
 const CHUNK: usize = 64;
@@ -78,7 +79,7 @@ impl Plan {
         self.most_chunks = self.most_chunks.max(self.chunks.len() - first_chunk);
         for block in &self.blocks[first_block..] {
             let own: usize = self.chunks[block.own.clone()].iter().map(ExactSizeIterator::len).sum();
-            self.longest = self.longest.max(block.open_keys + own);
+            self.longest = self.longest.max((block.open_keys + own).next_multiple_of(LANES));
         }
     }
 
@@ -126,10 +127,6 @@ impl Plan {
 }
 
 impl Block {
-    /// Keys that row `row` sees.
-    fn visible(&self, row: usize) -> usize {
-        if self.own.is_empty() { self.open_keys } else { self.open_keys + row - self.own_start + 1 }
-    }
     fn chunks(&self) -> impl Iterator<Item = usize> {
         self.open.clone().chain(self.own.clone())
     }
@@ -142,6 +139,8 @@ pub(crate) struct Scratch {
     query: Panels2,
     scores: Vec<f32>,
     score_gradients: Vec<f32>,
+    /// Per row and head: output gradient times output.
+    dots: Vec<f32>,
 }
 
 #[derive(Default)]
@@ -208,9 +207,9 @@ impl Head<'_> {
         self.view(row, self.heads.v_offset(self.kv_head()))
     }
 
-    /// Raw scores of a block, row by row: open keys, then own keys. Gives the number of columns.
-    fn scores(&self, plan: &Plan, block: &Block, chunks: &[ChunkPanels], first_chunk: usize, scores: &mut [f32]) -> usize {
-        let columns = block.chunks().map(|chunk| plan.chunks[chunk].len()).sum();
+    /// Raw scores of a block, row by row: open keys, then own keys.
+    fn scores(&self, plan: &Plan, block: &Block, chunks: &[ChunkPanels], first_chunk: usize, scores: &mut [f32]) -> ScoreBlock {
+        let columns = block.chunks().map(|chunk| plan.chunks[chunk].len()).sum::<usize>().next_multiple_of(LANES);
         let mut column = 0;
         for chunk in block.chunks() {
             let panels = &chunks[chunk - first_chunk].k_transposed;
@@ -218,7 +217,9 @@ impl Head<'_> {
             matmul(self.isa, rows, self.q(block.rows.start), panels, 0..panels.panel_count(), into, columns, Write::Replace);
             column += plan.chunks[chunk].len();
         }
-        columns
+        let own = if block.own.is_empty() { 0 } else { block.rows.start - block.own_start + 1 };
+        let (rows, first, step) = (block.rows.len(), block.open_keys + own, usize::from(own > 0));
+        ScoreBlock { rows, columns, first, step, scale: self.heads.scale() }
     }
 }
 
@@ -243,12 +244,10 @@ pub(crate) fn forward(isa: Isa, plan: &Plan, heads: Heads, qkv: &[f32], out: &mu
 
 fn forward_block(head: Head, plan: &Plan, block: &Block, first_chunk: usize, out: &mut [f32], log_sums: &mut [f32], scratch: &mut Scratch) {
     let heads = head.heads;
-    let columns = head.scores(plan, block, &scratch.chunks, first_chunk, &mut scratch.scores);
-    for (row, scores) in block.rows.clone().zip(scratch.scores.chunks_exact_mut(columns)) {
-        let (seen, hidden) = scores.split_at_mut(block.visible(row));
-        log_sums[row * heads.heads + head.head] = math::softmax(seen, heads.scale());
-        hidden.fill(0.0);
-    }
+    let shape = head.scores(plan, block, &scratch.chunks, first_chunk, &mut scratch.scores);
+    let log_sums = &mut log_sums[block.rows.start * heads.heads + head.head..];
+    training::score_softmax(head.isa, shape, &mut scratch.scores, log_sums, heads.heads);
+    let columns = shape.columns;
     let stride = heads.heads * heads.head_dim;
     let mut column = 0;
     for chunk in block.chunks() {
@@ -273,6 +272,8 @@ pub(crate) struct Saved<'a> {
 pub(crate) fn backward(isa: Isa, plan: &Plan, heads: Heads, saved: Saved, dout: &[f32], dqkv: &mut [f32], scratch: &mut Scratch) {
     scratch.prepare(plan);
     dqkv.fill(0.0);
+    let dots = sized(&mut scratch.dots, dout.len() / heads.head_dim);
+    training::dots(isa, dout, saved.out, heads.head_dim, dots);
     for (chunks, blocks) in &plan.groups {
         for head in 0..heads.heads {
             let head = Head { isa, heads, qkv: saved.qkv, head };
@@ -300,8 +301,8 @@ fn backward_block(
     let out_stride = heads.heads * dim;
     let out_start = block.rows.start * out_stride + head.head * dim;
     let dout_block = View::rows(&dout[out_start..], out_stride);
-    let columns = head.scores(plan, block, &scratch.chunks, first_chunk, &mut scratch.scores);
-
+    let shape = head.scores(plan, block, &scratch.chunks, first_chunk, &mut scratch.scores);
+    let columns = shape.columns;
     let mut column = 0;
     for chunk in block.chunks() {
         let panels = &scratch.chunks[chunk - first_chunk].v_transposed;
@@ -309,18 +310,9 @@ fn backward_block(
         matmul(isa, rows, dout_block, panels, 0..panels.panel_count(), into, columns, Write::Replace);
         column += plan.chunks[chunk].len();
     }
-    let both = scratch.scores.chunks_exact_mut(columns).zip(scratch.score_gradients.chunks_exact_mut(columns));
-    for (index, (p, dp)) in both.take(rows).enumerate() {
-        let row = block.rows.start + index;
-        let at = out_start + index * out_stride;
-        let d = math::dot(&dout[at..at + dim], &saved.out[at..at + dim]);
-        let visible = block.visible(row);
-        math::softmax_again(&mut p[..visible], heads.scale(), saved.log_sums[row * heads.heads + head.head]);
-        math::softmax_backward(&mut dp[..visible], &p[..visible], d, heads.scale());
-        p[visible..].fill(0.0);
-        dp[visible..].fill(0.0);
-    }
-
+    let at = block.rows.start * heads.heads + head.head;
+    let (log_sums, dots) = (&saved.log_sums[at..], &scratch.dots[at..]);
+    training::score_backward(isa, shape, &mut scratch.scores, &mut scratch.score_gradients, log_sums, dots, heads.heads);
     let Panels2 { q: Some(q_panels), output_gradient: Some(dout_panels) } = &mut scratch.query else {
         unreachable!("prepare made the panels");
     };

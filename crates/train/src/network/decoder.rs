@@ -1,12 +1,12 @@
 //! The language decoder's blocks: RMS norm, rotary grouped attention with branches, gated MLP; forward and backward.
 
 use kernels::matmul::{Panels, Write};
+use kernels::training::{rotate, silu_multiply_backward, silu_multiply_to};
 
 use super::attention::{self, Heads, Plan};
 use super::buffers::{row_blocks, sized, span};
 use super::linear::{Linear, Rows, Weights};
-use super::math;
-use super::norm::{Norm, Statistics};
+use super::norm::{Norm, NormInput, Statistics};
 use super::rope::RopeTable;
 use super::shape::DecoderShape;
 
@@ -108,13 +108,12 @@ impl Decoder {
         let qkv = sized(&mut this.qkv, rows * qkv_width);
         for block in row_blocks(rows, BLOCK_ROWS) {
             let at = span(&block, width);
-            let input = Rows { data: &this.input[at.clone()], stride: width };
-            layer.norm1.forward(w.values, input, &mut normed1[at.clone()], &mut statistics1[block.clone()]);
+            layer.norm1.forward(w, &this.input[at.clone()], &mut normed1[at.clone()], &mut statistics1[block.clone()]);
             let qkv = &mut qkv[span(&block, qkv_width)];
             layer.qkv.forward(w, Rows { data: &normed1[at], stride: width }, qkv);
         }
         self.norm_heads(w, layer, rows, qkv, &mut this.raw, &mut this.head_statistics);
-        self.rotate(qkv, &work.positions[..rows], &work.rope, 1.0);
+        self.rotate(w, qkv, &work.positions[..rows], &work.rope, 1.0);
         let attended_width = self.shape.q_width();
         let attended = sized(&mut this.attended, rows * attended_width);
         let log_sums = sized(&mut this.log_sums, rows * self.shape.heads);
@@ -129,11 +128,11 @@ impl Decoder {
             let attended = Rows { data: &attended[span(&block, attended_width)], stride: attended_width };
             layer.out.forward_residual(w, attended, &this.input[at.clone()], middle);
             let normed2 = &mut normed2[at.clone()];
-            layer.norm2.forward(w.values, Rows { data: middle, stride: width }, normed2, &mut statistics2[block.clone()]);
+            layer.norm2.forward(w, middle, normed2, &mut statistics2[block.clone()]);
             let gate_up = &mut gate_up[span(&block, 2 * ffn)];
             layer.gate_up.forward(w, Rows { data: normed2, stride: width }, gate_up);
             let active = sized(&mut work.wide, block.len() * ffn);
-            math::silu_multiply(active, gate_up, ffn);
+            silu_multiply_to(w.isa, active, gate_up, ffn);
             layer.down.forward_residual(w, Rows { data: active, stride: ffn }, middle, &mut next[at]);
         }
     }
@@ -150,17 +149,17 @@ impl Decoder {
             for head in 0..normed_heads {
                 let norm = if head < self.shape.heads { q_norm } else { k_norm };
                 let at = row * width + head * dim;
-                let (x, index) = (Rows { data: &raw[at..at + dim], stride: dim }, row * normed_heads + head);
-                norm.forward(w.values, x, &mut qkv[at..at + dim], &mut statistics[index..=index]);
+                let index = row * normed_heads + head;
+                norm.forward(w, &raw[at..at + dim], &mut qkv[at..at + dim], &mut statistics[index..=index]);
             }
         }
     }
 
-    fn rotate(&self, qkv: &mut [f32], positions: &[u32], table: &RopeTable, sign: f32) {
+    fn rotate(&self, w: Weights, qkv: &mut [f32], positions: &[u32], table: &RopeTable, sign: f32) {
         let rotated = self.shape.q_width() + self.shape.kv_width();
         for (row, &position) in qkv.chunks_exact_mut(self.shape.qkv_width()).zip(positions) {
             let (cos, sin) = table.row(position as usize);
-            math::rope(&mut row[..rotated], self.shape.head_dim, cos, sin, sign);
+            rotate(w.isa, &mut row[..rotated], self.shape.head_dim, cos, sin, sign);
         }
     }
 
@@ -187,7 +186,7 @@ impl Decoder {
             let active = sized(&mut work.wide, count * ffn);
             let dy = Rows { data: dx, stride: width };
             layer.down.backward_input(w, dy, active, Write::Replace);
-            math::silu_multiply_backward(active, gate_up, ffn);
+            silu_multiply_backward(w.isa, active, gate_up, ffn);
             let dgate_up = Rows { data: gate_up, stride: 2 * ffn };
             let normed = Rows { data: &saved.normed2[at.clone()], stride: width };
             if let Some(flat) = gradients.as_deref_mut() {
@@ -196,9 +195,8 @@ impl Decoder {
             }
             let dnormed = sized(&mut work.narrow, count * width);
             layer.gate_up.backward_input(w, dgate_up, dnormed, Write::Replace);
-            let middle = Rows { data: &saved.middle[at.clone()], stride: width };
-            let statistics = &saved.statistics2[block.clone()];
-            layer.norm2.backward(w.values, middle, statistics, dnormed, dx, gradients.as_deref_mut());
+            let input = NormInput { x: &saved.middle[at.clone()], statistics: &saved.statistics2[block.clone()] };
+            layer.norm2.backward(w, input, dnormed, dx, gradients.as_deref_mut());
             let dy = Rows { data: dx, stride: width };
             let dattended = &mut dattended[span(&block, attended_width)];
             layer.out.backward_input(w, dy, dattended, Write::Replace);
@@ -215,8 +213,8 @@ impl Decoder {
         let qkv_width = self.shape.qkv_width();
         let dqkv = sized(&mut work.dqkv, rows * qkv_width);
         let kept = attention::Saved { qkv: &saved.qkv, out: &saved.attended, log_sums: &saved.log_sums };
-        attention::backward(w.isa, &work.plan, self.heads(), kept, &work.dattended, dqkv, &mut work.attention);
-        self.rotate(dqkv, &work.positions[..rows], &work.rope, -1.0);
+        attention::backward(w.isa, &work.plan, self.heads(), kept, &work.dattended[..rows * self.shape.q_width()], dqkv, &mut work.attention);
+        self.rotate(w, dqkv, &work.positions[..rows], &work.rope, -1.0);
         self.norm_heads_backward(w, layer, dqkv, saved, gradients.as_deref_mut());
         let panels = work.panels.get_or_insert_with(Panels::empty);
         for block in row_blocks(rows, BLOCK_ROWS) {
@@ -228,9 +226,8 @@ impl Decoder {
                 let normed = Rows { data: &saved.normed1[at.clone()], stride: width };
                 layer.qkv.backward_weight(w.isa, count, dqkv, normed, flat, panels);
             }
-            let input = Rows { data: &saved.input[at.clone()], stride: width };
-            let statistics = &saved.statistics1[block];
-            layer.norm1.backward(w.values, input, statistics, dnormed, &mut dx[at], gradients.as_deref_mut());
+            let input = NormInput { x: &saved.input[at.clone()], statistics: &saved.statistics1[block] };
+            layer.norm1.backward(w, input, dnormed, &mut dx[at], gradients.as_deref_mut());
         }
     }
 
@@ -242,14 +239,14 @@ impl Decoder {
             for head in 0..normed_heads {
                 let norm = if head < self.shape.heads { q_norm } else { k_norm };
                 let at = row * width + head * dim;
-                let x = Rows { data: &saved.raw[at..at + dim], stride: dim };
                 let statistics = &saved.head_statistics[row * normed_heads + head..][..1];
+                let input = NormInput { x: &saved.raw[at..at + dim], statistics };
                 // The rotated q and k are used up by now: their place serves as dy, the gradient's place as dx.
                 let dy = &mut saved.qkv[at..at + dim];
                 let dx = &mut dqkv[head * dim..(head + 1) * dim];
                 dy.copy_from_slice(dx);
                 dx.fill(0.0);
-                norm.backward(w.values, x, statistics, dy, dx, gradients.as_deref_mut());
+                norm.backward(w, input, dy, dx, gradients.as_deref_mut());
             }
         }
     }

@@ -4,8 +4,7 @@ use std::ops::Range;
 
 use kernels::isa::Isa;
 use kernels::matmul::{Panels, View, Write, matmul};
-
-use super::math;
+use kernels::training::{add_columns, add_row};
 
 /// Rows of one pass of the weight gradient: the packed block of inputs and that of the output gradients stay in cache.
 const GRADIENT_ROWS: usize = 256;
@@ -84,7 +83,7 @@ impl Linear {
         let panels = &w.packed.forward[self.slot];
         let rows = y.len() / self.outputs;
         match self.bias {
-            Some(bias) => math::add_row(y, residual, &w.values[bias..bias + self.outputs]),
+            Some(bias) => add_row(w.isa, y, residual, &w.values[bias..bias + self.outputs]),
             None => y.copy_from_slice(residual),
         }
         matmul(w.isa, rows, View::rows(x.data, x.stride), panels, 0..panels.panel_count(), y, self.outputs, Write::Add);
@@ -107,7 +106,7 @@ impl Linear {
             matmul(isa, self.outputs, dy_block, scratch, 0..scratch.panel_count(), into, self.inputs, Write::Add);
         }
         if let Some(bias) = self.bias {
-            math::add_columns(&mut gradients[bias..bias + self.outputs], rows, dy);
+            add_columns(isa, &mut gradients[bias..bias + self.outputs], rows, dy.data, dy.stride);
         }
     }
 }

@@ -12,7 +12,6 @@ mod decoder;
 mod error;
 mod from_spec;
 mod linear;
-pub(crate) mod math;
 mod norm;
 mod projector;
 mod rope;

@@ -1,7 +1,8 @@
-//! LayerNorm and RMS norm as layers: where their numbers lie, forward and backward over rows.
+//! LayerNorm and RMS norm as layers: where their numbers lie, forward and backward over contiguous rows.
 
-use super::linear::Rows;
-use super::math::{NormGradients, NormWeights, norm_backward, norm_forward};
+use kernels::training::{NormGradients, NormWeights, norm_backward, norm_forward};
+
+use super::linear::Weights;
 
 /// Mean and inverse deviation of each row.
 pub(crate) type Statistics = Vec<[f32; 2]>;
@@ -15,21 +16,28 @@ pub(crate) struct Norm {
     pub eps: f32,
 }
 
+/// What the backward pass of a norm reads.
+#[derive(Clone, Copy)]
+pub(crate) struct NormInput<'a> {
+    pub x: &'a [f32],
+    pub statistics: &'a [[f32; 2]],
+}
+
 impl Norm {
     fn weights<'a>(&self, values: &'a [f32]) -> NormWeights<'a> {
         let part = |offset: usize| &values[offset..offset + self.width];
         NormWeights { weight: part(self.weight), bias: self.bias.map(part), eps: self.eps }
     }
 
-    /// Norms the rows of x into contiguous rows of y.
-    pub fn forward(&self, values: &[f32], x: Rows, y: &mut [f32], statistics: &mut [[f32; 2]]) {
-        norm_forward(self.weights(values), x, y, statistics);
+    /// Norms the rows of x into y.
+    pub fn forward(&self, w: Weights, x: &[f32], y: &mut [f32], statistics: &mut [[f32; 2]]) {
+        norm_forward(w.isa, self.weights(w.values), x, y, statistics);
     }
 
     /// Adds into dx and, if given, into the flat gradients; dy is used up.
-    pub fn backward(&self, values: &[f32], x: Rows, statistics: &[[f32; 2]], dy: &mut [f32], dx: &mut [f32], gradients: Option<&mut [f32]>) {
+    pub fn backward(&self, w: Weights, input: NormInput, dy: &mut [f32], dx: &mut [f32], gradients: Option<&mut [f32]>) {
         let gradients = gradients.map(|flat| self.gradients(flat));
-        norm_backward(self.weights(values), x, statistics, dy, dx, self.width, gradients);
+        norm_backward(w.isa, self.weights(w.values), input.x, input.statistics, dy, dx, gradients);
     }
 
     /// A bias lies right behind its weight.

@@ -1,11 +1,12 @@
 //! The projector: 2×2 blocks of features side by side, norm, two linear layers with a GELU between.
 
 use kernels::matmul::{Panels, Write};
+use kernels::rows::add;
+use kernels::training::gelu_erf_backward;
 
 use super::buffers::sized;
 use super::linear::{Linear, Rows, Weights};
-use super::math;
-use super::norm::{Norm, Statistics};
+use super::norm::{Norm, NormInput, Statistics};
 use super::shape::VisionShape;
 
 /// The projector's layers.
@@ -59,7 +60,7 @@ impl Projector {
         self.blocks(tiles, |feature, merge| merged[merge..][..self.vision.width].copy_from_slice(&features[feature..][..self.vision.width]));
         let normed = sized(&mut work.normed, work.rows * inner);
         let statistics = sized(&mut work.statistics, work.rows);
-        self.norm.forward(w.values, Rows { data: merged, stride: inner }, normed, statistics);
+        self.norm.forward(w, merged, normed, statistics);
         let hidden = sized(&mut work.hidden, work.rows * width);
         self.linear1.forward(w, Rows { data: normed, stride: inner }, hidden);
         let active = sized(&mut work.active, hidden.len());
@@ -88,7 +89,7 @@ impl Projector {
         let dhidden = sized(&mut work.dhidden, rows * width);
         let dy = Rows { data: doutput, stride: width };
         self.linear2.backward_input(w, dy, dhidden, Write::Replace);
-        math::gelu_erf_backward(dhidden, &work.hidden, &work.active);
+        gelu_erf_backward(w.isa, dhidden, &work.hidden, &work.active);
         let dnormed = sized(&mut work.dnormed, rows * inner);
         let dhidden = Rows { data: dhidden, stride: width };
         self.linear1.backward_input(w, dhidden, dnormed, Write::Replace);
@@ -98,12 +99,12 @@ impl Projector {
         }
         let dmerged = sized(&mut work.dmerged, rows * inner);
         dmerged.fill(0.0);
-        let merged = Rows { data: &work.merged, stride: inner };
-        self.norm.backward(w.values, merged, &work.statistics[..rows], dnormed, dmerged, parameters);
+        let input = NormInput { x: &work.merged[..rows * inner], statistics: &work.statistics[..rows] };
+        self.norm.backward(w, input, dnormed, dmerged, parameters);
         if let Some(dfeatures) = features {
             let tiles = rows / self.vision.tokens();
             let width = self.vision.width;
-            self.blocks(tiles, |feature, merge| math::add(&mut dfeatures[feature..][..width], &dmerged[merge..][..width]));
+            self.blocks(tiles, |feature, merge| add(w.isa, &mut dfeatures[feature..][..width], &dmerged[merge..][..width]));
         }
     }
 }

@@ -1,6 +1,8 @@
 //! One step over one micro-batch: encoder, patch head, projector, decoder, head and losses, then all of it backwards.
 
 use kernels::matmul::{Panels, Write};
+use kernels::rows::add;
+use kernels::training::cross_entropy;
 
 use super::Network;
 use super::batch::{MicroBatch, PatchLabels, Sequence};
@@ -8,11 +10,10 @@ use super::buffers::sized;
 use super::decoder::DecoderWork;
 use super::error::NetworkError;
 use super::linear::{PackedWeights, Rows, Weights};
-use super::math;
-use super::norm::Statistics;
+use super::norm::{NormInput, Statistics};
 use super::projector::{ProjectorGradients, ProjectorWork};
 use super::vision::VisionWork;
-use crate::losses::{IGNORE, Losses, cross_entropy};
+use crate::losses::{IGNORE, Losses};
 use crate::parameters::{Gradients, Parameters};
 
 /// Which parts get gradients; frozen parts skip their backward work.
@@ -144,7 +145,7 @@ impl Network {
                 logits.fill(0.0);
                 continue;
             }
-            let (loss, right) = cross_entropy(logits, label as usize, labels.weight);
+            let (loss, right) = cross_entropy(w.isa, logits, label as usize, labels.weight);
             losses.patch_sum += f64::from(loss);
             losses.patch_count += 1;
             losses.patch_correct += usize::from(right);
@@ -204,12 +205,11 @@ impl Network {
         }
         let normed = sized(&mut head.normed, count * width);
         let statistics = sized(&mut head.statistics, count);
-        let gathered = Rows { data: gathered, stride: width };
-        norm.forward(w.values, gathered, normed, statistics);
+        norm.forward(w, gathered, normed, statistics);
         let logits = sized(&mut head.logits, count * layer.outputs);
         let normed = Rows { data: normed, stride: width };
         layer.forward(w, normed, logits);
-        token_losses(sequences, &head.labelled, logits, scale, losses);
+        token_losses(w, sequences, &head.labelled, logits, scale, losses);
         let Some(flat) = flat.filter(|_| reach.decoder) else { return };
         let dy = Rows { data: logits, stride: layer.outputs };
         let dnormed = sized(&mut head.dnormed, count * width);
@@ -220,7 +220,7 @@ impl Network {
         let dgathered = sized(&mut head.dgathered, count * width);
         dgathered.fill(0.0);
         let for_norm = reach.trainable.language.then_some(flat);
-        norm.backward(w.values, gathered, statistics, dnormed, dgathered, for_norm);
+        norm.backward(w, NormInput { x: gathered, statistics }, dnormed, dgathered, for_norm);
         let dx = sized(&mut work.dx, work.decoder.rows * width);
         dx.fill(0.0);
         for (from, &(row, ..)) in dgathered.chunks_exact(width).zip(&head.labelled) {
@@ -241,7 +241,7 @@ impl Network {
             let dx = sized(&mut work.dx, work.decoder.rows * self.shape.decoder.width);
             let for_decoder = reach.trainable.language.then_some(&mut *flat);
             self.layers.decoder.backward(w, dx, for_decoder, &mut work.decoder);
-            self.embedding_backward(&batch.sequences, reach, flat, work);
+            self.embedding_backward(w, &batch.sequences, reach, flat, work);
         }
         if reach.images {
             let parameters = reach.trainable.projector.then_some(&mut *flat);
@@ -255,7 +255,7 @@ impl Network {
     }
 
     /// Rows of the decoder's input gradient go to their word's embedding or to the image.
-    fn embedding_backward(&self, sequences: &[Sequence], reach: Reach, flat: &mut [f32], work: &mut Workspace) {
+    fn embedding_backward(&self, w: Weights, sequences: &[Sequence], reach: Reach, flat: &mut [f32], work: &mut Workspace) {
         let width = self.shape.decoder.width;
         let tiles: usize = sequences.iter().map(|sequence| sequence.tiles).sum();
         let dimage = sized(&mut work.dimage, tiles * self.shape.vision.tokens() * width);
@@ -265,7 +265,7 @@ impl Network {
             if token == self.shape.image_token {
                 image_rows.next().expect("checked: one row per image token").copy_from_slice(dx);
             } else if reach.trainable.language {
-                math::add(&mut flat[self.layers.embedding + token as usize * width..][..width], dx);
+                add(w.isa, &mut flat[self.layers.embedding + token as usize * width..][..width], dx);
             }
         }
     }
@@ -283,7 +283,7 @@ fn gather_labels(sequences: &[Sequence], labelled: &mut Vec<(usize, usize, f32)>
 }
 
 /// Turns logits into their gradients and adds up the losses, run by run.
-fn token_losses(sequences: &[Sequence], labelled: &[(usize, usize, f32)], logits: &mut [f32], scale: f32, losses: &mut Losses) {
+fn token_losses(w: Weights, sequences: &[Sequence], labelled: &[(usize, usize, f32)], logits: &mut [f32], scale: f32, losses: &mut Losses) {
     let vocabulary = logits.len() / labelled.len().max(1);
     let mut places = labelled.iter().zip(logits.chunks_exact_mut(vocabulary.max(1)));
     for (index, sequence) in sequences.iter().enumerate() {
@@ -293,7 +293,7 @@ fn token_losses(sequences: &[Sequence], labelled: &[(usize, usize, f32)], logits
                 continue;
             }
             let (&(_, label, weight), logits) = places.next().expect("one row of logits per label");
-            let (loss, right) = cross_entropy(logits, label, weight * scale);
+            let (loss, right) = cross_entropy(w.isa, logits, label, weight * scale);
             losses.language_sum += f64::from(weight) * f64::from(loss);
             losses.language_weight += f64::from(weight);
             losses.tokens += 1;

@@ -1,12 +1,13 @@
 //! The vision encoder: SigLIP's patch embedding, learned positions and pre-norm blocks, forward and backward.
 
 use kernels::matmul::{Panels, Write};
+use kernels::rows::add;
+use kernels::training::{gelu_tanh_backward, gelu_tanh_to};
 
 use super::attention::{self, Heads, Plan};
 use super::buffers::{row_blocks, sized, span};
 use super::linear::{Linear, Rows, Weights};
-use super::math;
-use super::norm::{Norm, Statistics};
+use super::norm::{Norm, NormInput, Statistics};
 use super::shape::VisionShape;
 
 /// Rows that go through all row-wise layers of a block together, so that they stay in the second-level cache.
@@ -94,8 +95,7 @@ impl Vision {
         }
         if let Some(norm) = &self.post_norm {
             let normed = sized(&mut work.normed, rows * shape.width);
-            let last = Rows { data: &work.last, stride: shape.width };
-            norm.forward(w.values, last, normed, sized(&mut work.statistics, rows));
+            norm.forward(w, &work.last[..rows * shape.width], normed, sized(&mut work.statistics, rows));
         }
     }
 
@@ -111,7 +111,7 @@ impl Vision {
         let x = sized(first, work.rows * shape.width);
         self.patch.forward(w, Rows { data: patches, stride: shape.patch_inputs() }, x);
         let positions = &w.values[self.positions..][..shape.patches() * shape.width];
-        x.chunks_exact_mut(positions.len()).for_each(|tile| math::add(tile, positions));
+        x.chunks_exact_mut(positions.len()).for_each(|tile| add(w.isa, tile, positions));
     }
 
     fn layer_forward(&self, w: Weights, index: usize, work: &mut VisionWork) {
@@ -124,8 +124,7 @@ impl Vision {
         let qkv = sized(&mut this.qkv, rows * 3 * width);
         for block in row_blocks(rows, BLOCK_ROWS) {
             let at = span(&block, width);
-            let input = Rows { data: &this.input[at.clone()], stride: width };
-            layer.norm1.forward(w.values, input, &mut normed1[at.clone()], &mut statistics1[block.clone()]);
+            layer.norm1.forward(w, &this.input[at.clone()], &mut normed1[at.clone()], &mut statistics1[block.clone()]);
             layer.qkv.forward(w, Rows { data: &normed1[at], stride: width }, &mut qkv[span(&block, 3 * width)]);
         }
         let attended = sized(&mut this.attended, rows * width);
@@ -141,11 +140,11 @@ impl Vision {
             let attended = Rows { data: &attended[at.clone()], stride: width };
             layer.out.forward_residual(w, attended, &this.input[at.clone()], middle);
             let normed2 = &mut normed2[at.clone()];
-            layer.norm2.forward(w.values, Rows { data: middle, stride: width }, normed2, &mut statistics2[block.clone()]);
+            layer.norm2.forward(w, middle, normed2, &mut statistics2[block.clone()]);
             let hidden = &mut hidden[span(&block, self.shape.ffn)];
             layer.fc1.forward(w, Rows { data: normed2, stride: width }, hidden);
             let active = sized(&mut work.wide, hidden.len());
-            math::gelu_tanh(active, hidden);
+            gelu_tanh_to(w.isa, active, hidden);
             layer.fc2.forward_residual(w, Rows { data: active, stride: self.shape.ffn }, middle, &mut next[at]);
         }
     }
@@ -158,8 +157,8 @@ impl Vision {
         match &self.post_norm {
             Some(norm) => {
                 dx_rows.fill(0.0);
-                let last = Rows { data: &work.last, stride: width };
-                norm.backward(w.values, last, &work.statistics[..rows], dfeatures, dx_rows, Some(gradients));
+                let input = NormInput { x: &work.last[..rows * width], statistics: &work.statistics[..rows] };
+                norm.backward(w, input, dfeatures, dx_rows, Some(gradients));
             }
             None => dx_rows.copy_from_slice(dfeatures),
         }
@@ -167,7 +166,7 @@ impl Vision {
             self.layer_backward(w, index, dx_rows, gradients, work);
         }
         let positions = &mut gradients[self.positions..][..self.shape.patches() * width];
-        dx_rows.chunks_exact(positions.len()).for_each(|tile| math::add(positions, tile));
+        dx_rows.chunks_exact(positions.len()).for_each(|tile| add(w.isa, positions, tile));
         let (dy, x) = (
             Rows { data: dx_rows, stride: width },
             Rows { data: &work.patches, stride: self.shape.patch_inputs() },
@@ -188,15 +187,15 @@ impl Vision {
             let dhidden = sized(&mut work.wide, hidden.len());
             let dy = Rows { data: dx, stride: width };
             layer.fc2.backward_input(w, dy, dhidden, Write::Replace);
-            math::gelu_tanh_backward(dhidden, hidden);
+            gelu_tanh_backward(w.isa, dhidden, hidden);
             layer.fc2.backward_weight(w.isa, count, dy, Rows { data: hidden, stride: ffn }, gradients, panels);
             let dnormed = sized(&mut work.narrow, count * width);
             let dhidden = Rows { data: dhidden, stride: ffn };
             layer.fc1.backward_input(w, dhidden, dnormed, Write::Replace);
             let normed = Rows { data: &saved.normed2[at.clone()], stride: width };
             layer.fc1.backward_weight(w.isa, count, dhidden, normed, gradients, panels);
-            let middle = Rows { data: &saved.middle[at.clone()], stride: width };
-            layer.norm2.backward(w.values, middle, &saved.statistics2[block], dnormed, dx, Some(gradients));
+            let input = NormInput { x: &saved.middle[at.clone()], statistics: &saved.statistics2[block] };
+            layer.norm2.backward(w, input, dnormed, dx, Some(gradients));
             let dy = Rows { data: dx, stride: width };
             layer.out.backward_input(w, dy, &mut dattended[at.clone()], Write::Replace);
             let attended = Rows { data: &saved.attended[at], stride: width };
@@ -212,8 +211,8 @@ impl Vision {
             layer.qkv.backward_input(w, dqkv, dnormed, Write::Replace);
             let normed = Rows { data: &saved.normed1[at.clone()], stride: width };
             layer.qkv.backward_weight(w.isa, count, dqkv, normed, gradients, panels);
-            let input = Rows { data: &saved.input[at.clone()], stride: width };
-            layer.norm1.backward(w.values, input, &saved.statistics1[block], dnormed, &mut dx[at], Some(gradients));
+            let input = NormInput { x: &saved.input[at.clone()], statistics: &saved.statistics1[block] };
+            layer.norm1.backward(w, input, dnormed, &mut dx[at], Some(gradients));
         }
     }
 }
