@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use model::ModelSpec;
-use train::config::OptimizerConfig;
+use train::OptimizerConfig;
 use train::network::{AuxSpec, MicroBatch, Network, PackedWeights, Sequence, StepInputs, Trainable, Workspace};
 use train::optimizer::{AdamW, Rates, Update};
 use train::parameters::{Gradients, Parameters};

@@ -10,7 +10,6 @@ mod buffers;
 mod build;
 mod decoder;
 mod error;
-mod from_spec;
 mod linear;
 mod norm;
 mod projector;
@@ -48,7 +47,7 @@ impl Network {
     pub fn new(spec: &ModelSpec, aux: AuxSpec) -> Result<Network, NetworkError> {
         let shape = Shape::new(spec)?;
         let (layers, layout) = Layers::new(&shape, aux);
-        if !spec.tensors().is_empty() { compare_tensors(spec, &layout)?; }
+        compare_tensors(spec, &layout)?;
         Ok(Network { isa: Isa::detect(), shape, aux, layers, layout: Arc::new(layout) })
     }
 

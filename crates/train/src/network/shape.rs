@@ -1,4 +1,9 @@
-//! The numbers that the trainer needs from a [`model::ModelSpec`], in one plain struct per part.
+//! The numbers that the trainer needs from a [`ModelSpec`], in one plain struct per part, and what it cannot train.
+
+use model::ModelSpec;
+use model::spec::{Activation, DecoderSpec, EmbeddingNorm, QkNorm};
+
+use super::error::NetworkError;
 
 /// The vision encoder: SigLIP's layers up to the feature layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,4 +96,60 @@ pub(crate) struct Shape {
     pub projector_eps: f32,
     pub decoder: DecoderShape,
     pub image_token: u32,
+}
+
+fn unsupported(what: &'static str, expected: &'static str, found: impl ToString) -> NetworkError {
+    NetworkError::Unsupported { what, expected, found: found.to_string() }
+}
+
+impl Shape {
+    /// Reads a description; what the layers here do not compute is an error.
+    pub fn new(spec: &ModelSpec) -> Result<Shape, NetworkError> {
+        let missing = |what| unsupported(what, "a model with pictures", "none in the description");
+        let vision = spec.vision.as_ref().ok_or_else(|| missing("the vision encoder"))?;
+        let projector = spec.projector.as_ref().ok_or_else(|| missing("the projector"))?;
+        let image_token = spec.image_token_id.ok_or_else(|| missing("image_token_id"))?;
+        if vision.activation != Activation::GeluTanh {
+            return Err(unsupported("the encoder's activation", "GeluTanh", format!("{:?}", vision.activation)));
+        }
+        if projector.activation != Activation::Gelu {
+            return Err(unsupported("the projector's activation", "Gelu", format!("{:?}", projector.activation)));
+        }
+        let vision = VisionShape {
+            width: vision.hidden,
+            heads: vision.heads,
+            ffn: vision.ffn,
+            layers: vision.layers,
+            used_layers: vision.used_layers,
+            post_norm: vision.post_norm,
+            patch: vision.patch,
+            image: vision.image,
+            eps: vision.norm_eps,
+            merge: projector.merge,
+        };
+        Ok(Shape { vision, projector_eps: projector.norm_eps, decoder: DecoderShape::new(&spec.decoder)?, image_token })
+    }
+}
+
+impl DecoderShape {
+    fn new(spec: &DecoderSpec) -> Result<DecoderShape, NetworkError> {
+        if spec.embedding_norm != EmbeddingNorm::None {
+            return Err(unsupported("the norm on embeddings", "none", format!("{:?}", spec.embedding_norm)));
+        }
+        Ok(DecoderShape {
+            width: spec.hidden,
+            heads: spec.heads,
+            kv_heads: spec.kv_heads,
+            head_dim: spec.head_dim,
+            ffn: spec.ffn,
+            layers: spec.layers,
+            vocabulary: spec.vocabulary,
+            eps: spec.norm_eps,
+            rope_base: spec.rope_base,
+            qk_norm: spec.qk_norm == QkNorm::PerHead,
+            qkv_bias: spec.qkv_bias,
+            output_bias: spec.output_bias,
+            tied: spec.tied,
+        })
+    }
 }

@@ -7,7 +7,7 @@ use model::ModelSpec;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use train::config::OptimizerConfig;
+use train::OptimizerConfig;
 use train::network::{AuxSpec, MicroBatch, Network, PackedWeights, Sequence, StepInputs, Trainable, Workspace};
 use train::optimizer::{AdamW, Rates, Update};
 use train::parameters::{Gradients, Parameters};
