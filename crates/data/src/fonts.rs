@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 
 use ab_glyph::{
-    Font, FontRef, Glyph, GlyphId, Outline, OutlineCurve, OutlinedGlyph, Point, PxScale,
-    PxScaleFactor, point,
+    Font, FontRef, Glyph, Outline, OutlineCurve, OutlinedGlyph, Point, PxScale, PxScaleFactor,
+    point,
 };
 
 /// Fonts for Latin letters, digits and punctuation.
@@ -298,7 +298,7 @@ pub(crate) fn can_draw(character: char) -> bool {
     } else {
         0
     };
-    FONTS[number].font.glyph_id(character) != GlyphId(0)
+    FONTS[number].font.glyph_id(character) != ab_glyph::GlyphId(0)
 }
 
 /// A glyph as coverage from 0 to 255.
@@ -467,7 +467,7 @@ mod tests {
             for number in LATIN_COUNT..LATIN_COUNT + CHINESE_COUNT {
                 assert_ne!(
                     FONTS[number].font.glyph_id(character),
-                    GlyphId(0),
+                    ab_glyph::GlyphId(0),
                     "{character}"
                 );
             }

@@ -4,12 +4,14 @@ use std::cell::RefCell;
 
 use image_prep::Picture;
 
+use crate::drawing::Drawing;
 use crate::effects::Effects;
 use crate::error::DataError;
 use crate::example::{Example, SceneKind};
 use crate::fonts::GlyphCache;
-use crate::layout::compose;
+use crate::layout::{Content, compose};
 use crate::paint::paint;
+use crate::questions::without_doubt;
 use crate::random::Random;
 use crate::recipe::Recipe;
 use crate::scenes;
@@ -62,12 +64,11 @@ impl Generator {
         let mut random = Random::new(self.seed, index);
         let scene = self.kinds[random.weighted(&self.weights)];
         let effects = Effects::choose(&mut random, self.recipe.noise);
-        let mut content = scenes::invent(scene, &mut random, &self.recipe);
-        let drawing = compose(content.as_mut(), &self.recipe, &effects, &mut random);
+        let (content, drawing) = self.fitting(scene, &effects, &mut random);
         let mut canvas = GLYPHS.with_borrow_mut(|glyphs| paint(&drawing, effects.edges, glyphs));
         effects.apply(&mut canvas, &mut random);
         Example {
-            questions: content.questions(&mut random),
+            questions: without_doubt(content.questions(&mut random)),
             twin: content.twin(),
             marks: canvas.marks,
             picture: Picture {
@@ -77,5 +78,24 @@ impl Generator {
             },
             scene,
         }
+    }
+    /// Invents until something fits into the recipe's sizes; a recipe that leaves no room at all gets a character.
+    fn fitting(
+        &self,
+        scene: SceneKind,
+        effects: &Effects,
+        random: &mut Random,
+    ) -> (Box<dyn Content>, Drawing) {
+        let mut kind = scene;
+        for attempt in 0u32.. {
+            let mut content = scenes::invent(kind, random, &self.recipe);
+            if let Some(drawing) = compose(content.as_mut(), &self.recipe, effects, random) {
+                return (content, drawing);
+            }
+            if attempt >= 20 {
+                kind = SceneKind::Glyphs;
+            }
+        }
+        unreachable!("a single character fits into every recipe that passes its check")
     }
 }

@@ -28,34 +28,44 @@ pub(crate) trait Content {
 const MAX_ASPECT: f32 = 3.96;
 
 /// Lays content out at a size that the recipe allows and puts it into a frame.
+///
+/// `None` if even the shortest form of the content does not fit: then something else must be invented.
 pub(crate) fn compose(
     content: &mut dyn Content,
     recipe: &Recipe,
     effects: &Effects,
     random: &mut Random,
-) -> Drawing {
-    let limit = recipe.canvas as f32;
+) -> Option<Drawing> {
     let smallest = recipe.min_line_height / LINE;
-    let largest = recipe.max_line_height / LINE;
+    let large = if random.chance(recipe.large) {
+        Recipe::LARGE
+    } else {
+        1.0
+    };
+    let largest = recipe.max_line_height * large / LINE;
     let margin = effects.turn.abs();
+    let most = recipe.max_side as f32;
     // Longest side per pixel of text size; shrink until the smallest legible text fits.
-    let most = limit.min(recipe.max_side as f32) / smallest;
+    let limit = most.min(recipe.canvas as f32) / smallest;
     let mut ratio = long_side(&content.lay_out(smallest), margin) / smallest;
-    while ratio > most && content.shrink() {
+    while ratio > limit {
+        if !content.shrink() {
+            return None;
+        }
         ratio = long_side(&content.lay_out(smallest), margin) / smallest;
     }
     let mut size = choose_size(ratio, (smallest, largest), recipe, random);
     let mut drawing = content.lay_out(size);
-    for _ in 0..8 {
-        let side = long_side(&drawing, margin);
-        if side <= recipe.max_side as f32 || size <= 7.0 {
-            break;
+    // Glyph sizes are whole pixels, so the ratio above is only nearly right at other sizes.
+    while long_side(&drawing, margin) > most {
+        size *= (most / long_side(&drawing, margin)).min(0.98);
+        if size < smallest * 0.9 {
+            return None;
         }
-        size *= (recipe.max_side as f32 / side).min(0.97);
         drawing = content.lay_out(size);
     }
     frame(&mut drawing, size, recipe, margin, random);
-    drawing
+    Some(drawing)
 }
 
 /// A text size in picture pixels: mostly as the model will see it, sometimes larger, as photographs are.
@@ -128,4 +138,116 @@ fn frame(drawing: &mut Drawing, size: f32, recipe: &Recipe, margin: f32, random:
     let left = place(spare.0, hold.0, random);
     let top = place(spare.1, hold.1, random);
     drawing.place_in(width, height, left.floor(), top.floor());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drawing::Element;
+    use crate::example::SceneKind;
+    use crate::scenes;
+
+    /// Draws many scenes of each kind and hands each drawing to a check.
+    fn for_every_drawing(recipe: &Recipe, mut check: impl FnMut(&str, &Drawing)) {
+        for scene in SceneKind::ALL {
+            let mut composed = 0;
+            for index in 0..400 {
+                let mut random = Random::new(17, index);
+                let mut content = scenes::invent(scene, &mut random, recipe);
+                let drawing = compose(content.as_mut(), recipe, &Effects::NONE, &mut random);
+                if let Some(drawing) = drawing {
+                    composed += 1;
+                    check(&format!("{scene:?} {index}: {}", content.twin()), &drawing);
+                }
+            }
+            assert!(composed > 380, "{scene:?}: only {composed} of 400 fit");
+        }
+    }
+
+    /// Boxes of all texts: left, top of the ink's line, right, bottom.
+    fn texts(drawing: &Drawing) -> Vec<([f32; 4], f32, String)> {
+        let text = |element: &Element| match element {
+            Element::Text {
+                x, y, face, text, ..
+            } => {
+                // Capitals reach about 0.75 of the size up, descenders 0.25 down.
+                let place = [
+                    *x,
+                    y - 0.72 * face.size,
+                    x + face.width(text),
+                    y + 0.2 * face.size,
+                ];
+                Some((place, face.size, text.clone()))
+            }
+            _ => None,
+        };
+        drawing.elements.iter().filter_map(text).collect()
+    }
+
+    #[test]
+    fn text_stays_large_enough_to_read_after_fitting() {
+        for recipe in [
+            Recipe::default(),
+            Recipe {
+                canvas: 256,
+                max_side: 400,
+                ..Recipe::default()
+            },
+        ] {
+            for_every_drawing(&recipe, |name, drawing| {
+                let long = drawing.width.max(drawing.height);
+                let fit = (recipe.canvas as f32 / long).min(1.0);
+                for (_, size, text) in texts(drawing) {
+                    let line = size * LINE * fit;
+                    // A tenth is lost where a drawing is shrunk once more because glyph sizes are whole pixels.
+                    assert!(
+                        line >= recipe.min_line_height * 0.88,
+                        "{line} {text:?} {name}"
+                    );
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn text_is_never_cut_and_never_written_over_other_text() {
+        for_every_drawing(&Recipe::default(), |name, drawing| {
+            let texts = texts(drawing);
+            for (index, ([left, top, right, bottom], size, text)) in texts.iter().enumerate() {
+                let inside = *left >= -0.5
+                    && *top >= -0.5
+                    && *right <= drawing.width + 0.1 * size
+                    && *bottom <= drawing.height + 0.5;
+                assert!(
+                    inside,
+                    "{text:?} at {left} {top} {right} {bottom} of {}x{} {name}",
+                    drawing.width, drawing.height
+                );
+                for (other, _, second) in &texts[index + 1..] {
+                    let slack = 0.12 * size;
+                    let apart = *right <= other[0] + slack
+                        || other[2] <= *left + slack
+                        || *bottom <= other[1] + slack
+                        || other[3] <= *top + slack;
+                    assert!(apart, "{text:?} and {second:?} in {name}");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn the_least_room_that_a_recipe_may_leave_is_enough_for_a_character() {
+        let recipe = Recipe {
+            min_line_height: 32.0,
+            max_line_height: 32.0,
+            canvas: 64,
+            max_side: 64,
+            min_side: 32,
+            ..Recipe::default()
+        };
+        let generator = crate::Generator::new(1, recipe).expect("a right recipe");
+        for index in 0..300 {
+            assert!(generator.example(index).picture.width <= 64);
+        }
+    }
 }

@@ -202,11 +202,12 @@ impl Canvas {
                     span = (span.0.min(left as usize), span.1.max(right.ceil() as usize));
                 }
             }
-            for column in span.0..span.1.min(self.width) {
-                let part = (shares[column].min(1.0) * 255.0 + 0.5) as u32;
-                shares[column] = 0.0;
-                let start = (row * self.width + column) * 3;
-                blend(&mut self.rgb[start..start + 3], fill, part);
+            let (first, last) = (span.0, span.1.min(self.width).max(span.0));
+            let pixels =
+                &mut self.rgb[(row * self.width + first) * 3..(row * self.width + last) * 3];
+            for (pixel, share) in pixels.chunks_exact_mut(3).zip(&mut shares[first..last]) {
+                blend(pixel, fill, (share.min(1.0) * 255.0 + 0.5) as u32);
+                *share = 0.0;
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Questions that many scenes share: reading lines, and small tools to word questions.
 
+use std::collections::BTreeMap;
+
 use crate::example::{Kind, Question};
 use crate::random::Random;
 
@@ -105,7 +107,32 @@ pub(crate) fn reading(random: &mut Random, lines: &[String]) -> Vec<Question> {
         "How many lines of text are there?",
         "How many lines are there?",
     ]);
-    questions.push(ask(Kind::Count, count, lines.len().to_string()));
+    let begins = lines.iter().enumerate().map(|(index, line)| {
+        let word = line.split(' ').next().unwrap_or(line);
+        format!("{} {word}", index + 1)
+    });
+    let thought = begins.collect::<Vec<_>>().join(", ");
+    questions.push(ask(Kind::Count, count, lines.len().to_string()).thinking(thought));
+    questions
+}
+
+/// Leaves out questions that are asked twice, and both of two with different answers.
+pub(crate) fn without_doubt(questions: Vec<Question>) -> Vec<Question> {
+    let mut answers: BTreeMap<String, Option<String>> = BTreeMap::new();
+    for question in &questions {
+        let answer = answers
+            .entry(question.question.to_lowercase())
+            .or_insert_with(|| Some(question.answer.clone()));
+        if answer.as_ref() != Some(&question.answer) {
+            *answer = None;
+        }
+    }
+    let mut questions = questions;
+    // Taking an answer out keeps the first question only.
+    questions.retain(|question| {
+        let answer = answers.remove(&question.question.to_lowercase());
+        answer.flatten().is_some()
+    });
     questions
 }
 

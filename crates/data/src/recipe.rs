@@ -19,6 +19,8 @@ pub struct Recipe {
     pub min_line_height: f32,
     /// Greatest height of a text line in pixels, measured in the same way.
     pub max_line_height: f32,
+    /// Share of pictures whose text may be up to [`Recipe::LARGE`] times larger than `max_line_height`, as on signs.
+    pub large: f32,
     /// Least length of a picture's longer side in pixels; smaller scenes are padded.
     pub min_side: u32,
     /// Greatest length of a side in pixels.
@@ -42,6 +44,7 @@ impl Default for Recipe {
             scenes: SceneKind::ALL.into_iter().zip(weights).collect(),
             min_line_height: 15.0,
             max_line_height: 40.0,
+            large: 0.3,
             min_side: 96,
             max_side: 900,
             canvas: 512,
@@ -54,12 +57,16 @@ impl Default for Recipe {
 }
 
 impl Recipe {
+    /// How much larger than `max_line_height` the text of a large picture may be.
+    pub const LARGE: f32 = 4.0;
+
     /// Big characters and short words in pictures of at most `canvas` pixels: where a curriculum begins.
     pub fn easy(canvas: u32) -> Recipe {
         Recipe {
             scenes: BTreeMap::from([(SceneKind::Glyphs, 1.0), (SceneKind::Words, 1.0)]),
             min_line_height: 24.0,
             max_line_height: 60.0,
+            large: 0.0,
             min_side: 64,
             max_side: canvas,
             canvas,
@@ -114,7 +121,11 @@ impl Recipe {
                 "at most half of max_side and canvas",
             );
         }
-        for (field, share) in [("noise", self.noise), ("chinese", self.chinese)] {
+        for (field, share) in [
+            ("noise", self.noise),
+            ("chinese", self.chinese),
+            ("large", self.large),
+        ] {
             if !(0.0..=1.0).contains(&share) {
                 return wrong(field, share.to_string(), "0 to 1");
             }

@@ -111,13 +111,16 @@ pub(crate) fn pseudo_word(random: &mut Random) -> String {
     const ENDS: [&str; 16] = [
         "", "", "", "n", "r", "s", "t", "l", "m", "nd", "rk", "st", "x", "p", "ck", "z",
     ];
+    const RUDE: [&str; 8] = ["poo", "pee", "shit", "fuck", "cun", "dick", "piss", "nig"];
     let mut text = String::new();
     for _ in 0..random.between(1, 3) {
         text.push_str(random.pick(&STARTS));
         text.push_str(random.pick(&MIDDLES));
         text.push_str(random.pick(&ENDS));
     }
-    text
+    // Syllables that begin ugly words are replaced as a whole; a few harmless ones go with them.
+    RUDE.iter()
+        .fold(text, |text, rude| text.replace(rude, "la"))
 }
 
 /// Random letters and digits, such as codes have.

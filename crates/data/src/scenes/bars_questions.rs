@@ -187,7 +187,9 @@ impl Bars {
                 "What is the title?",
                 "What is the chart about?",
             ];
-            questions.push(ask(Kind::Read, random.pick(&wordings), title.clone()));
+            let thought = format!("title {title}");
+            questions
+                .push(ask(Kind::Read, random.pick(&wordings), title.clone()).thinking(thought));
         }
         if let Some(bar) = self.bars.get(random.below(self.bars.len())) {
             let name = typed(random, &bar.asked);

@@ -133,7 +133,9 @@ impl Form {
                 "What is the heading?",
                 "What is the name of the window?",
             ];
-            questions.push(ask(Kind::Read, random.pick(&wordings), title.clone()));
+            let thought = format!("title {title}");
+            questions
+                .push(ask(Kind::Read, random.pick(&wordings), title.clone()).thinking(thought));
         }
         match &self.buttons[..] {
             [] => {}

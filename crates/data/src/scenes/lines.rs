@@ -190,6 +190,10 @@ impl Content for Lines {
     }
 
     fn shrink(&mut self) -> bool {
+        if self.margin > 0.3 {
+            self.margin = 0.2;
+            return true;
+        }
         let longest = self
             .lines
             .iter()
@@ -226,7 +230,7 @@ impl Content for Lines {
         } else {
             reading(random, &texts)
         };
-        if texts.len() == 1 {
+        if texts.len() <= 3 && self.twin().chars().count() <= 60 {
             let wordings = [
                 "What does it say?",
                 "What is written here?",
@@ -234,7 +238,8 @@ impl Content for Lines {
                 "What is the text?",
                 "What text is shown?",
             ];
-            questions.push(ask(Kind::Read, random.pick(&wordings), texts[0].clone()));
+            let question = ask(Kind::Read, random.pick(&wordings), texts.join(" "));
+            questions.push(question.thinking(texts.join(" / ")));
         }
         for pair in texts.windows(2).take(2) {
             questions.push(ask(

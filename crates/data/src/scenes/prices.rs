@@ -307,7 +307,10 @@ fn look(random: &mut Random, recipe: &Recipe) -> Look {
         rules: random.pick(&[
             Rules::None,
             Rules::None,
+            Rules::None,
             Rules::Solid,
+            Rules::Solid,
+            Rules::Dashed,
             Rules::Dashed,
             Rules::Typed('-'),
             Rules::Typed('='),

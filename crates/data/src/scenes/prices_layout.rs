@@ -1,7 +1,7 @@
 //! Receipts, menus and price lists: where everything stands.
 
 use super::prices::{Columns, PriceList, Role, Rules};
-use crate::drawing::{Align, Drawing};
+use crate::drawing::{Align, Drawing, Rgb};
 use crate::fonts::Face;
 
 /// Sizes of one layout, in pixels.
@@ -58,13 +58,16 @@ fn measure(list: &PriceList, size: f32, left: f32) -> Measures {
     let head = look.head.at(size * look.head_scale);
     let rows = list.rows();
     let widest = |texts: &mut dyn Iterator<Item = f32>| texts.fold(0.0f32, f32::max);
-    let names = widest(&mut rows.iter().map(|row| body.width(&row.0)));
-    let prices = widest(&mut rows.iter().map(|row| body.width(&row.1)));
+    // A heavy total is wider than the body: measure it as it will be drawn.
+    let faces: Vec<Face> = (0..rows.len())
+        .map(|index| row_style(list, body, index).0)
+        .collect();
+    let rows = || rows.iter().zip(&faces);
+    let names = widest(&mut rows().map(|(row, face)| face.width(&row.0)));
+    let prices = widest(&mut rows().map(|(row, face)| face.width(&row.1)));
     let mut width = match look.columns {
         Columns::Close(separator) => widest(
-            &mut rows
-                .iter()
-                .map(|row| body.width(&format!("{}{separator}{}", row.0, row.1))),
+            &mut rows().map(|(row, face)| face.width(&format!("{}{separator}{}", row.0, row.1))),
         ),
         _ => names + prices + look.gap * size,
     };
@@ -161,27 +164,12 @@ fn anchor(align: Align, at: &Measures) -> f32 {
 }
 
 fn put_rows(list: &PriceList, at: &Measures, drawing: &mut Drawing, top: &mut f32) {
-    let palette = &list.look.palette;
     for (index, (label, price)) in list.rows().into_iter().enumerate() {
         if index == list.items.len() {
             put_rule(list, at, drawing, top);
         }
-        let total = index
-            .checked_sub(list.items.len())
-            .and_then(|index| list.totals.get(index));
-        let strong = list.look.strong_total && total.is_some_and(|total| total.role == Role::Total);
-        let (face, ink) = if strong {
-            (
-                Face {
-                    heavy: true,
-                    ..at.body
-                },
-                palette.strong,
-            )
-        } else {
-            (at.body, palette.ink)
-        };
-        put_row(list, at, drawing, *top, (face, ink), &label, &price);
+        let style = row_style(list, at.body, index);
+        put_row(list, at, drawing, *top, style, &label, &price);
         *top += at.pitch;
     }
     if !list.footer.is_empty() {
@@ -189,12 +177,28 @@ fn put_rows(list: &PriceList, at: &Measures, drawing: &mut Drawing, top: &mut f3
     }
 }
 
+/// Face and ink of a row with an amount; totals may stand out.
+fn row_style(list: &PriceList, body: Face, index: usize) -> (Face, Rgb) {
+    let palette = &list.look.palette;
+    let total = index
+        .checked_sub(list.items.len())
+        .and_then(|index| list.totals.get(index));
+    if list.look.strong_total && total.is_some_and(|total| total.role == Role::Total) {
+        let face = Face {
+            heavy: true,
+            ..body
+        };
+        return (face, palette.strong);
+    }
+    (body, palette.ink)
+}
+
 fn put_row(
     list: &PriceList,
     at: &Measures,
     drawing: &mut Drawing,
     top: f32,
-    (face, ink): (Face, crate::drawing::Rgb),
+    (face, ink): (Face, Rgb),
     label: &str,
     price: &str,
 ) {

@@ -1,6 +1,6 @@
 //! Receipts, menus and price lists: what can be asked about them.
 
-use super::prices::{Item, PriceList, Role};
+use super::prices::{Item, PriceList, Role, Rules};
 use crate::drawing::Drawing;
 use crate::example::{Kind, Question};
 use crate::layout::Content;
@@ -51,7 +51,10 @@ impl Content for PriceList {
         self.ask_sums(random, &mut questions);
         self.ask_comparisons(random, &mut questions);
         self.ask_names(random, &mut questions);
-        questions.extend(reading(random, &self.lines()));
+        // A typed rule is a line to some and none to others: ask nothing that counts lines then.
+        if !matches!(self.look.rules, Rules::Typed(_)) {
+            questions.extend(reading(random, &self.lines()));
+        }
         questions
     }
 
@@ -302,7 +305,17 @@ impl PriceList {
                 "What is the shop called?",
                 "Where was it bought?",
             ];
-            questions.push(ask(Kind::Read, random.pick(&wordings), name.clone()));
+            let thought = format!("shop {name}");
+            questions.push(ask(Kind::Read, random.pick(&wordings), name.clone()).thinking(thought));
+        } else if let Some(title) = self.header.first() {
+            let wordings = [
+                "What is the title?",
+                "What is the heading?",
+                "What does the title say?",
+            ];
+            let thought = format!("title {title}");
+            questions
+                .push(ask(Kind::Read, random.pick(&wordings), title.clone()).thinking(thought));
         }
         if let Some(date) = &self.date {
             let wordings = [
@@ -310,20 +323,16 @@ impl PriceList {
                 "What is the date on the {}?",
                 "When was it?",
             ];
-            questions.push(ask(
-                Kind::Read,
-                worded(random, &wordings, self.noun),
-                date.clone(),
-            ));
+            let question = worded(random, &wordings, self.noun);
+            let thought = format!("date {date}");
+            questions.push(ask(Kind::Read, question, date.clone()).thinking(thought));
         }
         let index = random.below(self.items.len());
         let wordings = ["What is item {}?", "What is the name of item {}?"];
         let question = worded(random, &wordings, &(index + 1).to_string());
-        questions.push(ask(
-            Kind::Transcribe,
-            question,
-            self.items[index].name.clone(),
-        ));
+        let thought = numbered[..=index].join(", ");
+        let answer = self.items[index].name.clone();
+        questions.push(ask(Kind::Transcribe, question, answer).thinking(thought));
         if let [first, second, ..] = &self.items[index..] {
             let wordings = [
                 "What comes after {}?",
@@ -332,7 +341,8 @@ impl PriceList {
             ];
             let name = typed(random, &first.name);
             let question = worded(random, &wordings, &name);
-            questions.push(ask(Kind::Transcribe, question, second.name.clone()));
+            let thought = format!("{}, {}", first.name, second.name);
+            questions.push(ask(Kind::Transcribe, question, second.name.clone()).thinking(thought));
         }
         questions.push(ask(
             Kind::Transcribe,

@@ -77,7 +77,7 @@ pub(crate) fn invent(random: &mut Random, recipe: &Recipe) -> Shapes {
             } else {
                 (random.unit(), random.unit())
             },
-            radius: if neat { 0.75 } else { random.real(0.45, 0.9) },
+            radius: if neat { 0.75 } else { random.real(0.42, 0.84) },
             turn,
         });
     }
@@ -94,7 +94,7 @@ pub(crate) fn invent(random: &mut Random, recipe: &Recipe) -> Shapes {
 /// Two to five combinations of shape and colour; often one of the two is shared, so that both must be seen.
 fn choose_kinds(random: &mut Random) -> Vec<(Shape, Color)> {
     let common = [Shape::Circle, Shape::Square, Shape::Triangle, Shape::Star];
-    let shapes: Vec<Shape> = (0..random.between(1, 3))
+    let shapes: Vec<Shape> = (0..1 + random.weighted(&[0.25, 0.4, 0.25, 0.1]))
         .map(|_| {
             if random.chance(0.7) {
                 random.pick(&common)
@@ -104,7 +104,7 @@ fn choose_kinds(random: &mut Random) -> Vec<(Shape, Color)> {
         })
         .collect();
     let plain = [Color::Red, Color::Green, Color::Blue, Color::Yellow];
-    let colors: Vec<Color> = (0..random.between(1, 3))
+    let colors: Vec<Color> = (0..1 + random.weighted(&[0.15, 0.4, 0.3, 0.15]))
         .map(|_| {
             if random.chance(0.6) {
                 random.pick(&plain)
@@ -114,7 +114,7 @@ fn choose_kinds(random: &mut Random) -> Vec<(Shape, Color)> {
         })
         .collect();
     let mut kinds: Vec<(Shape, Color)> = Vec::new();
-    for _ in 0..random.between(1, 5) {
+    for _ in 0..random.between(2, 7) {
         let kind = (random.pick(&shapes), random.pick(&colors));
         if !kinds.contains(&kind) {
             kinds.push(kind);
@@ -157,7 +157,7 @@ fn choose_ground(random: &mut Random, kinds: &[(Shape, Color)]) -> Rgb {
                     (low - ground).max(ground - high).max(0)
                 })
                 .sum::<i32>()
-                > 90
+                > 120
         })
     };
     for _ in 0..12 {

@@ -202,11 +202,9 @@ impl Table {
             cells.join(", "),
         ));
         if let Some(title) = &self.title {
-            questions.push(ask(
-                Kind::Read,
-                "What is the title of the table?",
-                title.clone(),
-            ));
+            let question = random.pick(&["What is the title of the table?", "What is the title?"]);
+            let thought = format!("title {title}");
+            questions.push(ask(Kind::Read, question, title.clone()).thinking(thought));
         }
         if self.twin().chars().count() <= 140 {
             questions.push(ask(Kind::Transcribe, "Read the table.", self.twin()));
