@@ -3,7 +3,7 @@
 //! Sums over a row run in 16 fixed lanes that are added as a tree, exponentials are a polynomial of fused
 //! multiply-adds: the bits depend neither on the instruction set nor on how many rows come together.
 
-use crate::isa::{Isa, per_isa};
+use crate::isa::per_isa;
 
 /// Lanes of the partial sums.
 const LANES: usize = 16;

@@ -1,12 +1,23 @@
 //! The networks: described by data, computed with kernels, read from weight files.
+//!
+//! [`ModelSpec`] says what a model is, [`Checkpoint`] where its numbers lie, [`Model`] computes. Everything is rows of
+//! features, `[rows × width]`; heads are ranges of columns.
 
 mod checkpoint;
+mod decoder;
+mod encoder;
 mod error;
 mod families;
+mod layers;
+mod network;
 pub mod spec;
+mod taps;
 mod write;
 
 pub use checkpoint::{Checkpoint, Numbers};
+pub use decoder::{KvCache, LogitRows};
 pub use error::{ModelError, TensorProblems};
+pub use network::Model;
 pub use spec::{ModelSpec, TensorSpec};
+pub use taps::{NoTaps, Taps};
 pub use write::{TensorData, write_safetensors};

@@ -221,13 +221,13 @@ impl ModelSpec {
                 return Err(format!("{name} is {value}, expected 1 to {limit}"));
             }
         }
-        if d.heads % d.kv_heads != 0 {
+        if !d.heads.is_multiple_of(d.kv_heads) {
             return Err(format!(
                 "{} query heads do not share {} key-value heads evenly",
                 d.heads, d.kv_heads
             ));
         }
-        if d.head_dim % 2 != 0 {
+        if !d.head_dim.is_multiple_of(2) {
             return Err(format!(
                 "head_dim is {}, expected an even number for rotary positions",
                 d.head_dim
@@ -251,7 +251,7 @@ impl ModelSpec {
         }
         match (&self.vision, &self.projector) {
             (Some(v), Some(p))
-                if v.hidden % v.heads != 0
+                if !v.hidden.is_multiple_of(v.heads)
                     || v.grid() == 0
                     || p.merge == 0
                     || p.merge > v.grid() =>

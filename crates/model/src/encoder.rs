@@ -1,0 +1,256 @@
+//! From pixels to decoder rows: SigLIP blocks on each tile, zero-padded block merge, projector.
+
+use crate::layers::{Bias, Linear, Norm, each_row};
+use crate::spec::{Activation, ModelSpec, ProjectorSpec, VisionSpec};
+use crate::{Checkpoint, ModelError, Taps};
+use kernels::attention::attend_row;
+use kernels::isa::Isa;
+use kernels::matmul::View;
+use kernels::rows;
+use rayon::prelude::*;
+
+/// The encoder and the projector of one model.
+pub(crate) struct Encoder {
+    spec: VisionSpec,
+    projector: ProjectorSpec,
+    patches: Linear,
+    positions: Vec<f32>,
+    blocks: Vec<Block>,
+    post_norm: Option<Norm>,
+    merge_norm: Norm,
+    linear_1: Linear,
+    linear_2: Linear,
+}
+
+struct Block {
+    norm_1: Norm,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    out: Linear,
+    norm_2: Norm,
+    fc1: Linear,
+    fc2: Linear,
+}
+
+impl Block {
+    fn load(checkpoint: &Checkpoint, spec: &VisionSpec, name: &str) -> Result<Block, ModelError> {
+        let d = spec.hidden;
+        let projection = |projection: &str| {
+            Linear::load(
+                checkpoint,
+                &format!("{name}self_attn.{projection}"),
+                d,
+                d,
+                Bias::Present,
+            )
+        };
+        Ok(Block {
+            norm_1: Norm::layer(checkpoint, &format!("{name}layer_norm1"), spec.norm_eps)?,
+            q: projection("q_proj")?,
+            k: projection("k_proj")?,
+            v: projection("v_proj")?,
+            out: projection("out_proj")?,
+            norm_2: Norm::layer(checkpoint, &format!("{name}layer_norm2"), spec.norm_eps)?,
+            fc1: Linear::load(
+                checkpoint,
+                &format!("{name}mlp.fc1"),
+                spec.ffn,
+                d,
+                Bias::Present,
+            )?,
+            fc2: Linear::load(
+                checkpoint,
+                &format!("{name}mlp.fc2"),
+                d,
+                spec.ffn,
+                Bias::Present,
+            )?,
+        })
+    }
+
+    /// Attention within each tile of `patches` rows, then the MLP, both added to `x`.
+    fn apply(&self, isa: Isa, spec: &VisionSpec, patches: usize, x: &mut [f32]) {
+        let normed = self.norm_1.apply(isa, x);
+        let (q, k, v) = (
+            self.q.apply(isa, &normed),
+            self.k.apply(isa, &normed),
+            self.v.apply(isa, &normed),
+        );
+        let attended = attend(isa, spec, patches, [&q, &k, &v]);
+        rows::add(isa, x, &self.out.apply(isa, &attended));
+        let mut inner = self.fc1.apply(isa, &self.norm_2.apply(isa, x));
+        activate(isa, spec.activation, spec.ffn, &mut inner);
+        rows::add(isa, x, &self.fc2.apply(isa, &inner));
+    }
+}
+
+fn attend(isa: Isa, spec: &VisionSpec, patches: usize, [q, k, v]: [&[f32]; 3]) -> Vec<f32> {
+    let (d, width) = (spec.hidden, spec.hidden / spec.heads);
+    let scale = 1.0 / (width as f32).sqrt();
+    let mut out = vec![0.0; q.len()];
+    each_row(&mut out, d, |row, out| {
+        let first = row / patches * patches * d;
+        let mut scratch = Vec::new();
+        for (head, out) in out.chunks_exact_mut(width).enumerate() {
+            let at = head * width;
+            let view = |x| View::rows(x, d);
+            attend_row(
+                isa,
+                &q[row * d + at..][..width],
+                view(&k[first + at..]),
+                view(&v[first + at..]),
+                patches,
+                scale,
+                &mut scratch,
+                out,
+            );
+        }
+    });
+    out
+}
+
+fn activate(isa: Isa, activation: Activation, width: usize, x: &mut [f32]) {
+    each_row(x, width, |_, row| match activation {
+        Activation::Gelu => rows::gelu_erf(isa, row),
+        Activation::GeluTanh => rows::gelu_tanh(isa, row),
+        Activation::Silu => {
+            let ones = vec![1.0; row.len()];
+            rows::silu_multiply(isa, row, &ones);
+        }
+    });
+}
+
+impl Encoder {
+    /// The layers that are computed; the file's others were checked and stay unread.
+    pub fn load(checkpoint: &Checkpoint, spec: &ModelSpec) -> Result<Option<Encoder>, ModelError> {
+        let (Some(vision), Some(projector)) = (&spec.vision, &spec.projector) else {
+            return Ok(None);
+        };
+        let (v, p) = (&vision.prefix, &projector.prefix);
+        let merged = vision.hidden * projector.merge * projector.merge;
+        let d = spec.decoder.hidden;
+        Ok(Some(Encoder {
+            patches: Linear::load(
+                checkpoint,
+                &format!("{v}embeddings.patch_embedding"),
+                vision.hidden,
+                3 * vision.patch * vision.patch,
+                Bias::Present,
+            )?,
+            positions: checkpoint
+                .tensor_f32(&format!("{v}embeddings.position_embedding.weight"))?,
+            blocks: (0..vision.used_layers)
+                .map(|layer| {
+                    Block::load(checkpoint, vision, &format!("{v}encoder.layers.{layer}."))
+                })
+                .collect::<Result<_, _>>()?,
+            post_norm: if vision.post_norm {
+                Some(Norm::layer(
+                    checkpoint,
+                    &format!("{v}post_layernorm"),
+                    vision.norm_eps,
+                )?)
+            } else {
+                None
+            },
+            merge_norm: Norm::layer(checkpoint, &format!("{p}norm"), projector.norm_eps)?,
+            linear_1: Linear::load(
+                checkpoint,
+                &format!("{p}linear_1"),
+                d,
+                merged,
+                Bias::Present,
+            )?,
+            linear_2: Linear::load(checkpoint, &format!("{p}linear_2"), d, d, Bias::Present)?,
+            spec: vision.clone(),
+            projector: projector.clone(),
+        }))
+    }
+
+    /// Pixels `[tiles, 3, side, side]` to rows `[tiles * tokens_per_tile, d]`; asks `cancel` before every block.
+    pub fn encode(
+        &self,
+        isa: Isa,
+        pixels: &[f32],
+        tiles: usize,
+        cancel: &dyn Fn() -> bool,
+        taps: &mut dyn Taps,
+    ) -> Result<Vec<f32>, ModelError> {
+        let spec = &self.spec;
+        let (side, patches) = (spec.image, spec.grid() * spec.grid());
+        assert_eq!(
+            pixels.len(),
+            tiles * 3 * side * side,
+            "pixels of {tiles} tiles of {side}"
+        );
+        let mut x = self.patches.apply(isa, &self.unfold(pixels));
+        for tile in x.chunks_exact_mut(patches * spec.hidden) {
+            rows::add(isa, tile, &self.positions);
+        }
+        for block in &self.blocks {
+            if cancel() {
+                return Err(ModelError::Cancelled);
+            }
+            block.apply(isa, spec, patches, &mut x);
+        }
+        if let Some(norm) = &self.post_norm {
+            x = norm.apply(isa, &x);
+        }
+        taps.tap("vision_features", &[tiles, patches, spec.hidden], &x);
+        let merged = self.merge(&x, tiles);
+        let width =
+            merged.len() / tiles.max(1) / spec.grid().div_ceil(self.projector.merge).pow(2).max(1);
+        taps.tap(
+            "merged",
+            &[tiles, merged.len() / tiles.max(1) / width.max(1), width],
+            &merged,
+        );
+        let mut inner = self
+            .linear_1
+            .apply(isa, &self.merge_norm.apply(isa, &merged));
+        let d = inner.len() / (merged.len() / width.max(1)).max(1);
+        activate(isa, self.projector.activation, d, &mut inner);
+        let out = self.linear_2.apply(isa, &inner);
+        taps.tap("image_embeds", &[out.len() / d.max(1), d], &out);
+        Ok(out)
+    }
+
+    /// One row for each patch, in the order of a convolution's weight: channel, line, column.
+    fn unfold(&self, pixels: &[f32]) -> Vec<f32> {
+        let (side, patch, grid) = (self.spec.image, self.spec.patch, self.spec.grid());
+        let width = 3 * patch * patch;
+        let mut out = vec![0.0; pixels.len() / (3 * side * side) * grid * grid * width];
+        out.par_chunks_mut(grid * grid * width)
+            .zip(pixels.par_chunks(3 * side * side))
+            .for_each(|(out, tile)| {
+                for (at, row) in out.chunks_exact_mut(width).enumerate() {
+                    let (top, left) = (at / grid * patch, at % grid * patch);
+                    for (line, to) in row.chunks_exact_mut(patch).enumerate() {
+                        let (channel, y) = (line / patch, top + line % patch);
+                        to.copy_from_slice(&tile[(channel * side + y) * side + left..][..patch]);
+                    }
+                }
+            });
+        out
+    }
+
+    /// Blocks of merge x merge patches side by side in one row; patches past the grid are zeros.
+    fn merge(&self, x: &[f32], tiles: usize) -> Vec<f32> {
+        let (d, grid, merge) = (self.spec.hidden, self.spec.grid(), self.projector.merge);
+        let blocks = grid.div_ceil(merge);
+        let mut out = vec![0.0; tiles * blocks * blocks * merge * merge * d];
+        for (at, to) in out.chunks_exact_mut(d).enumerate() {
+            let (place, block) = (at % (merge * merge), at / (merge * merge));
+            let (tile, block) = (block / (blocks * blocks), block % (blocks * blocks));
+            let (y, x_at) = (
+                block / blocks * merge + place / merge,
+                block % blocks * merge + place % merge,
+            );
+            if y < grid && x_at < grid {
+                to.copy_from_slice(&x[((tile * grid + y) * grid + x_at) * d..][..d]);
+            }
+        }
+        out
+    }
+}

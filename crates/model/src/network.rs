@@ -1,0 +1,79 @@
+//! A loaded model: weights checked against the specification, packed, and ready to be asked.
+
+use crate::decoder::{Decoder, KvCache, LogitRows};
+use crate::encoder::Encoder;
+use crate::spec::ModelSpec;
+use crate::{Checkpoint, ModelError, Taps};
+use kernels::isa::Isa;
+
+/// One model in memory. It holds no state of a conversation: that is a [`KvCache`].
+pub struct Model {
+    isa: Isa,
+    spec: ModelSpec,
+    encoder: Option<Encoder>,
+    decoder: Decoder,
+}
+
+impl Model {
+    /// Reads config.json, compares every tensor with it, and packs the weights that are computed with.
+    pub fn load(checkpoint: &Checkpoint) -> Result<Model, ModelError> {
+        let spec = ModelSpec::from_json(checkpoint.config())?;
+        checkpoint.check(&spec)?;
+        let isa = Isa::from_env().map_err(ModelError::Config)?;
+        Ok(Model {
+            isa,
+            encoder: Encoder::load(checkpoint, &spec)?,
+            decoder: Decoder::load(checkpoint, &spec)?,
+            spec,
+        })
+    }
+
+    /// What it is.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// Pixels `[tiles, 3, side, side]` to rows `[tiles * tokens_per_tile, d]`. Taps: `vision_features`, `merged`,
+    /// `image_embeds`. `cancel` is asked before every layer.
+    ///
+    /// # Panics
+    /// Without an encoder, or when `pixels` are not `tiles` tiles.
+    pub fn encode_tiles(
+        &self,
+        pixels: &[f32],
+        tiles: usize,
+        cancel: &dyn Fn() -> bool,
+        taps: &mut dyn Taps,
+    ) -> Result<Vec<f32>, ModelError> {
+        let encoder = self
+            .encoder
+            .as_ref()
+            .expect("a text model was given a picture; callers ask spec().vision first");
+        encoder.encode(self.isa, pixels, tiles, cancel, taps)
+    }
+
+    /// Rows `[ids, d]` of token ids below the vocabulary's size.
+    pub fn embed(&self, ids: &[u32]) -> Vec<f32> {
+        self.decoder.embed(self.isa, ids)
+    }
+
+    /// An empty cache for up to `tokens` positions; memory is taken as they come.
+    pub fn new_cache(&self, tokens: usize) -> KvCache {
+        self.decoder.new_cache(tokens)
+    }
+
+    /// Rows `[m, d]`, which take the next m positions, to logits: `[m, vocabulary]`, `[vocabulary]` of the last row, or
+    /// nothing. The bits depend only on the rows before, never on how they were cut into calls. Taps: `hidden.i`,
+    /// `hidden.norm`, `prefill_logits` (with [`LogitRows::All`]).
+    pub fn forward(
+        &self,
+        inputs: &[f32],
+        cache: &mut KvCache,
+        logits: LogitRows,
+        cancel: &dyn Fn() -> bool,
+        taps: &mut dyn Taps,
+    ) -> Result<Vec<f32>, ModelError> {
+        self.decoder
+            .forward(self.isa, inputs, cache, logits, cancel, taps)
+    }
+}
