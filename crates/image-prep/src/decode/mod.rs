@@ -10,7 +10,7 @@
 
 mod flatten;
 mod recognise;
-mod whole_jpeg;
+mod whole;
 
 use crate::{ImageError, Picture};
 use image::metadata::Orientation;
@@ -63,12 +63,13 @@ impl Limits {
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, ImageError> {
     let format = recognise::format(bytes)?;
     let failed = |error| recognise::explain(error, format, bytes.len());
+    if let Some(size) = whole::png_size(bytes, format) {
+        limits.check(size)?;
+    }
+    whole::check(bytes, format)?;
     let mut decoder = open(bytes, format).map_err(failed)?;
     let (width, height) = decoder.dimensions();
     limits.check((width, height))?;
-    if format == image::ImageFormat::Jpeg {
-        whole_jpeg::check(bytes)?;
-    }
     let orientation = orientation(&mut decoder);
     let max_bytes = memory_bytes(width, height);
     let mut allowed = image::Limits::no_limits();
@@ -88,19 +89,23 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, ImageError> {
     Ok(flatten::over_white(decoded))
 }
 
-/// Width and height of a picture after its EXIF orientation, from the header alone: nothing is decoded and no pixel limit
-/// applies.
+/// Width and height of a picture after its EXIF orientation, from the header alone: nothing is decoded, and only the limit on
+/// sides applies.
 ///
 /// # Errors
 /// As [`decode`], as far as the header shows it.
 pub fn dimensions(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
     let format = recognise::format(bytes)?;
+    let any = Limits {
+        max_pixels: u64::MAX,
+    };
+    if let Some(size) = whole::png_size(bytes, format) {
+        any.check(size)?;
+    }
     let mut decoder =
         open(bytes, format).map_err(|error| recognise::explain(error, format, bytes.len()))?;
     let (width, height) = decoder.dimensions();
-    if width == 0 || height == 0 {
-        return Err(ImageError::Empty { width, height });
-    }
+    any.check((width, height))?;
     Ok(match orientation(&mut decoder) {
         Orientation::Rotate90
         | Orientation::Rotate270

@@ -67,7 +67,8 @@ fn ends_early(error: &image::ImageError) -> bool {
         "unexpected end",
         "unexpected eof",
         "no more data",
-        "no more bytes",
+        "not enough bytes",
+        "failed to fill whole buffer",
     ]
     .iter()
     .any(|words| text.contains(words))
