@@ -1,2 +1,86 @@
 //! The one binary: run, chat, explain, tiles, eval, data, train.
-fn main() {}
+//!
+//! Answers and data go to standard output, everything else to standard error. Exit status: 0 done, 1 failed, 2 wrong
+//! usage, 130 stopped by Ctrl-C.
+
+mod commands;
+mod embedded;
+mod failure;
+mod interrupt;
+mod source;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use commands::{chat, completions, data, explain, run, train};
+pub use failure::Interrupted;
+
+/// Ask a picture a question.
+///
+/// A small multimodal language model is inside this program: nothing is downloaded, and no picture leaves the machine.
+#[derive(Parser)]
+#[command(
+    name = "bluelm",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  bluelm run --image receipt.png \"What is the total?\"      ask the model that is inside
+  bluelm run --think --image menu.png \"What do all items cost together?\"
+  bluelm run --model DIR --image photo.jpg \"What is this?\" ask another model
+  bluelm explain photo.jpg                                 what the model sees of a picture, and what it costs
+  bluelm chat                                              ask on
+
+`bluelm COMMAND --help` says more about each. NO_COLOR=1 switches colours off."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Answer one question, about pictures or not
+    Run(run::RunArguments),
+    /// Ask question after question
+    Chat(chat::ChatArguments),
+    /// Show how a picture is cut, and what it costs in tokens and memory
+    Explain(explain::ExplainArguments),
+    /// Make training examples
+    Data(data::DataArguments),
+    /// Train a model
+    Train(train::TrainArguments),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArguments),
+}
+
+fn main() -> ExitCode {
+    failure::end_quietly_on_a_broken_pipe();
+    let arguments = Arguments::parse();
+    match dispatch(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<()> {
+    let cancel = interrupt::install()?;
+    match command {
+        Command::Run(arguments) => run::run(arguments, cancel),
+        Command::Chat(arguments) => chat::run(arguments, cancel),
+        Command::Explain(arguments) => explain::run(arguments),
+        Command::Data(arguments) => data::run(arguments),
+        Command::Train(arguments) => {
+            let _cooperative = interrupt::cooperate();
+            train::run(arguments, cancel.flag())
+        }
+        Command::Completions(arguments) => completions::run(arguments),
+    }
+}
+
+/// The command line as clap knows it, for completions and usage errors.
+fn command_line() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}

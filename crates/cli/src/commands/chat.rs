@@ -1,0 +1,236 @@
+//! `bluelm chat`: question after question, with the pictures and answers so far in mind.
+
+use std::io::Write;
+use std::path::Path;
+
+use clap::Args;
+use engine::{Cancel, Engine, EngineError, Event, Memory, Message, Part, Request, Role, Sampling};
+use image_prep::Picture;
+use model::Model;
+use rustyline::DefaultEditor;
+use rustyline::error::ReadlineError;
+
+use crate::source::{ModelArgument, picture};
+use crate::terminal::{styles_of_stderr, visible};
+use crate::{failure, interrupt};
+
+const HELP: &str = "\
+/image FILE    show a picture with the next question (several: one after another)
+/think on|off  think before answering, or not
+/reset         forget the conversation and its pictures
+/help          this list
+/quit          leave (also Ctrl-D)
+Ctrl-C stops an answer.";
+
+/// Arguments of `bluelm chat`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+In the chat:
+  /image FILE, /think on|off, /reset, /help, /quit; Ctrl-C stops an answer.
+
+Example:
+  bluelm chat
+  > /image receipt.png
+  > What is the total?
+  > And how much is the coffee?
+
+The conversation is kept in memory only; nothing is written.")]
+pub struct ChatArguments {
+    #[command(flatten)]
+    model: ModelArgument,
+    /// A picture for the first question; may be given several times
+    #[arg(long = "image", value_name = "FILE")]
+    images: Vec<std::path::PathBuf>,
+    /// Let the model think before it answers
+    #[arg(long)]
+    think: bool,
+    /// At most so many tokens an answer
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    max_tokens: u32,
+    /// 0 takes the likeliest token each time, higher values dare more
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    temperature: f32,
+    /// The same seed draws the same answers
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+}
+
+/// Runs the command; `cancel` is thrown by Ctrl-C.
+pub fn run(arguments: ChatArguments, cancel: &Cancel) -> anyhow::Result<()> {
+    let mut pending = Vec::new();
+    for path in &arguments.images {
+        pending.push(picture(path)?);
+    }
+    let engine = arguments.model.load()?;
+    let sampling = Sampling {
+        temperature: arguments.temperature,
+        seed: arguments.seed,
+        ..Sampling::default()
+    };
+    let settings = Request {
+        max_tokens: Some(arguments.max_tokens as usize),
+        sampling,
+        ..Request::default()
+    };
+    let mut chat = Chat {
+        engine: &engine,
+        cancel,
+        request: settings,
+        pending,
+        memory: Memory::new(),
+    };
+    if arguments.think {
+        chat.request.thinking = Some(true);
+    }
+    let dim = styles_of_stderr().dim;
+    eprintln!(
+        "{dim}{}: /image FILE shows a picture, /help lists the rest{dim:#}",
+        arguments.model.name()
+    );
+    let mut editor = DefaultEditor::new()?;
+    loop {
+        match editor.readline("> ") {
+            Ok(line) => {
+                // In memory only, for the arrow keys; a full history is no reason to stop.
+                let _ = editor.add_history_entry(&line);
+                if chat.line(line.trim())? == Next::Quit {
+                    return Ok(());
+                }
+            }
+            Err(ReadlineError::Interrupted) => eprintln!("/quit or Ctrl-D leaves"),
+            Err(ReadlineError::Eof) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[derive(PartialEq)]
+enum Next {
+    Line,
+    Quit,
+}
+
+struct Chat<'a> {
+    engine: &'a Engine,
+    cancel: &'a Cancel,
+    /// The conversation so far, with its settings.
+    request: Request,
+    /// Pictures for the next question.
+    pending: Vec<Picture>,
+    memory: Memory<Model>,
+}
+
+impl Chat<'_> {
+    fn line(&mut self, line: &str) -> anyhow::Result<Next> {
+        let (command, argument) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        match (command, argument.trim()) {
+            ("", _) => {}
+            ("/quit" | "/exit", _) => return Ok(Next::Quit),
+            ("/help", _) => eprintln!("{HELP}"),
+            ("/reset", _) => {
+                self.request.messages.clear();
+                self.request.images.clear();
+                self.pending.clear();
+                self.memory.clear();
+                eprintln!("forgotten");
+            }
+            ("/think", word @ ("on" | "off")) => self.think(word == "on"),
+            ("/think", _) => eprintln!("/think on, or /think off"),
+            ("/image", "") => eprintln!("/image FILE"),
+            ("/image", path) => self.image(path),
+            (other, _) if other.starts_with('/') => {
+                eprintln!("no command {other}; /help lists them")
+            }
+            _ => self.ask(line)?,
+        }
+        Ok(Next::Line)
+    }
+
+    fn think(&mut self, on: bool) {
+        if on && !self.engine.files().template.knows_thinking() {
+            eprintln!("this model has no thinking mode");
+            return;
+        }
+        self.request.thinking = Some(on);
+        eprintln!("thinking is {}", if on { "on" } else { "off" });
+    }
+
+    fn image(&mut self, path: &str) {
+        // Terminals quote a file that is dropped on them.
+        let path = path.trim_matches(['\'', '"']);
+        match picture(Path::new(path)) {
+            Ok(picture) => {
+                let info = self.engine.plan(picture.width, picture.height);
+                eprintln!(
+                    "{}x{} pixels, {} tokens; now ask",
+                    info.width, info.height, info.tokens
+                );
+                self.pending.push(picture);
+            }
+            Err(error) => failure::print(&error),
+        }
+    }
+
+    /// Asks a question. What goes wrong with it is told and forgotten; only broken output ends the chat.
+    fn ask(&mut self, question: &str) -> anyhow::Result<()> {
+        let before = (self.request.messages.len(), self.request.images.len());
+        let first = self.request.images.len();
+        let images = (first..first + self.pending.len()).map(Part::Image);
+        let content = images.chain([Part::Text(question.to_owned())]).collect();
+        self.request.messages.push(Message {
+            role: Role::User,
+            content,
+        });
+        self.request.images.extend(self.pending.iter().cloned());
+
+        let mut answer = String::new();
+        let mut written = Ok(());
+        let cooperation = interrupt::cooperate();
+        let reply =
+            self.engine
+                .generate_in(&mut self.memory, &self.request, self.cancel, &mut |event| {
+                    if let Event::Text(text) = event {
+                        answer.push_str(text);
+                    }
+                    if written.is_ok() {
+                        written = show(event);
+                        if written.is_err() {
+                            self.cancel.cancel();
+                        }
+                    }
+                });
+        drop(cooperation);
+        self.cancel.reset();
+        written?;
+        match reply {
+            Ok(_) | Err(EngineError::Cancelled) => {
+                writeln!(std::io::stdout())?;
+                self.pending.clear();
+                self.request
+                    .messages
+                    .push(Message::text(Role::Assistant, answer));
+            }
+            Err(error) => {
+                self.request.messages.truncate(before.0);
+                self.request.images.truncate(before.1);
+                failure::print(&error.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn show(event: Event) -> std::io::Result<()> {
+    match event {
+        Event::Prefill { .. } => Ok(()),
+        Event::Reasoning(text) => {
+            let dim = styles_of_stderr().dim;
+            write!(std::io::stderr(), "{dim}{}{dim:#}", visible(text))
+        }
+        Event::Text(text) => {
+            let mut out = std::io::stdout();
+            out.write_all(visible(text).as_bytes())?;
+            out.flush()
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! `bluelm explain`: what a model sees of a picture, and what it costs.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use engine::{Engine, Piece, Prompt, Request};
+use image_prep::{Picture, TilePlan};
+use model::ModelSpec;
+
+use crate::source::{ModelArgument, picture};
+use crate::terminal::styles_of_stdout;
+
+/// Arguments of `bluelm explain`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  bluelm explain receipt.png
+  bluelm explain --model DIR photo.jpg \"What is this?\"
+
+Nothing is computed with the network; `bluelm tiles` compares tiling rules.")]
+pub struct ExplainArguments {
+    #[command(flatten)]
+    model: ModelArgument,
+    /// The picture, or - for standard input
+    #[arg(value_name = "IMAGE")]
+    image: PathBuf,
+    /// The question that goes with it
+    #[arg(default_value = "What is the total?")]
+    prompt: String,
+    /// Let the model think
+    #[arg(long)]
+    think: bool,
+}
+
+/// Runs the command.
+pub fn run(arguments: ExplainArguments) -> anyhow::Result<()> {
+    let picture = picture(&arguments.image)?;
+    let engine = arguments.model.load()?;
+    let plan = engine
+        .files()
+        .preprocessor
+        .plan(picture.width, picture.height);
+    let mut request = Request::question(vec![picture], arguments.prompt);
+    if arguments.think {
+        request.thinking = Some(true);
+    }
+    let prompt = engine.prompt(&request)?;
+    let mut text = String::new();
+    about_picture(&mut text, &request.images[0], &plan);
+    about_prompt(&mut text, &engine, &plan, &prompt);
+    about_memory(&mut text, engine.network().spec(), &plan, &prompt);
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+fn about_picture(text: &mut String, picture: &Picture, plan: &TilePlan) {
+    let scale = f64::from(plan.resized.0) / f64::from(picture.width);
+    line(
+        text,
+        "picture",
+        format!("{} x {} pixels, upright", picture.width, picture.height),
+    );
+    line(
+        text,
+        "grid",
+        format!(
+            "{} x {} tiles (columns x rows)",
+            plan.grid.columns, plan.grid.rows
+        ),
+    );
+    line(
+        text,
+        "canvas",
+        format!("{} x {} pixels", plan.canvas.0, plan.canvas.1),
+    );
+    let (width, height) = plan.resized;
+    line(
+        text,
+        "resized to",
+        format!(
+            "{width} x {height} pixels: a letter of 20 pixels is seen with {:.0}",
+            20.0 * scale
+        ),
+    );
+    line(
+        text,
+        "placed at",
+        format!(
+            "{}, {}; the rest of the canvas is padding",
+            plan.offset.0, plan.offset.1
+        ),
+    );
+    let thumbnail = match plan.thumbnail {
+        Some(thumbnail) => format!(
+            " and the whole picture at {} x {}",
+            thumbnail.resized.0, thumbnail.resized.1
+        ),
+        None => String::new(),
+    };
+    line(
+        text,
+        "tiles",
+        format!(
+            "{} of the grid{thumbnail}: {} in all",
+            plan.grid.columns * plan.grid.rows,
+            plan.tiles
+        ),
+    );
+}
+
+fn about_prompt(text: &mut String, engine: &Engine, plan: &TilePlan, prompt: &Prompt) {
+    let image_tokens: usize = prompt
+        .pieces
+        .iter()
+        .map(|piece| match piece {
+            Piece::Image { places, .. } => places.len(),
+            Piece::Text(_) => 0,
+        })
+        .sum();
+    let spec = engine.network().spec();
+    line(
+        text,
+        "tokens",
+        format!(
+            "{} tiles x {} = {image_tokens}",
+            plan.tiles,
+            spec.tokens_per_tile()
+        ),
+    );
+    let context = spec.context_tokens();
+    let left = context - prompt.ids.len();
+    line(
+        text,
+        "prompt",
+        format!(
+            "{} tokens; {left} of {context} are left for the answer",
+            prompt.ids.len()
+        ),
+    );
+    line(text, "as text", format!("{:?}", prompt.text));
+}
+
+fn about_memory(text: &mut String, spec: &ModelSpec, plan: &TilePlan, prompt: &Prompt) {
+    let parameters: usize = spec
+        .tensors()
+        .iter()
+        .map(|tensor| tensor.shape.iter().product::<usize>())
+        .sum();
+    let decoder = &spec.decoder;
+    let cache = 2 * decoder.layers * decoder.kv_heads * decoder.head_dim * 4;
+    let side = spec.image_size();
+    let pixels = plan.tiles * 3 * side * side * 4;
+    line(
+        text,
+        "weights",
+        format!(
+            "{} parameters, {} as bf16",
+            count(parameters),
+            bytes(2 * parameters)
+        ),
+    );
+    line(text, "pixels", bytes(pixels));
+    line(
+        text,
+        "cache",
+        format!(
+            "{} a token, {} for this prompt",
+            bytes(cache),
+            bytes(cache * prompt.ids.len())
+        ),
+    );
+}
+
+fn line(text: &mut String, name: &str, value: String) {
+    // Writing to a String cannot fail.
+    let strong = styles_of_stdout().strong;
+    let _ = writeln!(text, "{strong}{name:<11}{strong:#} {value}");
+}
+
+fn count(number: usize) -> String {
+    match number {
+        0..1_000_000 => format!("{:.0} thousand", number as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} million", number as f64 / 1e6),
+        _ => format!("{:.2} billion", number as f64 / 1e9),
+    }
+}
+
+fn bytes(number: usize) -> String {
+    match number {
+        0..1_000_000 => format!("{:.1} kB", number as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", number as f64 / 1e6),
+        _ => format!("{:.2} GB", number as f64 / 1e9),
+    }
+}

@@ -1,0 +1,8 @@
+//! One file for each command: its arguments and what it does.
+
+pub mod chat;
+pub mod completions;
+pub mod data;
+pub mod explain;
+pub mod run;
+pub mod train;
