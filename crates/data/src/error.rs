@@ -58,12 +58,6 @@ pub enum DataError {
         /// What is wrong with it.
         found: String,
     },
-    /// The caller's progress function asked to stop.
-    #[error("stopped after {written} examples")]
-    Stopped {
-        /// How many examples are complete.
-        written: u64,
-    },
 }
 
 impl DataError {
@@ -75,9 +69,6 @@ impl DataError {
             }
             DataError::OtherRun { .. } => Some("choose another folder, or delete this one"),
             DataError::NotEmpty { .. } => Some("choose an empty or a new folder"),
-            DataError::Stopped { .. } => {
-                Some("run the same command again: it goes on where it stopped")
-            }
             _ => None,
         }
     }

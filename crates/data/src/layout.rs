@@ -151,7 +151,7 @@ mod tests {
     fn for_every_drawing(recipe: &Recipe, mut check: impl FnMut(&str, &Drawing)) {
         for scene in SceneKind::ALL {
             let mut composed = 0;
-            for index in 0..400 {
+            for index in 0..2500 {
                 let mut random = Random::new(17, index);
                 let mut content = scenes::invent(scene, &mut random, recipe);
                 let drawing = compose(content.as_mut(), recipe, &Effects::NONE, &mut random);
@@ -160,7 +160,7 @@ mod tests {
                     check(&format!("{scene:?} {index}: {}", content.twin()), &drawing);
                 }
             }
-            assert!(composed > 380, "{scene:?}: only {composed} of 400 fit");
+            assert!(composed > 2350, "{scene:?}: only {composed} of 2500 fit");
         }
     }
 
