@@ -301,15 +301,30 @@ fn silu_multiply_to_body(y: &mut [f32], gate_up: &[f32], width: usize) {
 fn silu_multiply_backward_body(dy: &mut [f32], gate_up: &mut [f32], width: usize) {
     for (dy, row) in dy.chunks_exact_mut(width).zip(gate_up.chunks_exact_mut(2 * width)) {
         let (gate, up) = row.split_at_mut(width);
+        // Three slices that change together: in whole arrays, or the compiler does not see that they are apart.
+        let ((dy, dy_rest), (gate, gate_rest), (up, up_rest)) =
+            (dy.as_chunks_mut::<LANES>(), gate.as_chunks_mut::<LANES>(), up.as_chunks_mut::<LANES>());
         for ((dy, gate), up) in dy.iter_mut().zip(gate).zip(up) {
-            let sigmoid = 1.0 / (1.0 + exp_one(-*gate));
-            let silu = *gate * sigmoid;
-            let d = *dy;
-            *dy = silu * *up;
-            *gate = d * *up * silu.mul_add(1.0 - sigmoid, sigmoid);
-            *up = d * silu;
+            (*dy, *gate, *up) = silu_lanes(*dy, *gate, *up);
+        }
+        for ((dy, gate), up) in dy_rest.iter_mut().zip(gate_rest).zip(up_rest) {
+            ([*dy], [*gate], [*up]) = silu_lanes([*dy], [*gate], [*up]);
         }
     }
+}
+
+/// The activation and the gradients of gate and up.
+#[inline(always)]
+fn silu_lanes<const N: usize>(mut dy: [f32; N], mut gate: [f32; N], mut up: [f32; N]) -> ([f32; N], [f32; N], [f32; N]) {
+    for lane in 0..N {
+        let (d, g, u) = (dy[lane], gate[lane], up[lane]);
+        let sigmoid = 1.0 / (1.0 + exp_one(-g));
+        let silu = g * sigmoid;
+        dy[lane] = silu * u;
+        gate[lane] = d * u * silu.mul_add(1.0 - sigmoid, sigmoid);
+        up[lane] = d * silu;
+    }
+    (dy, gate, up)
 }
 
 /// The largest number, in 16 lanes; a NaN is passed over here and shows in the sum.

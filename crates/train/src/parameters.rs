@@ -10,6 +10,10 @@ use std::sync::Arc;
 
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
+use rayon::prelude::*;
+
+/// Elements of one piece of work.
+const PIECE: usize = 1 << 15;
 
 /// Which part of the network a tensor belongs to; stages train some parts and freeze others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -193,7 +197,9 @@ impl Gradients {
     /// Adds another micro-batch's gradients. Sum in a fixed order and the result does not depend on threads.
     pub fn add(&mut self, other: &Gradients) {
         assert_eq!(self.values.len(), other.values.len(), "gradients of two different networks");
-        kernels::rows::add(kernels::isa::Isa::detect(), &mut self.values, &other.values);
+        let isa = kernels::isa::Isa::detect();
+        let pieces = self.values.par_chunks_mut(PIECE).zip(other.values.par_chunks(PIECE));
+        pieces.for_each(|(mine, theirs)| kernels::rows::add(isa, mine, theirs));
     }
 
     /// All values, in the table's order.

@@ -11,6 +11,7 @@ use kernels::matmul::{Panels, View, Write, matmul};
 use kernels::training::{self, LANES, ScoreBlock};
 
 use super::buffers::sized;
+use crate::losses::IGNORE;
 
 /// Keys of one chunk and rows of one block. Two panels of keys; blocks of a causal run see half of their last chunk.
 const CHUNK: usize = 64;
@@ -46,6 +47,23 @@ struct Block {
     own: Range<usize>,
     open_keys: usize,
     own_start: usize,
+    /// Whether any of its rows is supervised: behind the last layer's attention only those go on.
+    supervised: bool,
+}
+
+/// Which blocks a pass computes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// All.
+    Every,
+    /// Those with supervised rows; other rows of the output are not written.
+    Supervised,
+}
+
+impl Pass {
+    fn takes(self, block: &Block) -> bool {
+        self == Pass::Every || block.supervised
+    }
 }
 
 /// Which rows meet which keys, for all sequences or tiles of a batch.
@@ -95,6 +113,7 @@ impl Plan {
                 own: 0..0,
                 open_keys: rows.len(),
                 own_start: 0,
+                supervised: true,
             });
         }
         self.finish_group(first_chunk, first_block);
@@ -102,7 +121,8 @@ impl Plan {
 
     /// A causal prefix and branches that each see the prefix and their own past; `branch` is one number per row, never
     /// falling, 0 for the prefix. The rows lie from `first` on.
-    pub fn add_sequence(&mut self, first: usize, branch: &[u32]) {
+    pub fn add_sequence(&mut self, first: usize, branch: &[u32], labels: &[i32]) {
+        let is_supervised = |rows: &Range<usize>| labels[rows.start - first..rows.end - first].iter().any(|&label| label != IGNORE);
         let (first_chunk, first_block) = (self.chunks.len(), self.blocks.len());
         let prefix_keys = branch.partition_point(|&number| number == 0);
         let prefix = self.add_chunks(first..first + prefix_keys);
@@ -110,7 +130,8 @@ impl Plan {
             let rows = self.chunks[chunk].clone();
             let (open, own) = (prefix.start..chunk, chunk..chunk + 1);
             let (open_keys, own_start) = (rows.start - first, rows.start);
-            self.blocks.push(Block { rows, open, own, open_keys, own_start });
+            let supervised = is_supervised(&rows);
+            self.blocks.push(Block { rows, open, own, open_keys, own_start, supervised });
         }
         let mut start = first + prefix_keys;
         for run in branch[prefix_keys..].chunk_by(|a, b| a == b) {
@@ -118,7 +139,8 @@ impl Plan {
             for chunk in chunks.clone() {
                 let rows = self.chunks[chunk].clone();
                 let (open, own) = (prefix.clone(), chunks.start..chunk + 1);
-                self.blocks.push(Block { rows, open, own, open_keys: prefix_keys, own_start: start });
+                let supervised = is_supervised(&rows);
+                self.blocks.push(Block { rows, open, own, open_keys: prefix_keys, own_start: start, supervised });
             }
             start += run.len();
         }
@@ -224,7 +246,10 @@ impl Head<'_> {
 }
 
 /// `out[row, head·dim ..] = softmax(q·k)·v`; `log_sums[row, head]` is kept for the backward pass.
-pub(crate) fn forward(isa: Isa, plan: &Plan, heads: Heads, qkv: &[f32], out: &mut [f32], log_sums: &mut [f32], scratch: &mut Scratch) {
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn forward(
+    isa: Isa, plan: &Plan, pass: Pass, heads: Heads, qkv: &[f32], out: &mut [f32], log_sums: &mut [f32], scratch: &mut Scratch,
+) {
     scratch.prepare(plan);
     for (chunks, blocks) in &plan.groups {
         for head in 0..heads.heads {
@@ -235,7 +260,7 @@ pub(crate) fn forward(isa: Isa, plan: &Plan, heads: Heads, qkv: &[f32], out: &mu
                     panels.v.pack(chunk.len(), heads.head_dim, head.v(chunk.start));
                 }
             }
-            for block in &plan.blocks[blocks.clone()] {
+            for block in plan.blocks[blocks.clone()].iter().filter(|block| pass.takes(block)) {
                 forward_block(head, plan, block, chunks.start, out, log_sums, scratch);
             }
         }
@@ -269,7 +294,10 @@ pub(crate) struct Saved<'a> {
 }
 
 /// From the gradient of `out` to that of q, k and v (all of `dqkv` is overwritten).
-pub(crate) fn backward(isa: Isa, plan: &Plan, heads: Heads, saved: Saved, dout: &[f32], dqkv: &mut [f32], scratch: &mut Scratch) {
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn backward(
+    isa: Isa, plan: &Plan, pass: Pass, heads: Heads, saved: Saved, dout: &[f32], dqkv: &mut [f32], scratch: &mut Scratch,
+) {
     scratch.prepare(plan);
     dqkv.fill(0.0);
     let dots = sized(&mut scratch.dots, dout.len() / heads.head_dim);
@@ -285,7 +313,7 @@ pub(crate) fn backward(isa: Isa, plan: &Plan, heads: Heads, saved: Saved, dout: 
                     panels.v_transposed.pack(heads.head_dim, chunk.len(), v.transposed());
                 }
             }
-            for block in &plan.blocks[blocks.clone()] {
+            for block in plan.blocks[blocks.clone()].iter().filter(|block| pass.takes(block)) {
                 backward_block(head, plan, block, chunks.start, saved, dout, dqkv, scratch);
             }
         }

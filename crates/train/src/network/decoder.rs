@@ -3,15 +3,12 @@
 use kernels::matmul::{Panels, Write};
 use kernels::training::{rotate, silu_multiply_backward, silu_multiply_to};
 
-use super::attention::{self, Heads, Plan};
-use super::buffers::{row_blocks, sized, span};
+use super::attention::{self, Heads, Pass, Plan};
+use super::buffers::{gather_rows, row_blocks, scatter_rows, sized, span};
 use super::linear::{Linear, Rows, Weights};
 use super::norm::{Norm, NormInput, Statistics};
 use super::rope::RopeTable;
 use super::shape::DecoderShape;
-
-/// Rows that go through all row-wise layers of a block together, so that they stay in the second-level cache.
-const BLOCK_ROWS: usize = 192;
 
 /// One decoder block.
 #[derive(Clone, Debug)]
@@ -52,15 +49,23 @@ struct LayerSaved {
     gate_up: Vec<f32>,
 }
 
-/// Buffers of the decoder. The caller fills `plan`, `positions` and the rows of [`DecoderWork::input`].
+/// Buffers of the decoder. The caller fills `plan`, `positions`, `supervised` and the rows of [`DecoderWork::input`].
 #[derive(Default)]
 pub(crate) struct DecoderWork {
     pub rows: usize,
     pub plan: Plan,
     pub positions: Vec<u32>,
-    pub rope: RopeTable,
+    /// Rows with a label: behind the last block's attention, nothing else is computed.
+    pub supervised: Vec<usize>,
+    rope: RopeTable,
     layers: Vec<LayerSaved>,
+    /// The supervised rows that leave the last block.
     last: Vec<f32>,
+    /// The supervised rows that enter the last block, and their attention.
+    last_input: Vec<f32>,
+    last_attended: Vec<f32>,
+    last_dattended: Vec<f32>,
+    dx: Vec<f32>,
     attention: attention::Scratch,
     panels: Option<Panels>,
     wide: Vec<f32>,
@@ -78,9 +83,14 @@ impl DecoderWork {
         sized(&mut self.layers[0].input, self.rows * width)
     }
 
-    /// The rows that leave the last block.
+    /// The supervised rows that leave the last block.
     pub fn output(&self, width: usize) -> &[f32] {
-        &self.last[..self.rows * width]
+        &self.last[..self.supervised.len() * width]
+    }
+
+    /// The gradient of [`DecoderWork::input`] after a backward pass.
+    pub fn input_gradient(&self, width: usize) -> &[f32] {
+        &self.dx[..self.rows * width]
     }
 }
 
@@ -94,43 +104,67 @@ impl Decoder {
         work.layers.resize_with(self.layers.len().max(work.layers.len()), LayerSaved::default);
         let longest = work.positions[..work.rows].iter().max().map_or(0, |&last| last as usize + 1);
         work.rope.extend(self.shape.head_dim, self.shape.rope_base, longest);
-        (0..self.layers.len()).for_each(|index| self.layer_forward(w, index, work));
+        for index in 0..self.layers.len() {
+            self.attention_forward(w, index, work);
+            self.mlp_forward(w, index, work);
+        }
     }
 
-    fn layer_forward(&self, w: Weights, index: usize, work: &mut DecoderWork) {
-        let (layer, rows, width, ffn) = (&self.layers[index], work.rows, self.shape.width, self.shape.ffn);
-        let (this, later) = work.layers[index..].split_first_mut().expect("one record per layer");
-        let next = if index + 1 < self.layers.len() { &mut later[0].input } else { &mut work.last };
-        let next = sized(next, rows * width);
-        let normed1 = sized(&mut this.normed1, rows * width);
-        let statistics1 = sized(&mut this.statistics1, rows);
-        let qkv_width = self.shape.qkv_width();
+    fn is_last(&self, index: usize) -> bool {
+        index + 1 == self.layers.len()
+    }
+
+    fn pass(&self, index: usize) -> Pass {
+        if self.is_last(index) { Pass::Supervised } else { Pass::Every }
+    }
+
+    fn attention_forward(&self, w: Weights, index: usize, work: &mut DecoderWork) {
+        let (layer, rows, width, qkv_width) = (&self.layers[index], work.rows, self.shape.width, self.shape.qkv_width());
+        let this = &mut work.layers[index];
+        let normed = sized(&mut this.normed1, rows * width);
+        let statistics = sized(&mut this.statistics1, rows);
         let qkv = sized(&mut this.qkv, rows * qkv_width);
-        for block in row_blocks(rows, BLOCK_ROWS) {
+        for block in row_blocks(rows) {
             let at = span(&block, width);
-            layer.norm1.forward(w, &this.input[at.clone()], &mut normed1[at.clone()], &mut statistics1[block.clone()]);
-            let qkv = &mut qkv[span(&block, qkv_width)];
-            layer.qkv.forward(w, Rows { data: &normed1[at], stride: width }, qkv);
+            layer.norm1.forward(w, &this.input[at.clone()], &mut normed[at.clone()], &mut statistics[block.clone()]);
+            layer.qkv.forward(w, Rows { data: &normed[at], stride: width }, &mut qkv[span(&block, qkv_width)]);
         }
         self.norm_heads(w, layer, rows, qkv, &mut this.raw, &mut this.head_statistics);
         self.rotate(w, qkv, &work.positions[..rows], &work.rope, 1.0);
-        let attended_width = self.shape.q_width();
-        let attended = sized(&mut this.attended, rows * attended_width);
+        let attended = sized(&mut this.attended, rows * self.shape.q_width());
         let log_sums = sized(&mut this.log_sums, rows * self.shape.heads);
-        attention::forward(w.isa, &work.plan, self.heads(), qkv, attended, log_sums, &mut work.attention);
+        attention::forward(w.isa, &work.plan, self.pass(index), self.heads(), qkv, attended, log_sums, &mut work.attention);
+    }
+
+    /// Output projection, norm and MLP: into the next block's input, for the last block of the supervised rows only.
+    fn mlp_forward(&self, w: Weights, index: usize, work: &mut DecoderWork) {
+        let (layer, width, ffn, q_width) = (&self.layers[index], self.shape.width, self.shape.ffn, self.shape.q_width());
+        let rows = if self.is_last(index) { work.supervised.len() } else { work.rows };
+        let (this, later) = work.layers[index..].split_first_mut().expect("one record per layer");
+        let (mut input, mut attended) = (&this.input[..], &this.attended[..]);
+        let next = if self.is_last(index) {
+            let (last_input, last_attended) = (sized(&mut work.last_input, rows * width), sized(&mut work.last_attended, rows * q_width));
+            gather_rows(input, &work.supervised, width, last_input);
+            gather_rows(attended, &work.supervised, q_width, last_attended);
+            (input, attended) = (last_input, last_attended);
+            &mut work.last
+        } else {
+            &mut later[0].input
+        };
+        let next = sized(next, rows * width);
         let middle = sized(&mut this.middle, rows * width);
-        let normed2 = sized(&mut this.normed2, rows * width);
-        let statistics2 = sized(&mut this.statistics2, rows);
+        let normed = sized(&mut this.normed2, rows * width);
+        let statistics = sized(&mut this.statistics2, rows);
         let gate_up = sized(&mut this.gate_up, rows * 2 * ffn);
-        for block in row_blocks(rows, BLOCK_ROWS) {
+        for block in row_blocks(rows) {
             let at = span(&block, width);
             let middle = &mut middle[at.clone()];
-            let attended = Rows { data: &attended[span(&block, attended_width)], stride: attended_width };
-            layer.out.forward_residual(w, attended, &this.input[at.clone()], middle);
-            let normed2 = &mut normed2[at.clone()];
-            layer.norm2.forward(w, middle, normed2, &mut statistics2[block.clone()]);
+            let attended = Rows { data: &attended[span(&block, q_width)], stride: q_width };
+            layer.out.forward_residual(w, attended, &input[at.clone()], middle);
+            let normed = &mut normed[at.clone()];
+            layer.norm2.forward(w, middle, normed, &mut statistics[block.clone()]);
             let gate_up = &mut gate_up[span(&block, 2 * ffn)];
-            layer.gate_up.forward(w, Rows { data: normed2, stride: width }, gate_up);
+            layer.gate_up.forward(w, Rows { data: normed, stride: width }, gate_up);
             let active = sized(&mut work.wide, block.len() * ffn);
             silu_multiply_to(w.isa, active, gate_up, ffn);
             layer.down.forward_residual(w, Rows { data: active, stride: ffn }, middle, &mut next[at]);
@@ -163,23 +197,39 @@ impl Decoder {
         }
     }
 
-    /// From the gradient of the last block's output to that of the first block's input, in place; parameter gradients
-    /// only if asked for.
-    pub fn backward(&self, w: Weights, dx: &mut [f32], mut gradients: Option<&mut [f32]>, work: &mut DecoderWork) {
+    /// From the gradient of the supervised rows behind the last block (used up) to that of the first block's input, in
+    /// [`DecoderWork::input_gradient`]; parameter gradients only if asked for.
+    pub fn backward(&self, w: Weights, dlast: &mut [f32], mut gradients: Option<&mut [f32]>, work: &mut DecoderWork) {
+        let (rows, width, q_width) = (work.rows, self.shape.width, self.shape.q_width());
+        let mut dx = std::mem::take(&mut work.dx);
+        let dx_rows = sized(&mut dx, rows * width);
+        let mut dattended = std::mem::take(&mut work.dattended);
+        let dattended_rows = sized(&mut dattended, rows * q_width);
         for index in (0..self.layers.len()).rev() {
-            self.mlp_backward(w, index, dx, gradients.as_deref_mut(), work);
-            self.attention_backward(w, index, dx, gradients.as_deref_mut(), work);
+            if self.is_last(index) {
+                let mut dlast_attended = std::mem::take(&mut work.last_dattended);
+                let dlast_attended_rows = sized(&mut dlast_attended, work.supervised.len() * q_width);
+                self.mlp_backward(w, index, dlast, dlast_attended_rows, gradients.as_deref_mut(), work);
+                scatter_rows(dlast, &work.supervised, width, dx_rows);
+                scatter_rows(dlast_attended_rows, &work.supervised, q_width, dattended_rows);
+                work.last_dattended = dlast_attended;
+            } else {
+                self.mlp_backward(w, index, dx_rows, dattended_rows, gradients.as_deref_mut(), work);
+            }
+            self.attention_backward(w, index, dattended_rows, dx_rows, gradients.as_deref_mut(), work);
         }
+        (work.dx, work.dattended) = (dx, dattended);
     }
 
-    /// The MLP with its norm, and the output projection: ends with the gradient of `attended`.
-    fn mlp_backward(&self, w: Weights, index: usize, dx: &mut [f32], mut gradients: Option<&mut [f32]>, work: &mut DecoderWork) {
-        let (layer, rows, width, ffn) = (&self.layers[index], work.rows, self.shape.width, self.shape.ffn);
+    /// The MLP with its norm, and the output projection: fills the gradient of `attended`.
+    fn mlp_backward(
+        &self, w: Weights, index: usize, dx: &mut [f32], dattended: &mut [f32], mut gradients: Option<&mut [f32]>, work: &mut DecoderWork,
+    ) {
+        let (layer, width, ffn, q_width) = (&self.layers[index], self.shape.width, self.shape.ffn, self.shape.q_width());
         let saved = &mut work.layers[index];
+        let attended = if self.is_last(index) { &work.last_attended } else { &saved.attended };
         let panels = work.panels.get_or_insert_with(Panels::empty);
-        let attended_width = self.shape.q_width();
-        let dattended = sized(&mut work.dattended, rows * attended_width);
-        for block in row_blocks(rows, BLOCK_ROWS) {
+        for block in row_blocks(dx.len() / width) {
             let (count, at) = (block.len(), span(&block, width));
             let dx = &mut dx[at.clone()];
             let gate_up = &mut saved.gate_up[span(&block, 2 * ffn)];
@@ -195,29 +245,29 @@ impl Decoder {
             }
             let dnormed = sized(&mut work.narrow, count * width);
             layer.gate_up.backward_input(w, dgate_up, dnormed, Write::Replace);
-            let input = NormInput { x: &saved.middle[at.clone()], statistics: &saved.statistics2[block.clone()] };
+            let input = NormInput { x: &saved.middle[at], statistics: &saved.statistics2[block.clone()] };
             layer.norm2.backward(w, input, dnormed, dx, gradients.as_deref_mut());
             let dy = Rows { data: dx, stride: width };
-            let dattended = &mut dattended[span(&block, attended_width)];
-            layer.out.backward_input(w, dy, dattended, Write::Replace);
+            layer.out.backward_input(w, dy, &mut dattended[span(&block, q_width)], Write::Replace);
             if let Some(flat) = gradients.as_deref_mut() {
-                let attended = Rows { data: &saved.attended[span(&block, attended_width)], stride: attended_width };
+                let attended = Rows { data: &attended[span(&block, q_width)], stride: q_width };
                 layer.out.backward_weight(w.isa, count, dy, attended, flat, panels);
             }
         }
     }
 
-    fn attention_backward(&self, w: Weights, index: usize, dx: &mut [f32], mut gradients: Option<&mut [f32]>, work: &mut DecoderWork) {
-        let (layer, rows, width) = (&self.layers[index], work.rows, self.shape.width);
+    fn attention_backward(
+        &self, w: Weights, index: usize, dattended: &[f32], dx: &mut [f32], mut gradients: Option<&mut [f32]>, work: &mut DecoderWork,
+    ) {
+        let (layer, rows, width, qkv_width) = (&self.layers[index], work.rows, self.shape.width, self.shape.qkv_width());
         let saved = &mut work.layers[index];
-        let qkv_width = self.shape.qkv_width();
         let dqkv = sized(&mut work.dqkv, rows * qkv_width);
         let kept = attention::Saved { qkv: &saved.qkv, out: &saved.attended, log_sums: &saved.log_sums };
-        attention::backward(w.isa, &work.plan, self.heads(), kept, &work.dattended[..rows * self.shape.q_width()], dqkv, &mut work.attention);
+        attention::backward(w.isa, &work.plan, self.pass(index), self.heads(), kept, dattended, dqkv, &mut work.attention);
         self.rotate(w, dqkv, &work.positions[..rows], &work.rope, -1.0);
         self.norm_heads_backward(w, layer, dqkv, saved, gradients.as_deref_mut());
         let panels = work.panels.get_or_insert_with(Panels::empty);
-        for block in row_blocks(rows, BLOCK_ROWS) {
+        for block in row_blocks(rows) {
             let (count, at) = (block.len(), span(&block, width));
             let dqkv = Rows { data: &dqkv[span(&block, qkv_width)], stride: qkv_width };
             let dnormed = sized(&mut work.narrow, count * width);

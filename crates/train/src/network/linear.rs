@@ -6,7 +6,8 @@ use kernels::isa::Isa;
 use kernels::matmul::{Panels, View, Write, matmul};
 use kernels::training::{add_columns, add_row};
 
-/// Rows of one pass of the weight gradient: the packed block of inputs and that of the output gradients stay in cache.
+/// Rows of one pass of the weight gradient: a panel of packed inputs and a block of output gradients stay in the first
+/// cache.
 const GRADIENT_ROWS: usize = 256;
 
 /// Where a linear layer's numbers lie. The weight is `[outputs, inputs]`, row-major, and may be several tensors that

@@ -61,20 +61,18 @@ pub struct Workspace {
     patch: PatchWork,
     dfeatures: Vec<f32>,
     dimage: Vec<f32>,
-    dx: Vec<f32>,
     panels: Option<Panels>,
 }
 
 #[derive(Default)]
 struct HeadWork {
-    /// Row, label, weight.
-    labelled: Vec<(usize, usize, f32)>,
-    gathered: Vec<f32>,
+    /// Label and weight of each supervised row.
+    labelled: Vec<(usize, f32)>,
     normed: Vec<f32>,
     statistics: Statistics,
     logits: Vec<f32>,
     dnormed: Vec<f32>,
-    dgathered: Vec<f32>,
+    doutput: Vec<f32>,
 }
 
 #[derive(Default)]
@@ -173,10 +171,11 @@ impl Network {
         decoder.rows = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
         decoder.positions.clear();
         decoder.plan.clear();
+        gather_labels(sequences, &mut decoder.supervised, &mut work.head.labelled);
         let mut first = 0;
         for sequence in sequences {
             decoder.positions.extend_from_slice(&sequence.positions);
-            decoder.plan.add_sequence(first, &sequence.branch);
+            decoder.plan.add_sequence(first, &sequence.branch, &sequence.labels);
             first += sequence.tokens.len();
         }
         let mut images = work.projector.output(width, tiles * self.shape.vision.tokens()).chunks_exact(width);
@@ -189,23 +188,18 @@ impl Network {
         self.layers.decoder.forward(w, decoder);
     }
 
-    /// Final norm, logits and loss of the labelled rows only; with gradients, fills `work.dx`.
+    /// Final norm, logits and loss of the supervised rows; with gradients, fills `work.head.doutput`.
     #[allow(clippy::too_many_arguments)]
     fn head(
         &self, w: Weights, sequences: &[Sequence], scale: f32, reach: Reach, flat: Option<&mut [f32]>, losses: &mut Losses, work: &mut Workspace,
     ) {
         let (width, norm, layer) = (self.shape.decoder.width, &self.layers.final_norm, &self.layers.head);
         let head = &mut work.head;
-        gather_labels(sequences, &mut head.labelled);
         let count = head.labelled.len();
         let output = work.decoder.output(width);
-        let gathered = sized(&mut head.gathered, count * width);
-        for (into, &(row, ..)) in gathered.chunks_exact_mut(width).zip(&head.labelled) {
-            into.copy_from_slice(&output[row * width..][..width]);
-        }
         let normed = sized(&mut head.normed, count * width);
         let statistics = sized(&mut head.statistics, count);
-        norm.forward(w, gathered, normed, statistics);
+        norm.forward(w, output, normed, statistics);
         let logits = sized(&mut head.logits, count * layer.outputs);
         let normed = Rows { data: normed, stride: width };
         layer.forward(w, normed, logits);
@@ -217,15 +211,10 @@ impl Network {
         if reach.trainable.language {
             layer.backward_weight(w.isa, count, dy, normed, flat, work.panels.get_or_insert_with(Panels::empty));
         }
-        let dgathered = sized(&mut head.dgathered, count * width);
-        dgathered.fill(0.0);
+        let doutput = sized(&mut head.doutput, count * width);
+        doutput.fill(0.0);
         let for_norm = reach.trainable.language.then_some(flat);
-        norm.backward(w, NormInput { x: gathered, statistics }, dnormed, dgathered, for_norm);
-        let dx = sized(&mut work.dx, work.decoder.rows * width);
-        dx.fill(0.0);
-        for (from, &(row, ..)) in dgathered.chunks_exact(width).zip(&head.labelled) {
-            dx[row * width..][..width].copy_from_slice(from);
-        }
+        norm.backward(w, NormInput { x: output, statistics }, dnormed, doutput, for_norm);
     }
 
     fn backward(&self, w: Weights, batch: &MicroBatch, reach: Reach, flat: &mut [f32], work: &mut Workspace) {
@@ -238,9 +227,9 @@ impl Network {
             }
         }
         if reach.decoder {
-            let dx = sized(&mut work.dx, work.decoder.rows * self.shape.decoder.width);
+            let doutput = &mut work.head.doutput[..work.head.labelled.len() * self.shape.decoder.width];
             let for_decoder = reach.trainable.language.then_some(&mut *flat);
-            self.layers.decoder.backward(w, dx, for_decoder, &mut work.decoder);
+            self.layers.decoder.backward(w, doutput, for_decoder, &mut work.decoder);
             self.embedding_backward(w, &batch.sequences, reach, flat, work);
         }
         if reach.images {
@@ -261,7 +250,7 @@ impl Network {
         let dimage = sized(&mut work.dimage, tiles * self.shape.vision.tokens() * width);
         let mut image_rows = dimage.chunks_exact_mut(width);
         let tokens = sequences.iter().flat_map(|sequence| &sequence.tokens);
-        for (dx, &token) in work.dx.chunks_exact(width).zip(tokens) {
+        for (dx, &token) in work.decoder.input_gradient(width).chunks_exact(width).zip(tokens) {
             if token == self.shape.image_token {
                 image_rows.next().expect("checked: one row per image token").copy_from_slice(dx);
             } else if reach.trainable.language {
@@ -275,15 +264,18 @@ fn check_finite(what: &'static str, value: f64) -> Result<(), NetworkError> {
     if value.is_finite() { Ok(()) } else { Err(NetworkError::NotFinite { what, value }) }
 }
 
-fn gather_labels(sequences: &[Sequence], labelled: &mut Vec<(usize, usize, f32)>) {
+fn gather_labels(sequences: &[Sequence], supervised: &mut Vec<usize>, labelled: &mut Vec<(usize, f32)>) {
+    supervised.clear();
     labelled.clear();
     let places = sequences.iter().flat_map(|sequence| sequence.labels.iter().zip(&sequence.weights));
-    let supervised = places.enumerate().filter(|(_, (label, _))| **label != IGNORE);
-    labelled.extend(supervised.map(|(row, (&label, &weight))| (row, label as usize, weight)));
+    for (row, (&label, &weight)) in places.enumerate().filter(|(_, (label, _))| **label != IGNORE) {
+        supervised.push(row);
+        labelled.push((label as usize, weight));
+    }
 }
 
 /// Turns logits into their gradients and adds up the losses, run by run.
-fn token_losses(w: Weights, sequences: &[Sequence], labelled: &[(usize, usize, f32)], logits: &mut [f32], scale: f32, losses: &mut Losses) {
+fn token_losses(w: Weights, sequences: &[Sequence], labelled: &[(usize, f32)], logits: &mut [f32], scale: f32, losses: &mut Losses) {
     let vocabulary = logits.len() / labelled.len().max(1);
     let mut places = labelled.iter().zip(logits.chunks_exact_mut(vocabulary.max(1)));
     for (index, sequence) in sequences.iter().enumerate() {
@@ -292,7 +284,7 @@ fn token_losses(w: Weights, sequences: &[Sequence], labelled: &[(usize, usize, f
             if label == IGNORE {
                 continue;
             }
-            let (&(_, label, weight), logits) = places.next().expect("one row of logits per label");
+            let (&(label, weight), logits) = places.next().expect("one row of logits per label");
             let (loss, right) = cross_entropy(w.isa, logits, label, weight * scale);
             losses.language_sum += f64::from(weight) * f64::from(loss);
             losses.language_weight += f64::from(weight);

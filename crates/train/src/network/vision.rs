@@ -4,14 +4,11 @@ use kernels::matmul::{Panels, Write};
 use kernels::rows::add;
 use kernels::training::{gelu_tanh_backward, gelu_tanh_to};
 
-use super::attention::{self, Heads, Plan};
+use super::attention::{self, Heads, Pass, Plan};
 use super::buffers::{row_blocks, sized, span};
 use super::linear::{Linear, Rows, Weights};
 use super::norm::{Norm, NormInput, Statistics};
 use super::shape::VisionShape;
-
-/// Rows that go through all row-wise layers of a block together, so that they stay in the second-level cache.
-const BLOCK_ROWS: usize = 192;
 
 /// One encoder block.
 #[derive(Clone, Debug)]
@@ -122,19 +119,19 @@ impl Vision {
         let normed1 = sized(&mut this.normed1, rows * width);
         let statistics1 = sized(&mut this.statistics1, rows);
         let qkv = sized(&mut this.qkv, rows * 3 * width);
-        for block in row_blocks(rows, BLOCK_ROWS) {
+        for block in row_blocks(rows) {
             let at = span(&block, width);
             layer.norm1.forward(w, &this.input[at.clone()], &mut normed1[at.clone()], &mut statistics1[block.clone()]);
             layer.qkv.forward(w, Rows { data: &normed1[at], stride: width }, &mut qkv[span(&block, 3 * width)]);
         }
         let attended = sized(&mut this.attended, rows * width);
         let log_sums = sized(&mut this.log_sums, rows * self.shape.heads);
-        attention::forward(w.isa, &work.plan, self.heads(), qkv, attended, log_sums, &mut work.attention);
+        attention::forward(w.isa, &work.plan, Pass::Every, self.heads(), qkv, attended, log_sums, &mut work.attention);
         let middle = sized(&mut this.middle, rows * width);
         let normed2 = sized(&mut this.normed2, rows * width);
         let statistics2 = sized(&mut this.statistics2, rows);
         let hidden = sized(&mut this.hidden, rows * self.shape.ffn);
-        for block in row_blocks(rows, BLOCK_ROWS) {
+        for block in row_blocks(rows) {
             let at = span(&block, width);
             let middle = &mut middle[at.clone()];
             let attended = Rows { data: &attended[at.clone()], stride: width };
@@ -180,7 +177,7 @@ impl Vision {
         let saved = &mut work.layers[index];
         let panels = work.panels.get_or_insert_with(Panels::empty);
         let dattended = sized(&mut work.dattended, rows * width);
-        for block in row_blocks(rows, BLOCK_ROWS) {
+        for block in row_blocks(rows) {
             let (count, at) = (block.len(), span(&block, width));
             let dx = &mut dx[at.clone()];
             let hidden = &mut saved.hidden[span(&block, ffn)];
@@ -203,8 +200,8 @@ impl Vision {
         }
         let dqkv = sized(&mut work.dqkv, rows * 3 * width);
         let kept = attention::Saved { qkv: &saved.qkv, out: &saved.attended, log_sums: &saved.log_sums };
-        attention::backward(w.isa, &work.plan, self.heads(), kept, dattended, dqkv, &mut work.attention);
-        for block in row_blocks(rows, BLOCK_ROWS) {
+        attention::backward(w.isa, &work.plan, Pass::Every, self.heads(), kept, dattended, dqkv, &mut work.attention);
+        for block in row_blocks(rows) {
             let (count, at) = (block.len(), span(&block, width));
             let dqkv = Rows { data: &dqkv[span(&block, 3 * width)], stride: 3 * width };
             let dnormed = sized(&mut work.narrow, count * width);
