@@ -1,6 +1,6 @@
 //! Draws many examples on one sheet, to be looked at.
 //!
-//! `cargo run --release -p data --example contact_sheet -- OUT.png [scene|all] [seed] [count] [columns]`
+//! `cargo run --release -p data --example contact_sheet -- OUT.png [scene|all|easy] [seed] [count] [columns] [marks]`
 
 use std::collections::BTreeMap;
 
@@ -39,8 +39,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for index in 0..count {
         let example = generator.example(index as u64);
         let picture = &example.picture;
-        let whole = image::RgbImage::from_raw(picture.width, picture.height, picture.rgb.clone())
-            .ok_or("bytes do not fit")?;
+        let mut whole =
+            image::RgbImage::from_raw(picture.width, picture.height, picture.rgb.clone())
+                .ok_or("bytes do not fit")?;
+        if text(5, "") == "marks" {
+            outline_marks(&mut whole, &example.marks);
+        }
         let scale = (f64::from(CELL - 6) / f64::from(picture.width.max(picture.height))).min(1.0);
         let size = |side: u32| ((f64::from(side) * scale) as u32).max(1);
         let small = image::imageops::resize(
@@ -73,4 +77,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     sheet.save(text(0, "sheet.png"))?;
     Ok(())
+}
+
+/// Draws the box of every mark.
+fn outline_marks(picture: &mut image::RgbImage, marks: &[data::Mark]) {
+    let (width, height) = picture.dimensions();
+    for mark in marks {
+        let (left, right) = (mark.x0 as u32, (mark.x1 as u32).min(width - 1));
+        let (top, bottom) = (mark.y0 as u32, (mark.y1 as u32).min(height - 1));
+        for x in left.min(width - 1)..=right {
+            picture.put_pixel(x, top.min(height - 1), image::Rgb([255, 0, 0]));
+            picture.put_pixel(x, bottom, image::Rgb([255, 0, 0]));
+        }
+        for y in top.min(height - 1)..=bottom {
+            picture.put_pixel(left.min(width - 1), y, image::Rgb([255, 0, 0]));
+            picture.put_pixel(right, y, image::Rgb([255, 0, 0]));
+        }
+    }
 }

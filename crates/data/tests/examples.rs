@@ -421,3 +421,23 @@ fn a_recipe_that_cannot_be_used_says_which_field() {
         .collect();
     insta::assert_snapshot!(messages.join("\n"));
 }
+
+#[test]
+fn a_recipe_in_a_file_names_only_what_differs() {
+    let text = r#"{"scenes": {"receipt": 2, "sign": 1}, "noise": 0.1}"#;
+    let recipe: Recipe = serde_json::from_str(text).expect("a recipe");
+    let weights = BTreeMap::from([(SceneKind::Receipt, 2.0), (SceneKind::Sign, 1.0)]);
+    assert_eq!(
+        recipe,
+        Recipe {
+            scenes: weights,
+            noise: 0.1,
+            ..Recipe::default()
+        }
+    );
+    let error = serde_json::from_str::<Recipe>(r#"{"nose": 0.1}"#).expect_err("a wrong field");
+    assert!(
+        error.to_string().contains("unknown field `nose`"),
+        "{error}"
+    );
+}

@@ -41,6 +41,8 @@ pub(super) struct Look {
     pub(super) thickness: f32,
     pub(super) gap: f32,
     pub(super) margin: f32,
+    /// A box around the plot, as plotting programs draw it.
+    pub(super) frame: bool,
 }
 
 pub(crate) fn invent(random: &mut Random, recipe: &Recipe) -> Bars {
@@ -88,6 +90,7 @@ pub(crate) fn invent(random: &mut Random, recipe: &Recipe) -> Bars {
         thickness: random.real(0.8, 2.2),
         gap: random.real(0.2, 1.2),
         margin: random.size(0.4, 1.4),
+        frame: random.chance(0.3),
     };
     Bars {
         title,
@@ -99,9 +102,25 @@ pub(crate) fn invent(random: &mut Random, recipe: &Recipe) -> Bars {
     }
 }
 
+/// First colours of common plotting programs.
+const PLOT_COLORS: [Rgb; 8] = [
+    [31, 119, 180],
+    [255, 127, 14],
+    [44, 160, 44],
+    [214, 39, 40],
+    [148, 103, 189],
+    [66, 133, 244],
+    [68, 114, 196],
+    [54, 162, 235],
+];
+
 fn bar_color(random: &mut Random, palette: &Palette) -> Rgb {
     for _ in 0..10 {
-        let fill = style::color(random, 20, 240);
+        let fill = if random.chance(0.4) {
+            random.pick(&PLOT_COLORS)
+        } else {
+            style::color(random, 20, 240)
+        };
         if (brightness(fill) - brightness(palette.ground)).abs() > 40 {
             return fill;
         }
@@ -284,6 +303,19 @@ impl Bars {
         }
     }
 
+    fn put_frame(&self, at: &Measures, drawing: &mut Drawing, place: [f32; 4]) {
+        if !self.look.frame || self.look.values {
+            // Numbers above the bars would touch its upper edge.
+            return;
+        }
+        let [x, y, width, height] = place;
+        let ink = self.look.palette.ink;
+        drawing.panel(x, y, width, at.line, ink);
+        drawing.panel(x, y + height, width, at.line, ink);
+        drawing.panel(x, y, at.line, height, ink);
+        drawing.panel(x + width, y, at.line, height + at.line, ink);
+    }
+
     fn draw_upright(&self, at: &Measures, drawing: &mut Drawing) {
         let palette = &self.look.palette;
         let left =
@@ -343,6 +375,7 @@ impl Bars {
             }
         }
         drawing.panel(left, base, width, at.line, palette.ink);
+        self.put_frame(at, drawing, [left, top, width, at.reach]);
         drawing.width = left + width + at.margin;
         drawing.height = base + 0.25 * at.size + at.face.line() + at.margin;
     }
@@ -400,6 +433,7 @@ impl Bars {
             }
         }
         drawing.panel(left, at.top, at.line, height, palette.ink);
+        self.put_frame(at, drawing, [left, at.top, at.reach, height]);
         let beyond = if self.look.values {
             self.widest_value(at.face) + 0.4 * at.size
         } else {
