@@ -35,10 +35,17 @@ impl Engine<Model> {
         let started = Instant::now();
         // The small files first: their mistakes show at once, those of the weights after seconds.
         let files = PromptFiles::open(folder)?;
-        if !folder.join("config.json").exists() {
+        let needed: [&[&'static str]; 2] = [
+            &["config.json"],
+            &["model.safetensors", "model.safetensors.index.json"],
+        ];
+        if let Some(missing) = needed
+            .iter()
+            .find(|names| !names.iter().any(|name| folder.join(name).exists()))
+        {
             return Err(EngineError::MissingFile {
                 folder: folder.into(),
-                file: "config.json",
+                file: missing[0],
             });
         }
         let network = Model::load(&Checkpoint::open(folder)?)?;

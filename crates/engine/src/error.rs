@@ -63,8 +63,8 @@ pub enum EngineError {
         source: image_prep::ImageError,
     },
     /// The weights could not be loaded or used.
-    #[error(transparent)]
-    Model(#[from] model::ModelError),
+    #[error("{0}")]
+    Model(model::ModelError),
     /// The prompt does not fit the model's context.
     #[error(
         "the prompt is {prompt_tokens} tokens, the model's context is {context_tokens}{}",
@@ -95,6 +95,15 @@ pub enum EngineError {
     /// The caller asked to stop before the answer was done.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl From<model::ModelError> for EngineError {
+    fn from(error: model::ModelError) -> Self {
+        match error {
+            model::ModelError::Cancelled => EngineError::Cancelled,
+            error => EngineError::Model(error),
+        }
+    }
 }
 
 fn of_images(tokens: &[usize]) -> String {

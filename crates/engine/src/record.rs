@@ -53,7 +53,7 @@ impl Record {
                 TensorData::I64(ids.as_slice().into()),
             )
         });
-        model::write_safetensors(path, numbers.chain(ids)).map_err(EngineError::Model)
+        model::write_safetensors(path, numbers.chain(ids)).map_err(EngineError::from)
     }
 
     /// Adds rows of shape `[rows, ...]` to a name.

@@ -102,7 +102,7 @@ pub(crate) fn picture(width: u32, height: u32, level: u8) -> Picture {
 ///
 /// An input row is `[id, 0]`; an image's row is `[first pixel of its tile, 1]`.
 pub(crate) struct FakeNetwork {
-    shape: NetworkShape,
+    pub(crate) shape: NetworkShape,
     answer: Vec<u32>,
     said: Mutex<usize>,
     /// Rows of each forward call, with the position of the first.

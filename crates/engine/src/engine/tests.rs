@@ -361,6 +361,27 @@ fn parts_of_different_models_do_not_fit() {
 }
 
 #[test]
+fn a_tokenizer_with_more_ids_than_the_network_does_not_fit() {
+    let mut network = FakeNetwork::new("x");
+    network.shape.vocabulary = 500;
+    let error = Engine::new(network, nano_files(), &[]).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "token ids against vocab_size in config.json: expected ids below 500, found 527"
+    );
+}
+
+#[test]
+fn a_model_that_sees_nothing_refuses_pictures() {
+    let mut network = FakeNetwork::new("x</s>");
+    network.shape.image_ids = None;
+    let engine = Engine::new(network, nano_files(), &[]).unwrap();
+    assert_eq!(ask(&engine, &question()).unwrap().text, "x");
+    let error = ask(&engine, &Request::question(vec![picture(8, 8, 0)], "hi")).unwrap_err();
+    assert_eq!(error.to_string(), "images: this model takes none");
+}
+
+#[test]
 fn a_reply_is_the_line_of_the_command_contract() {
     let mut reply = ask(
         &engine("x</s>"),

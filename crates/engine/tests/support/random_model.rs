@@ -23,14 +23,34 @@ pub const TINY_CONFIG: &str = r#"{
 "#;
 /// Small files that go with it.
 const FILES: [(&str, &str); 4] = [
-    ("tokenizer.json", include_str!("../../../../configs/nano/tokenizer.json")),
-    ("tokenizer_config.json", include_str!("../../../../configs/nano/tokenizer_config.json")),
-    ("chat_template.jinja", include_str!("../../../../configs/nano/chat_template.jinja")),
-    ("generation_config.json", include_str!("../../../../configs/nano/generation_config.json")),
+    (
+        "tokenizer.json",
+        include_str!("../../../../configs/nano/tokenizer.json"),
+    ),
+    (
+        "tokenizer_config.json",
+        include_str!("../../../../configs/nano/tokenizer_config.json"),
+    ),
+    (
+        "chat_template.jinja",
+        include_str!("../../../../configs/nano/chat_template.jinja"),
+    ),
+    (
+        "generation_config.json",
+        include_str!("../../../../configs/nano/generation_config.json"),
+    ),
 ];
+
+/// A tensor to be written: name, shape, bf16 bits.
+pub type Tensor = (String, Vec<usize>, Vec<u16>);
 
 /// Writes the folder, which need not exist.
 pub fn write_random_model(folder: &Path, seed: u64) {
+    write_changed_model(folder, seed, |_| {});
+}
+
+/// Writes the folder with tensors that somebody meddled with.
+pub fn write_changed_model(folder: &Path, seed: u64, change: impl FnOnce(&mut Vec<Tensor>)) {
     std::fs::create_dir_all(folder).unwrap();
     for (name, text) in FILES {
         std::fs::write(folder.join(name), text).unwrap();
@@ -41,21 +61,36 @@ pub fn write_random_model(folder: &Path, seed: u64) {
     std::fs::write(folder.join("preprocessor_config.json"), preprocessor).unwrap();
     let spec = ModelSpec::from_json(TINY_CONFIG).unwrap();
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let tensors = spec.tensors();
-    let values: Vec<Vec<u16>> = tensors.iter().map(|tensor| random_values(tensor, &mut random)).collect();
-    let named = tensors.iter().zip(&values);
-    let named = named.map(|(tensor, values)| {
-        (tensor.name.clone(), tensor.shape.clone(), TensorData::Bf16(values.as_slice().into()))
-    });
-    write_safetensors(&folder.join("model.safetensors"), named).unwrap();
+    let mut tensors: Vec<Tensor> = spec
+        .tensors()
+        .into_iter()
+        .map(|tensor| {
+            (
+                tensor.name.clone(),
+                tensor.shape.clone(),
+                random_values(&tensor, &mut random),
+            )
+        })
+        .collect();
+    change(&mut tensors);
+    let tensors = tensors
+        .into_iter()
+        .map(|(name, shape, values)| (name, shape, TensorData::Bf16(values.into())));
+    write_safetensors(&folder.join("model.safetensors"), tensors).unwrap();
 }
 
 /// bf16 bits around 1 for norms and around 0, with a spread that keeps rows at their size, for all else.
 fn random_values(tensor: &TensorSpec, random: &mut ChaCha8Rng) -> Vec<u16> {
     let inputs: usize = tensor.shape.iter().skip(1).product();
     let is_norm = tensor.shape.len() == 1 && tensor.name.ends_with("weight");
-    let (middle, spread) = if is_norm { (1.0, 0.2) } else { (0.0, (3.0 / inputs as f32).sqrt()) };
+    let (middle, spread) = if is_norm {
+        (1.0, 0.2)
+    } else {
+        (0.0, (3.0 / inputs as f32).sqrt())
+    };
     let mut draw = || (random.next_u32() >> 8) as f32 / (1 << 23) as f32 - 1.0;
     let bf16 = |value: f32| (value.to_bits() >> 16) as u16;
-    (0..tensor.shape.iter().product()).map(|_| bf16(middle + spread * draw())).collect()
+    (0..tensor.shape.iter().product())
+        .map(|_| bf16(middle + spread * draw()))
+        .collect()
 }

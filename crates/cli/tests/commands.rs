@@ -1,0 +1,220 @@
+//! Commands from end to end, with a random model: what they say is nonsense, how they say it is not.
+
+mod support;
+
+use std::io::Read;
+use std::process::Stdio;
+
+use support::Place;
+
+fn ask<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [
+        ["run", "--model", "model", "--max-tokens", "5"].as_slice(),
+        more,
+    ]
+    .concat()
+}
+
+/// Numbers that differ from run to run become 0.
+fn without_times(mut reply: serde_json::Value) -> String {
+    for (_, time) in reply["timings"].as_object_mut().unwrap() {
+        assert!(time.is_number());
+        *time = 0.into();
+    }
+    for text in ["text", "reasoning"] {
+        assert!(reply[text].is_string());
+        reply[text] = "...".into();
+    }
+    serde_json::to_string(&reply).unwrap()
+}
+
+#[test]
+fn the_answer_goes_to_standard_output_and_one_line_of_numbers_to_standard_error() {
+    let place = Place::new();
+    place.fixture("checks.png");
+    let outcome = place.run(&ask(&["--image", "checks.png", "hi"]));
+    assert_eq!(outcome.exit, Some(0), "{}", outcome.stderr);
+    assert!(outcome.stdout.ends_with('\n'));
+    assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.starts_with("model | image 40x30: "),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn json_is_one_line_with_the_keys_of_the_contract_and_nothing_else() {
+    let place = Place::new();
+    place.fixture("checks.png");
+    let outcome = place.run(&ask(&["--json", "--image", "checks.png", "hi"]));
+    assert_eq!((outcome.exit, outcome.stderr.as_str()), (Some(0), ""));
+    assert_eq!(outcome.stdout.lines().count(), 1);
+    insta::assert_snapshot!(without_times(
+        serde_json::from_str(&outcome.stdout).unwrap()
+    ));
+}
+
+#[test]
+fn a_request_file_gives_the_answer_of_the_same_command_line() {
+    let place = Place::new();
+    place.fixture("checks.png");
+    let body = r#"{"model": "x", "max_tokens": 5, "chat_template_kwargs": {"enable_thinking": true}, "messages": [
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "checks.png"}}, {"type": "text", "text": "hi"}]}]}"#;
+    std::fs::create_dir(place.path("elsewhere")).unwrap();
+    place.fixture("checks.png");
+    place.write(
+        "elsewhere/request.json",
+        body.replace("checks.png", "../checks.png"),
+    );
+    let by_file = place.run(&[
+        "run",
+        "--model",
+        "model",
+        "--json",
+        "--request",
+        "elsewhere/request.json",
+    ]);
+    let by_line = place.run(&ask(&["--json", "--think", "--image", "checks.png", "hi"]));
+    assert_eq!(by_file.exit, Some(0), "{}", by_file.stderr);
+    let text = |outcome: &support::Outcome| {
+        serde_json::from_str::<serde_json::Value>(&outcome.stdout).unwrap()["text"].clone()
+    };
+    assert_eq!(text(&by_file), text(&by_line));
+}
+
+#[test]
+fn a_picture_can_come_from_standard_input() {
+    let place = Place::new();
+    let bytes = place.fixture("checks.png");
+    let piped = place.run_with_input(&ask(&["--image", "-", "hi"]), &bytes);
+    assert_eq!(piped.exit, Some(0), "{}", piped.stderr);
+    assert_eq!(
+        piped.stdout,
+        place.run(&ask(&["--image", "checks.png", "hi"])).stdout
+    );
+}
+
+#[test]
+fn the_same_seed_gives_the_same_answer_and_another_seed_another() {
+    let place = Place::new();
+    let answer = |seed| {
+        place
+            .run(&ask(&["--temperature", "2", "--seed", seed, "hi"]))
+            .stdout
+    };
+    assert_eq!(answer("1"), answer("1"));
+    assert_ne!(answer("1"), answer("2"));
+}
+
+#[test]
+fn taps_hold_all_that_the_contract_names() {
+    let place = Place::new();
+    place.fixture("checks.png");
+    let outcome = place.run(&ask(&[
+        "--taps",
+        "taps.safetensors",
+        "--image",
+        "checks.png",
+        "hi",
+    ]));
+    assert_eq!(outcome.exit, Some(0), "{}", outcome.stderr);
+    let bytes = std::fs::read(place.path("taps.safetensors")).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let tensors: Vec<String> = header
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(name, _)| *name != "__metadata__")
+        .map(|(name, tensor)| format!("{name} {} {}", tensor["dtype"], tensor["shape"]))
+        .collect();
+    let mut tensors = tensors;
+    tensors.sort();
+    insta::assert_snapshot!(tensors.join("\n"));
+}
+
+#[test]
+fn the_model_inside_answers_too() {
+    let place = Place::new();
+    let outcome = place.run(&["run", "--max-tokens", "1", "hi"]);
+    assert_eq!(outcome.exit, Some(0), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.starts_with("bluelm-nano | "),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn explain_says_what_the_model_sees() {
+    let place = Place::new();
+    place.fixture("checks.png");
+    let outcome = place.run(&["explain", "--model", "model", "checks.png"]);
+    assert_eq!((outcome.exit, outcome.stderr.as_str()), (Some(0), ""));
+    insta::assert_snapshot!(outcome.stdout);
+}
+
+#[test]
+fn a_chat_goes_on_after_mistakes() {
+    let place = Place::new();
+    place.fixture("checks.png");
+    let script = b"hi\n/image nowhere.png\n/image checks.png\nwhat?\n/think maybe\n/fly\n/think on\n/reset\n/quit\nnever\n";
+    let outcome = place.run_with_input(&["chat", "--model", "model", "--max-tokens", "3"], script);
+    assert_eq!(outcome.exit, Some(0), "{}", outcome.stderr);
+    insta::assert_snapshot!(outcome.stderr);
+}
+
+#[test]
+fn completions_are_made_for_every_shell() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let outcome = place.run(&["completions", shell]);
+        assert!(
+            outcome.exit == Some(0) && outcome.stdout.contains("max-tokens"),
+            "{shell}"
+        );
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let place = Place::new();
+    for arguments in [
+        vec!["run", "--model", "model", "--max-tokens", "400", "hi"],
+        vec!["completions", "bash"],
+    ] {
+        let mut child = place.program(&arguments).spawn().unwrap();
+        drop(child.stdout.take());
+        let mut stderr = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut stderr)
+            .unwrap();
+        assert_eq!(
+            (child.wait().unwrap().code(), stderr.as_str()),
+            (Some(0), "")
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_the_program_at_once() {
+    let place = Place::new();
+    let mut child = place
+        .program(&ask(&["--image", "-", "hi"]))
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The program waits for its picture; the handler is in place long before that.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let killed = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
