@@ -17,6 +17,7 @@
 //! and any format whose decoder would need C.
 
 pub mod decode;
+mod encode;
 mod error;
 mod picture;
 mod plan;
@@ -26,6 +27,7 @@ pub mod resize;
 pub mod tiling;
 
 pub use decode::{Limits, decode, dimensions};
+pub use encode::encode_png;
 pub use error::ImageError;
 pub use picture::Picture;
 pub use plan::{Placement, ThumbnailPosition, TileLayout, TilePlan};

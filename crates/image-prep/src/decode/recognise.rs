@@ -142,11 +142,15 @@ fn describe_text(bytes: &[u8]) -> String {
     }
 }
 
-/// A decoder's or a stranger's text on one line of reasonable length, without control characters.
+/// A decoder's or a stranger's text on one line of reasonable length; control characters become spaces.
 fn one_line(text: &str) -> String {
     let line = text.split(['\n', '\r']).next().unwrap_or_default();
-    line.chars()
-        .filter(|character| !character.is_control())
-        .take(200)
-        .collect()
+    let printable = |character: char| {
+        if character.is_control() {
+            ' '
+        } else {
+            character
+        }
+    };
+    line.chars().map(printable).take(200).collect()
 }
