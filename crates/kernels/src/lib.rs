@@ -6,5 +6,6 @@
 pub mod attention;
 pub mod isa;
 pub mod matmul;
+pub mod matmul_bf16;
 pub mod rows;
 pub mod training;

@@ -1,6 +1,7 @@
 //! Against f64 with derived bounds, and every instruction set against the scalar twin.
 
 use super::*;
+use crate::isa::Isa;
 use proptest::prelude::*;
 
 fn scalar() -> Isa {
