@@ -135,7 +135,8 @@ impl<'a> Disguise<'a> {
         hidden
     }
 
-    fn reveal(&self, text: &str) -> String {
+    /// A text with plain spellings for its stand-ins.
+    pub fn reveal(&self, text: &str) -> String {
         let mut revealed = text.to_owned();
         for (spelling, stand_in) in &self.table {
             revealed = revealed.replace(*stand_in, spelling);

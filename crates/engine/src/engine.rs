@@ -142,7 +142,7 @@ impl<N: Network> Engine<N> {
         cancel: &Cancel,
         events: &mut dyn FnMut(Event),
     ) -> Result<Reply, EngineError> {
-        self.generate_in(&mut Memory::once(), request, cancel, events)
+        self.generate_in(&mut Memory::new(), request, cancel, events)
     }
 
     /// Answers a request in a conversation: what the memory shares with the request is not read again.
@@ -182,7 +182,7 @@ impl<N: Network> Engine<N> {
             record,
             started: Instant::now(),
         }
-        .run(&mut Memory::once())
+        .run(&mut Memory::new())
     }
 
     fn prepare(&self, request: &Request) -> Result<(Prompt, Vec<ImageInfo>), EngineError> {
@@ -247,8 +247,7 @@ impl<N: Network> Turn<'_, N> {
             .max_tokens
             .map_or(room, |asked| asked.min(room));
         let rows = memory::rows(&prompt, &self.request.images);
-        let capacity = (prompt.ids.len() + max_tokens).min(context);
-        let mut cache = memory.take(&self.engine.network, &rows, &prompt, capacity);
+        let mut cache = memory.take(&self.engine.network, &rows, &prompt);
         let prefilled = self.prefill(&prompt, &mut cache)?;
         let answer = Answer::new(&self.engine.files, &prompt.text, &self.request.stop);
         let written = self.decode(answer, prefilled.logits, &mut cache, max_tokens)?;

@@ -22,16 +22,6 @@ pub(crate) struct Row {
 pub struct Memory<N: Network> {
     rows: Vec<Row>,
     cache: Option<N::Cache>,
-    growth: Growth,
-}
-
-/// Room in a new cache.
-#[derive(Clone, Copy, PartialEq)]
-enum Growth {
-    /// For this request only.
-    Exact,
-    /// Up to twice as much, so that a conversation seldom outgrows it and has to be read again.
-    Doubling,
 }
 
 impl<N: Network> Default for Memory<N> {
@@ -39,7 +29,6 @@ impl<N: Network> Default for Memory<N> {
         Memory {
             rows: Vec::new(),
             cache: None,
-            growth: Growth::Doubling,
         }
     }
 }
@@ -48,14 +37,6 @@ impl<N: Network> Memory<N> {
     /// Nothing remembered.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// For one request and no other.
-    pub(crate) fn once() -> Self {
-        Memory {
-            growth: Growth::Exact,
-            ..Self::default()
-        }
     }
 
     /// Positions remembered.
@@ -74,35 +55,22 @@ impl<N: Network> Memory<N> {
         *self = Self::default();
     }
 
-    /// A cache with room for `capacity` positions that holds as much of the beginning of this prompt as is remembered, at
-    /// most all but its last row, whose logits are needed.
+    /// A cache that holds as much of the beginning of this prompt as is remembered, at most all but its last row, whose
+    /// logits are needed.
     ///
     /// The memory is empty until [`Memory::keep`], so that a request that fails leaves nothing half true behind.
-    pub(crate) fn take(
-        &mut self,
-        network: &N,
-        rows: &[Row],
-        prompt: &Prompt,
-        capacity: usize,
-    ) -> N::Cache {
+    pub(crate) fn take(&mut self, network: &N, rows: &[Row], prompt: &Prompt) -> N::Cache {
         let remembered = std::mem::take(&mut self.rows);
-        match self.cache.take() {
-            Some(mut cache) if cache.capacity() >= capacity => {
-                let same = remembered
-                    .iter()
-                    .zip(&rows[..rows.len() - 1])
-                    .take_while(|(a, b)| a == b)
-                    .count();
-                cache.truncate(whole_pieces(prompt, same));
-                cache
-            }
-            _ if self.growth == Growth::Exact => network.new_cache(capacity),
-            _ => network.new_cache(
-                capacity
-                    .next_power_of_two()
-                    .min(network.shape().context_tokens),
-            ),
-        }
+        let Some(mut cache) = self.cache.take() else {
+            return network.new_cache(network.shape().context_tokens);
+        };
+        let same = remembered
+            .iter()
+            .zip(&rows[..rows.len() - 1])
+            .take_while(|(a, b)| a == b)
+            .count();
+        cache.truncate(whole_pieces(prompt, same));
+        cache
     }
 
     /// Remembers what the cache now holds.

@@ -37,8 +37,6 @@ pub struct ImageIds {
 pub trait Cache: Send {
     /// Positions it holds.
     fn tokens(&self) -> usize;
-    /// Positions it can hold.
-    fn capacity(&self) -> usize;
     /// Forgets all positions from `tokens` on.
     fn truncate(&mut self, tokens: usize);
 }
@@ -63,7 +61,7 @@ pub trait Network: Send + Sync {
     /// Ids, all below `vocabulary`, to input rows `[ids, d]`.
     fn embed(&self, ids: &[u32]) -> Vec<f32>;
 
-    /// An empty cache for so many positions.
+    /// An empty cache for at most so many positions; memory is taken as they come.
     fn new_cache(&self, tokens: usize) -> Self::Cache;
 
     /// Input rows `[m, d]`, which take the next m positions, to logits: `[m, vocabulary]`, `[vocabulary]` of the last row, or

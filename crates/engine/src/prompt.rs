@@ -63,7 +63,8 @@ pub enum Piece {
 /// A prompt ready for prefill.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt {
-    /// What the template wrote, with one `<image>` for each image.
+    /// What the template wrote, with one `<image>` for each image, to be read by people: a control token that a user spelt
+    /// looks like a real one.
     pub text: String,
     /// Ids of every position.
     pub ids: Vec<u32>,
@@ -120,7 +121,11 @@ impl Prompt {
             return Err(too_long(ids.len(), shape, &counts));
         }
         let pieces = cut(&ids, shape, &shown, &counts)?;
-        Ok(Prompt { text, ids, pieces })
+        Ok(Prompt {
+            text: disguise.reveal(&text),
+            ids,
+            pieces,
+        })
     }
 }
 

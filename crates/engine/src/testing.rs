@@ -162,9 +162,6 @@ impl Cache for FakeCache {
     fn tokens(&self) -> usize {
         self.rows.len()
     }
-    fn capacity(&self) -> usize {
-        self.capacity
-    }
     fn truncate(&mut self, tokens: usize) {
         self.rows.truncate(tokens);
     }

@@ -11,10 +11,6 @@ impl Cache for KvCache {
         self.len()
     }
 
-    fn capacity(&self) -> usize {
-        KvCache::capacity(self)
-    }
-
     fn truncate(&mut self, tokens: usize) {
         KvCache::truncate(self, tokens);
     }
