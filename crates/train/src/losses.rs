@@ -37,7 +37,9 @@ impl Losses {
         self.tokens += other.tokens;
         self.correct_tokens += other.correct_tokens;
         let runs = other.branch_correct.iter();
-        self.branch_correct.extend(runs.map(|&(sequence, branch, right)| (sequence + first_sequence, branch, right)));
+        self.branch_correct.extend(
+            runs.map(|&(sequence, branch, right)| (sequence + first_sequence, branch, right)),
+        );
         self.patch_sum += other.patch_sum;
         self.patch_count += other.patch_count;
         self.patch_correct += other.patch_correct;
@@ -47,6 +49,10 @@ impl Losses {
 
     /// Mean weighted loss per unit of weight, or 0 without supervision.
     pub fn language_mean(&self) -> f64 {
-        if self.language_weight > 0.0 { self.language_sum / self.language_weight } else { 0.0 }
+        if self.language_weight > 0.0 {
+            self.language_sum / self.language_weight
+        } else {
+            0.0
+        }
     }
 }

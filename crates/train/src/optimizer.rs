@@ -52,9 +52,19 @@ impl Rates {
     /// The factor of every tensor. In the encoder `decay^(layers + 1 - id)`: id 0 is patch and position embedding, i the
     /// i-th layer, layers + 1 the post norm (timm's and BEiT's rule).
     pub fn for_layout(&self, layout: &Layout) -> Vec<f32> {
-        let top = layout.tensors().iter().filter_map(|tensor| tensor.vision_layer).max().unwrap_or(0);
+        let top = layout
+            .tensors()
+            .iter()
+            .filter_map(|tensor| tensor.vision_layer)
+            .max()
+            .unwrap_or(0);
         let factor = |tensor: &TensorRecord| match tensor.group {
-            Group::Vision => self.vision * self.vision_layer_decay.powi((top - tensor.vision_layer.unwrap_or(top)) as i32),
+            Group::Vision => {
+                self.vision
+                    * self
+                        .vision_layer_decay
+                        .powi((top - tensor.vision_layer.unwrap_or(top)) as i32)
+            }
             Group::Projector => self.projector,
             Group::Language => self.language,
             Group::Auxiliary => self.auxiliary,
@@ -76,7 +86,11 @@ struct Piece<'a> {
 impl AdamW {
     /// Moments at zero.
     pub fn new(layout: &Layout, config: &OptimizerConfig) -> AdamW {
-        AdamW { config: config.clone(), mean: vec![0.0; layout.length()], square: vec![0.0; layout.length()] }
+        AdamW {
+            config: config.clone(),
+            mean: vec![0.0; layout.length()],
+            square: vec![0.0; layout.length()],
+        }
     }
 
     /// The running mean of gradients.
@@ -91,47 +105,101 @@ impl AdamW {
 
     /// Takes both moments from a checkpoint. Panics when they belong to another layout.
     pub fn restore(&mut self, mean: Vec<f32>, square: Vec<f32>) {
-        assert_eq!([mean.len(), square.len()], [self.mean.len(); 2], "moments of another network");
+        assert_eq!(
+            [mean.len(), square.len()],
+            [self.mean.len(); 2],
+            "moments of another network"
+        );
         (self.mean, self.square) = (mean, square);
     }
 
     /// One step down the gradient; gives the gradient's length before clipping. With an infinite or not-a-number
     /// gradient nothing changes and the error says so.
-    pub fn update(&mut self, parameters: &mut Parameters, gradients: &Gradients, update: Update) -> Result<f64, NetworkError> {
+    pub fn update(
+        &mut self,
+        parameters: &mut Parameters,
+        gradients: &Gradients,
+        update: Update,
+    ) -> Result<f64, NetworkError> {
         let norm = gradient_norm(gradients.values());
         if !norm.is_finite() {
-            return Err(NetworkError::NotFinite { what: "the gradient", value: norm });
+            return Err(NetworkError::NotFinite {
+                what: "the gradient",
+                value: norm,
+            });
         }
-        let OptimizerConfig { beta1, beta2, epsilon, weight_decay, clip_norm } = self.config;
+        let OptimizerConfig {
+            beta1,
+            beta2,
+            epsilon,
+            weight_decay,
+            clip_norm,
+        } = self.config;
         let steps = update.step.clamp(1, i32::MAX as u64) as i32;
         let corrected = |beta: f32| 1.0 - f64::from(beta).powi(steps);
         let clip = (f64::from(clip_norm) / (norm + 1e-6)).min(1.0) as f32;
         let root_correction = (1.0 / corrected(beta2).sqrt()) as f32;
         let (isa, learning_rate) = (Isa::detect(), update.learning_rate);
-        self.pieces(parameters, gradients, update.rates).into_par_iter().for_each(|piece| {
-            let rate = f64::from(learning_rate) * f64::from(piece.rate);
-            let kept = if piece.decays { (1.0 - rate * f64::from(weight_decay)) as f32 } else { 1.0 };
-            let rate = (rate / corrected(beta1)) as f32;
-            let factors = AdamFactors { beta1, beta2, epsilon, clip, rate, root_correction, kept };
-            adam(isa, factors, piece.values, piece.gradients, piece.mean, piece.square);
-        });
+        self.pieces(parameters, gradients, update.rates)
+            .into_par_iter()
+            .for_each(|piece| {
+                let rate = f64::from(learning_rate) * f64::from(piece.rate);
+                let kept = if piece.decays {
+                    (1.0 - rate * f64::from(weight_decay)) as f32
+                } else {
+                    1.0
+                };
+                let rate = (rate / corrected(beta1)) as f32;
+                let factors = AdamFactors {
+                    beta1,
+                    beta2,
+                    epsilon,
+                    clip,
+                    rate,
+                    root_correction,
+                    kept,
+                };
+                adam(
+                    isa,
+                    factors,
+                    piece.values,
+                    piece.gradients,
+                    piece.mean,
+                    piece.square,
+                );
+            });
         Ok(norm)
     }
 
-    fn pieces<'a>(&'a mut self, parameters: &'a mut Parameters, gradients: &'a Gradients, rates: &[f32]) -> Vec<Piece<'a>> {
+    fn pieces<'a>(
+        &'a mut self,
+        parameters: &'a mut Parameters,
+        gradients: &'a Gradients,
+        rates: &[f32],
+    ) -> Vec<Piece<'a>> {
         let layout = parameters.layout().clone();
         assert_eq!(rates.len(), layout.tensors().len(), "one rate per tensor");
-        let (mut values, mut mean, mut square) = (parameters.values_mut(), &mut self.mean[..], &mut self.square[..]);
+        let (mut values, mut mean, mut square) = (
+            parameters.values_mut(),
+            &mut self.mean[..],
+            &mut self.square[..],
+        );
         let mut gradients = gradients.values();
         let mut pieces = Vec::new();
         for (tensor, &rate) in layout.tensors().iter().zip(rates) {
             for start in (0..tensor.length).step_by(PIECE) {
                 let length = PIECE.min(tensor.length - start);
                 let piece = Piece {
-                    values: values.split_off_mut(..length).expect("as long as the layout"),
+                    values: values
+                        .split_off_mut(..length)
+                        .expect("as long as the layout"),
                     mean: mean.split_off_mut(..length).expect("as long as the layout"),
-                    square: square.split_off_mut(..length).expect("as long as the layout"),
-                    gradients: gradients.split_off(..length).expect("as long as the layout"),
+                    square: square
+                        .split_off_mut(..length)
+                        .expect("as long as the layout"),
+                    gradients: gradients
+                        .split_off(..length)
+                        .expect("as long as the layout"),
                     rate,
                     decays: tensor.decays(),
                 };
@@ -147,7 +215,10 @@ impl AdamW {
 /// Length of the whole gradient: squares added in f64 in fixed pieces.
 pub fn gradient_norm(gradients: &[f32]) -> f64 {
     let isa = Isa::detect();
-    let sums: Vec<f64> = gradients.par_chunks(PIECE).map(|piece| sum_of_squares(isa, piece)).collect();
+    let sums: Vec<f64> = gradients
+        .par_chunks(PIECE)
+        .map(|piece| sum_of_squares(isa, piece))
+        .collect();
     sums.iter().sum::<f64>().sqrt()
 }
 
@@ -161,18 +232,46 @@ mod tests {
     fn layout() -> Arc<Layout> {
         let mut layout = Layout::default();
         for layer in 0..4 {
-            layout.push(format!("vision.{layer}"), &[2, 3], Group::Vision, Some(layer), Start::Normal(1.0));
+            layout.push(
+                format!("vision.{layer}"),
+                &[2, 3],
+                Group::Vision,
+                Some(layer),
+                Start::Normal(1.0),
+            );
         }
-        layout.push("bias".into(), &[5], Group::Language, None, Start::Normal(1.0));
-        layout.push("large".into(), &[300, 200], Group::Language, None, Start::Normal(1.0));
+        layout.push(
+            "bias".into(),
+            &[5],
+            Group::Language,
+            None,
+            Start::Normal(1.0),
+        );
+        layout.push(
+            "large".into(),
+            &[300, 200],
+            Group::Language,
+            None,
+            Start::Normal(1.0),
+        );
         Arc::new(layout)
     }
 
-    const RATES: Rates = Rates { vision: 1.0, vision_layer_decay: 0.9, projector: 0.0, language: 1.0, auxiliary: 0.0 };
+    const RATES: Rates = Rates {
+        vision: 1.0,
+        vision_layer_decay: 0.9,
+        projector: 0.0,
+        language: 1.0,
+        auxiliary: 0.0,
+    };
 
     fn gradients(layout: &Layout) -> Gradients {
         let mut gradients = Gradients::zeros(layout);
-        gradients.values_mut().iter_mut().enumerate().for_each(|(i, g)| *g = ((i * 7919 % 1000) as f32 - 500.0) * 1e-6);
+        gradients
+            .values_mut()
+            .iter_mut()
+            .enumerate()
+            .for_each(|(i, g)| *g = ((i * 7919 % 1000) as f32 - 500.0) * 1e-6);
         gradients
     }
 
@@ -181,11 +280,20 @@ mod tests {
         let mut parameters = Parameters::random(layout.clone(), 3);
         let mut optimizer = AdamW::new(&layout, &OptimizerConfig::default());
         let (rates, gradients) = (RATES.for_layout(&layout), gradients(&layout));
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
         pool.install(|| {
             for step in 1..=steps {
-                let update = Update { step, learning_rate: 1e-2, rates: &rates };
-                optimizer.update(&mut parameters, &gradients, update).unwrap();
+                let update = Update {
+                    step,
+                    learning_rate: 1e-2,
+                    rates: &rates,
+                };
+                optimizer
+                    .update(&mut parameters, &gradients, update)
+                    .unwrap();
             }
         });
         (parameters, optimizer)
@@ -216,7 +324,11 @@ mod tests {
             // Corrected moments of one step are g and g², so the step is lr · g/(|g| + eps); biases do not decay.
             let g = gradients.values()[at];
             let expected = before.values()[at] - 1e-2 * g / (g.abs() + 1e-6);
-            assert!((after.values()[at] - expected).abs() < 1e-6, "{} {expected}", after.values()[at]);
+            assert!(
+                (after.values()[at] - expected).abs() < 1e-6,
+                "{} {expected}",
+                after.values()[at]
+            );
         }
     }
 
@@ -226,9 +338,19 @@ mod tests {
         let mut parameters = Parameters::random(layout.clone(), 3);
         let before = parameters.values().to_vec();
         let mut optimizer = AdamW::new(&layout, &OptimizerConfig::default());
-        let rates = Rates { language: 0.0, ..RATES }.for_layout(&layout);
-        let update = Update { step: 1, learning_rate: 1e-2, rates: &rates };
-        optimizer.update(&mut parameters, &gradients(&layout), update).unwrap();
+        let rates = Rates {
+            language: 0.0,
+            ..RATES
+        }
+        .for_layout(&layout);
+        let update = Update {
+            step: 1,
+            learning_rate: 1e-2,
+            rates: &rates,
+        };
+        optimizer
+            .update(&mut parameters, &gradients(&layout), update)
+            .unwrap();
         let frozen = layout.find("large").unwrap().range();
         assert_eq!(parameters.values()[frozen.clone()], before[frozen.clone()]);
         assert!(optimizer.mean()[frozen].iter().all(|&m| m == 0.0));
@@ -244,7 +366,17 @@ mod tests {
         let mut gradients = gradients(&layout);
         gradients.values_mut()[17] = f32::NAN;
         let rates = RATES.for_layout(&layout);
-        let error = optimizer.update(&mut parameters, &gradients, Update { step: 1, learning_rate: 1e-2, rates: &rates }).unwrap_err();
+        let error = optimizer
+            .update(
+                &mut parameters,
+                &gradients,
+                Update {
+                    step: 1,
+                    learning_rate: 1e-2,
+                    rates: &rates,
+                },
+            )
+            .unwrap_err();
         assert_eq!(error.to_string(), "the gradient is not finite: NaN");
         assert_eq!(parameters.values(), before);
     }
@@ -252,15 +384,30 @@ mod tests {
     #[test]
     fn clipping_shortens_the_gradient_to_the_norm() {
         let layout = layout();
-        let config = OptimizerConfig { clip_norm: 0.5, ..OptimizerConfig::default() };
+        let config = OptimizerConfig {
+            clip_norm: 0.5,
+            ..OptimizerConfig::default()
+        };
         let mut optimizer = AdamW::new(&layout, &config);
         let mut gradients = Gradients::zeros(&layout);
         gradients.values_mut()[..2].copy_from_slice(&[3.0, 4.0]);
         let rates = RATES.for_layout(&layout);
         let mut parameters = Parameters::zeros(layout);
-        let norm = optimizer.update(&mut parameters, &gradients, Update { step: 1, learning_rate: 0.0, rates: &rates }).unwrap();
+        let norm = optimizer
+            .update(
+                &mut parameters,
+                &gradients,
+                Update {
+                    step: 1,
+                    learning_rate: 0.0,
+                    rates: &rates,
+                },
+            )
+            .unwrap();
         assert_eq!(norm, 5.0);
         // (1 - beta1) · g · 0.5 / 5
-        assert!((optimizer.mean()[0] - 0.03).abs() < 1e-6 && (optimizer.mean()[1] - 0.04).abs() < 1e-6);
+        assert!(
+            (optimizer.mean()[0] - 0.03).abs() < 1e-6 && (optimizer.mean()[1] - 0.04).abs() < 1e-6
+        );
     }
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use rand_chacha::ChaCha12Rng;
-use rand_core::{Rng, SeedableRng};
+pub use crate::starts::Start;
+
 use rayon::prelude::*;
 
 /// Elements of one piece of work.
@@ -26,24 +26,6 @@ pub enum Group {
     Language,
     /// Heads that exist for training only; never exported.
     Auxiliary,
-}
-
-/// How a tensor starts out. Variants carry what the rule needs.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Start {
-    /// All zero (biases).
-    Zeros,
-    /// All one (norm weights).
-    Ones,
-    /// Normal with this standard deviation.
-    Normal(f32),
-    /// 2-D sine waves over a square grid with this many places a side, times the amplitude.
-    SineGrid {
-        /// Places a side; the tensor is `[side * side, width]`.
-        side: usize,
-        /// Largest value.
-        amplitude: f32,
-    },
 }
 
 /// One tensor of the table.
@@ -74,7 +56,7 @@ impl TensorRecord {
 
     /// Weight decay pulls matrices only: not norms, biases or positions.
     pub fn decays(&self) -> bool {
-        self.shape.len() > 1 && !matches!(self.start, Start::SineGrid { .. })
+        self.shape.len() > 1 && !matches!(self.start, Start::Places(_))
     }
 }
 
@@ -88,14 +70,35 @@ pub struct Layout {
 
 impl Layout {
     /// Appends a tensor behind all others and returns its offset. Panics when the name is taken: names come from code.
-    pub(crate) fn push(&mut self, name: String, shape: &[usize], group: Group, vision_layer: Option<usize>, start: Start) -> usize {
+    pub(crate) fn push(
+        &mut self,
+        name: String,
+        shape: &[usize],
+        group: Group,
+        vision_layer: Option<usize>,
+        start: Start,
+    ) -> usize {
         let length = shape.iter().product();
         let offset = self.length;
         let old = self.by_name.insert(name.clone(), self.tensors.len());
         assert!(old.is_none(), "tensor {name} is laid out twice");
-        self.tensors.push(TensorRecord { name, shape: shape.to_vec(), offset, length, group, vision_layer, start });
+        self.tensors.push(TensorRecord {
+            name,
+            shape: shape.to_vec(),
+            offset,
+            length,
+            group,
+            vision_layer,
+            start,
+        });
         self.length += length;
         offset
+    }
+
+    /// Gives a tensor that is laid out already another start.
+    pub(crate) fn restart(&mut self, name: &str, start: Start) {
+        let index = self.by_name[name];
+        self.tensors[index].start = start;
     }
 
     /// All tensors in the order of their offsets.
@@ -134,12 +137,7 @@ impl Parameters {
         let mut parameters = Parameters::zeros(layout.clone());
         for tensor in layout.tensors() {
             let values = &mut parameters.values[tensor.range()];
-            match tensor.start {
-                Start::Zeros => {}
-                Start::Ones => values.fill(1.0),
-                Start::Normal(deviation) => fill_normal(values, deviation, seed, &tensor.name),
-                Start::SineGrid { side, amplitude } => fill_sine_grid(values, side, amplitude),
-            }
+            tensor.start.fill(values, seed, &tensor.name);
         }
         parameters
     }
@@ -161,7 +159,9 @@ impl Parameters {
 
     /// One tensor's values.
     pub fn tensor(&self, name: &str) -> Option<&[f32]> {
-        self.layout.find(name).map(|tensor| &self.values[tensor.range()])
+        self.layout
+            .find(name)
+            .map(|tensor| &self.values[tensor.range()])
     }
 
     /// One tensor's values, to be changed (loading a checkpoint).
@@ -172,7 +172,11 @@ impl Parameters {
 
     /// What goes into a weight file: every tensor but the auxiliary ones.
     pub fn exported(&self) -> impl Iterator<Item = (&TensorRecord, &[f32])> {
-        let tensors = self.layout.tensors().iter().filter(|tensor| tensor.group != Group::Auxiliary);
+        let tensors = self
+            .layout
+            .tensors()
+            .iter()
+            .filter(|tensor| tensor.group != Group::Auxiliary);
         tensors.map(|tensor| (tensor, &self.values[tensor.range()]))
     }
 }
@@ -186,7 +190,9 @@ pub struct Gradients {
 impl Gradients {
     /// All zero.
     pub fn zeros(layout: &Layout) -> Gradients {
-        Gradients { values: vec![0.0; layout.length()] }
+        Gradients {
+            values: vec![0.0; layout.length()],
+        }
     }
 
     /// Back to zero.
@@ -196,9 +202,16 @@ impl Gradients {
 
     /// Adds another micro-batch's gradients. Sum in a fixed order and the result does not depend on threads.
     pub fn add(&mut self, other: &Gradients) {
-        assert_eq!(self.values.len(), other.values.len(), "gradients of two different networks");
+        assert_eq!(
+            self.values.len(),
+            other.values.len(),
+            "gradients of two different networks"
+        );
         let isa = kernels::isa::Isa::detect();
-        let pieces = self.values.par_chunks_mut(PIECE).zip(other.values.par_chunks(PIECE));
+        let pieces = self
+            .values
+            .par_chunks_mut(PIECE)
+            .zip(other.values.par_chunks(PIECE));
         pieces.for_each(|(mine, theirs)| kernels::rows::add(isa, mine, theirs));
     }
 
@@ -213,50 +226,39 @@ impl Gradients {
     }
 }
 
-/// FNV-1a: a stable hash, unlike the standard library's.
-fn name_hash(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
-fn fill_normal(values: &mut [f32], deviation: f32, seed: u64, name: &str) {
-    let mut random = ChaCha12Rng::seed_from_u64(seed ^ name_hash(name));
-    let mut uniform = || ((random.next_u64() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-    for pair in values.chunks_mut(2) {
-        // Box-Muller: two uniform draws give two normal ones.
-        let radius = (-2.0 * uniform().ln()).sqrt();
-        let angle = std::f64::consts::TAU * uniform();
-        let normal = [radius * angle.cos(), radius * angle.sin()];
-        for (value, normal) in pair.iter_mut().zip(normal) {
-            *value = normal as f32 * deviation;
-        }
-    }
-}
-
-/// Row-major places; the first half of the features waves along y, the second along x, each as sines then cosines of
-/// geometrically falling frequencies (1 down to 1/10000).
-fn fill_sine_grid(values: &mut [f32], side: usize, amplitude: f32) {
-    let width = values.len() / (side * side).max(1);
-    let (half, quarter) = (width / 2, width / 4);
-    for (place, row) in values.chunks_mut(width.max(1)).enumerate() {
-        for (feature, value) in row.iter_mut().enumerate() {
-            let (along, feature) = if feature < half { (place / side, feature) } else { (place % side, feature - half) };
-            let frequency = 10000f64.powf(-((feature % quarter.max(1)) as f64) / quarter.max(1) as f64);
-            let angle = along as f64 * frequency;
-            *value = amplitude * if feature < quarter { angle.sin() } else { angle.cos() } as f32;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::starts::Places;
 
     fn layout() -> Arc<Layout> {
         let mut layout = Layout::default();
-        layout.push("weight".into(), &[200, 100], Group::Language, None, Start::Normal(0.5));
+        layout.push(
+            "weight".into(),
+            &[200, 100],
+            Group::Language,
+            None,
+            Start::Normal(0.5),
+        );
         layout.push("bias".into(), &[3], Group::Language, None, Start::Zeros);
-        layout.push("positions".into(), &[16, 8], Group::Vision, Some(0), Start::SineGrid { side: 4, amplitude: 0.5 });
-        layout.push("aux.weight".into(), &[7], Group::Auxiliary, None, Start::Ones);
+        layout.push(
+            "positions".into(),
+            &[16, 8],
+            Group::Vision,
+            Some(0),
+            Start::Places(Places {
+                side: 4,
+                width: 8,
+                pairs: 2,
+            }),
+        );
+        layout.push(
+            "aux.weight".into(),
+            &[7],
+            Group::Auxiliary,
+            None,
+            Start::Ones,
+        );
         Arc::new(layout)
     }
 
@@ -266,37 +268,53 @@ mod tests {
         let values = parameters.tensor("weight").unwrap();
         let count = values.len() as f64;
         let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / count;
-        let variance = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / count;
+        let variance = values
+            .iter()
+            .map(|&v| (f64::from(v) - mean).powi(2))
+            .sum::<f64>()
+            / count;
         // 20000 draws: the mean's deviation is 0.5/sqrt(20000) = 0.0035, that of the deviation 0.5/sqrt(40000) = 0.0025.
         assert!(mean.abs() < 5.0 * 0.0035, "{mean}");
-        assert!((variance.sqrt() - 0.5).abs() < 5.0 * 0.0025, "{}", variance.sqrt());
+        assert!(
+            (variance.sqrt() - 0.5).abs() < 5.0 * 0.0025,
+            "{}",
+            variance.sqrt()
+        );
     }
 
     #[test]
     fn values_depend_on_the_seed_and_the_name_only() {
-        let (first, second) = (Parameters::random(layout(), 1), Parameters::random(layout(), 2));
+        let (first, second) = (
+            Parameters::random(layout(), 1),
+            Parameters::random(layout(), 2),
+        );
         assert_ne!(first.values()[0], second.values()[0]);
         let mut alone = Layout::default();
-        alone.push("weight".into(), &[200, 100], Group::Language, None, Start::Normal(0.5));
+        alone.push(
+            "weight".into(),
+            &[200, 100],
+            Group::Language,
+            None,
+            Start::Normal(0.5),
+        );
         let alone = Parameters::random(Arc::new(alone), 1);
         assert_eq!(alone.values(), first.tensor("weight").unwrap());
     }
 
     #[test]
-    fn sine_grid_tells_rows_from_columns() {
-        let parameters = Parameters::random(layout(), 1);
-        let rows: Vec<&[f32]> = parameters.tensor("positions").unwrap().chunks(8).collect();
-        assert_eq!(rows[1][..4], rows[2][..4], "same y, same first half");
-        assert_eq!(rows[1][4..], rows[5][4..], "same x, same second half");
-        assert_ne!(rows[1], rows[4]);
-    }
-
-    #[test]
     fn auxiliary_tensors_are_not_exported_and_one_dimensional_ones_do_not_decay() {
         let parameters = Parameters::zeros(layout());
-        let names: Vec<&str> = parameters.exported().map(|(tensor, _)| tensor.name.as_str()).collect();
+        let names: Vec<&str> = parameters
+            .exported()
+            .map(|(tensor, _)| tensor.name.as_str())
+            .collect();
         assert_eq!(names, ["weight", "bias", "positions"]);
-        let decaying: Vec<bool> = parameters.layout().tensors().iter().map(TensorRecord::decays).collect();
+        let decaying: Vec<bool> = parameters
+            .layout()
+            .tensors()
+            .iter()
+            .map(TensorRecord::decays)
+            .collect();
         assert_eq!(decaying, [true, false, false, false]);
     }
 }

@@ -88,16 +88,28 @@ impl Plan {
 
     fn add_chunks(&mut self, rows: Range<usize>) -> Range<usize> {
         let first = self.chunks.len();
-        self.chunks.extend(rows.clone().step_by(CHUNK).map(|start| start..rows.end.min(start + CHUNK)));
+        self.chunks.extend(
+            rows.clone()
+                .step_by(CHUNK)
+                .map(|start| start..rows.end.min(start + CHUNK)),
+        );
         first..self.chunks.len()
     }
 
     fn finish_group(&mut self, first_chunk: usize, first_block: usize) {
-        self.groups.push((first_chunk..self.chunks.len(), first_block..self.blocks.len()));
+        self.groups.push((
+            first_chunk..self.chunks.len(),
+            first_block..self.blocks.len(),
+        ));
         self.most_chunks = self.most_chunks.max(self.chunks.len() - first_chunk);
         for block in &self.blocks[first_block..] {
-            let own: usize = self.chunks[block.own.clone()].iter().map(ExactSizeIterator::len).sum();
-            self.longest = self.longest.max((block.open_keys + own).next_multiple_of(LANES));
+            let own: usize = self.chunks[block.own.clone()]
+                .iter()
+                .map(ExactSizeIterator::len)
+                .sum();
+            self.longest = self
+                .longest
+                .max((block.open_keys + own).next_multiple_of(LANES));
         }
     }
 
@@ -122,7 +134,11 @@ impl Plan {
     /// A causal prefix and branches that each see the prefix and their own past; `branch` is one number per row, never
     /// falling, 0 for the prefix. The rows lie from `first` on.
     pub fn add_sequence(&mut self, first: usize, branch: &[u32], labels: &[i32]) {
-        let is_supervised = |rows: &Range<usize>| labels[rows.start - first..rows.end - first].iter().any(|&label| label != IGNORE);
+        let is_supervised = |rows: &Range<usize>| {
+            labels[rows.start - first..rows.end - first]
+                .iter()
+                .any(|&label| label != IGNORE)
+        };
         let (first_chunk, first_block) = (self.chunks.len(), self.blocks.len());
         let prefix_keys = branch.partition_point(|&number| number == 0);
         let prefix = self.add_chunks(first..first + prefix_keys);
@@ -131,7 +147,14 @@ impl Plan {
             let (open, own) = (prefix.start..chunk, chunk..chunk + 1);
             let (open_keys, own_start) = (rows.start - first, rows.start);
             let supervised = is_supervised(&rows);
-            self.blocks.push(Block { rows, open, own, open_keys, own_start, supervised });
+            self.blocks.push(Block {
+                rows,
+                open,
+                own,
+                open_keys,
+                own_start,
+                supervised,
+            });
         }
         let mut start = first + prefix_keys;
         for run in branch[prefix_keys..].chunk_by(|a, b| a == b) {
@@ -140,7 +163,14 @@ impl Plan {
                 let rows = self.chunks[chunk].clone();
                 let (open, own) = (prefix.clone(), chunks.start..chunk + 1);
                 let supervised = is_supervised(&rows);
-                self.blocks.push(Block { rows, open, own, open_keys: prefix_keys, own_start: start, supervised });
+                self.blocks.push(Block {
+                    rows,
+                    open,
+                    own,
+                    open_keys: prefix_keys,
+                    own_start: start,
+                    supervised,
+                });
             }
             start += run.len();
         }
@@ -213,7 +243,8 @@ impl Head<'_> {
         self.head / (self.heads.heads / self.heads.kv_heads)
     }
     fn first_of_group(&self) -> bool {
-        self.head.is_multiple_of(self.heads.heads / self.heads.kv_heads)
+        self.head
+            .is_multiple_of(self.heads.heads / self.heads.kv_heads)
     }
     fn view(&self, row: usize, offset: usize) -> View<'_> {
         let stride = self.heads.stride();
@@ -230,46 +261,115 @@ impl Head<'_> {
     }
 
     /// Raw scores of a block, row by row: open keys, then own keys.
-    fn scores(&self, plan: &Plan, block: &Block, chunks: &[ChunkPanels], first_chunk: usize, scores: &mut [f32]) -> ScoreBlock {
-        let columns = block.chunks().map(|chunk| plan.chunks[chunk].len()).sum::<usize>().next_multiple_of(LANES);
+    fn scores(
+        &self,
+        plan: &Plan,
+        block: &Block,
+        chunks: &[ChunkPanels],
+        first_chunk: usize,
+        scores: &mut [f32],
+    ) -> ScoreBlock {
+        let columns = block
+            .chunks()
+            .map(|chunk| plan.chunks[chunk].len())
+            .sum::<usize>()
+            .next_multiple_of(LANES);
         let mut column = 0;
         for chunk in block.chunks() {
             let panels = &chunks[chunk - first_chunk].k_transposed;
             let (rows, into) = (block.rows.len(), &mut scores[column..]);
-            matmul(self.isa, rows, self.q(block.rows.start), panels, 0..panels.panel_count(), into, columns, Write::Replace);
+            matmul(
+                self.isa,
+                rows,
+                self.q(block.rows.start),
+                panels,
+                0..panels.panel_count(),
+                into,
+                columns,
+                Write::Replace,
+            );
             column += plan.chunks[chunk].len();
         }
-        let own = if block.own.is_empty() { 0 } else { block.rows.start - block.own_start + 1 };
-        let (rows, first, step) = (block.rows.len(), block.open_keys + own, usize::from(own > 0));
-        ScoreBlock { rows, columns, first, step, scale: self.heads.scale() }
+        let own = if block.own.is_empty() {
+            0
+        } else {
+            block.rows.start - block.own_start + 1
+        };
+        let (rows, first, step) = (
+            block.rows.len(),
+            block.open_keys + own,
+            usize::from(own > 0),
+        );
+        ScoreBlock {
+            rows,
+            columns,
+            first,
+            step,
+            scale: self.heads.scale(),
+        }
     }
 }
 
 /// `out[row, head·dim ..] = softmax(q·k)·v`; `log_sums[row, head]` is kept for the backward pass.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn forward(
-    isa: Isa, plan: &Plan, pass: Pass, heads: Heads, qkv: &[f32], out: &mut [f32], log_sums: &mut [f32], scratch: &mut Scratch,
+    isa: Isa,
+    plan: &Plan,
+    pass: Pass,
+    heads: Heads,
+    qkv: &[f32],
+    out: &mut [f32],
+    log_sums: &mut [f32],
+    scratch: &mut Scratch,
 ) {
     scratch.prepare(plan);
     for (chunks, blocks) in &plan.groups {
         for head in 0..heads.heads {
-            let head = Head { isa, heads, qkv, head };
+            let head = Head {
+                isa,
+                heads,
+                qkv,
+                head,
+            };
             if head.first_of_group() {
                 for (chunk, panels) in plan.chunks[chunks.clone()].iter().zip(&mut scratch.chunks) {
-                    panels.k_transposed.pack(heads.head_dim, chunk.len(), head.k(chunk.start).transposed());
-                    panels.v.pack(chunk.len(), heads.head_dim, head.v(chunk.start));
+                    panels.k_transposed.pack(
+                        heads.head_dim,
+                        chunk.len(),
+                        head.k(chunk.start).transposed(),
+                    );
+                    panels
+                        .v
+                        .pack(chunk.len(), heads.head_dim, head.v(chunk.start));
                 }
             }
-            for block in plan.blocks[blocks.clone()].iter().filter(|block| pass.takes(block)) {
+            for block in plan.blocks[blocks.clone()]
+                .iter()
+                .filter(|block| pass.takes(block))
+            {
                 forward_block(head, plan, block, chunks.start, out, log_sums, scratch);
             }
         }
     }
 }
 
-fn forward_block(head: Head, plan: &Plan, block: &Block, first_chunk: usize, out: &mut [f32], log_sums: &mut [f32], scratch: &mut Scratch) {
+fn forward_block(
+    head: Head,
+    plan: &Plan,
+    block: &Block,
+    first_chunk: usize,
+    out: &mut [f32],
+    log_sums: &mut [f32],
+    scratch: &mut Scratch,
+) {
     let heads = head.heads;
-    let shape = head.scores(plan, block, &scratch.chunks, first_chunk, &mut scratch.scores);
+    let shape = head.scores(
+        plan,
+        block,
+        &scratch.chunks,
+        first_chunk,
+        &mut scratch.scores,
+    );
     let log_sums = &mut log_sums[block.rows.start * heads.heads + head.head..];
     training::score_softmax(head.isa, shape, &mut scratch.scores, log_sums, heads.heads);
     let columns = shape.columns;
@@ -279,8 +379,21 @@ fn forward_block(head: Head, plan: &Plan, block: &Block, first_chunk: usize, out
         let panels = &scratch.chunks[chunk - first_chunk].v;
         let scores = View::rows(&scratch.scores[column..], columns);
         let into = &mut out[block.rows.start * stride + head.head * heads.head_dim..];
-        let write = if column == 0 { Write::Replace } else { Write::Add };
-        matmul(head.isa, block.rows.len(), scores, panels, 0..panels.panel_count(), into, stride, write);
+        let write = if column == 0 {
+            Write::Replace
+        } else {
+            Write::Add
+        };
+        matmul(
+            head.isa,
+            block.rows.len(),
+            scores,
+            panels,
+            0..panels.panel_count(),
+            into,
+            stride,
+            write,
+        );
         column += plan.chunks[chunk].len();
     }
 }
@@ -296,7 +409,14 @@ pub(crate) struct Saved<'a> {
 /// From the gradient of `out` to that of q, k and v (all of `dqkv` is overwritten).
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn backward(
-    isa: Isa, plan: &Plan, pass: Pass, heads: Heads, saved: Saved, dout: &[f32], dqkv: &mut [f32], scratch: &mut Scratch,
+    isa: Isa,
+    plan: &Plan,
+    pass: Pass,
+    heads: Heads,
+    saved: Saved,
+    dout: &[f32],
+    dqkv: &mut [f32],
+    scratch: &mut Scratch,
 ) {
     scratch.prepare(plan);
     dqkv.fill(0.0);
@@ -304,16 +424,28 @@ pub(crate) fn backward(
     training::dots(isa, dout, saved.out, heads.head_dim, dots);
     for (chunks, blocks) in &plan.groups {
         for head in 0..heads.heads {
-            let head = Head { isa, heads, qkv: saved.qkv, head };
+            let head = Head {
+                isa,
+                heads,
+                qkv: saved.qkv,
+                head,
+            };
             if head.first_of_group() {
                 for (chunk, panels) in plan.chunks[chunks.clone()].iter().zip(&mut scratch.chunks) {
                     let (k, v) = (head.k(chunk.start), head.v(chunk.start));
-                    panels.k_transposed.pack(heads.head_dim, chunk.len(), k.transposed());
+                    panels
+                        .k_transposed
+                        .pack(heads.head_dim, chunk.len(), k.transposed());
                     panels.k.pack(chunk.len(), heads.head_dim, k);
-                    panels.v_transposed.pack(heads.head_dim, chunk.len(), v.transposed());
+                    panels
+                        .v_transposed
+                        .pack(heads.head_dim, chunk.len(), v.transposed());
                 }
             }
-            for block in plan.blocks[blocks.clone()].iter().filter(|block| pass.takes(block)) {
+            for block in plan.blocks[blocks.clone()]
+                .iter()
+                .filter(|block| pass.takes(block))
+            {
                 backward_block(head, plan, block, chunks.start, saved, dout, dqkv, scratch);
             }
         }
@@ -322,26 +454,60 @@ pub(crate) fn backward(
 
 #[allow(clippy::too_many_arguments)]
 fn backward_block(
-    head: Head, plan: &Plan, block: &Block, first_chunk: usize, saved: Saved, dout: &[f32], dqkv: &mut [f32], scratch: &mut Scratch,
+    head: Head,
+    plan: &Plan,
+    block: &Block,
+    first_chunk: usize,
+    saved: Saved,
+    dout: &[f32],
+    dqkv: &mut [f32],
+    scratch: &mut Scratch,
 ) {
     let heads = head.heads;
     let (isa, dim, rows) = (head.isa, heads.head_dim, block.rows.len());
     let out_stride = heads.heads * dim;
     let out_start = block.rows.start * out_stride + head.head * dim;
     let dout_block = View::rows(&dout[out_start..], out_stride);
-    let shape = head.scores(plan, block, &scratch.chunks, first_chunk, &mut scratch.scores);
+    let shape = head.scores(
+        plan,
+        block,
+        &scratch.chunks,
+        first_chunk,
+        &mut scratch.scores,
+    );
     let columns = shape.columns;
     let mut column = 0;
     for chunk in block.chunks() {
         let panels = &scratch.chunks[chunk - first_chunk].v_transposed;
         let into = &mut scratch.score_gradients[column..];
-        matmul(isa, rows, dout_block, panels, 0..panels.panel_count(), into, columns, Write::Replace);
+        matmul(
+            isa,
+            rows,
+            dout_block,
+            panels,
+            0..panels.panel_count(),
+            into,
+            columns,
+            Write::Replace,
+        );
         column += plan.chunks[chunk].len();
     }
     let at = block.rows.start * heads.heads + head.head;
     let (log_sums, dots) = (&saved.log_sums[at..], &scratch.dots[at..]);
-    training::score_backward(isa, shape, &mut scratch.scores, &mut scratch.score_gradients, log_sums, dots, heads.heads);
-    let Panels2 { q: Some(q_panels), output_gradient: Some(dout_panels) } = &mut scratch.query else {
+    training::score_backward(
+        isa,
+        shape,
+        &mut scratch.scores,
+        &mut scratch.score_gradients,
+        log_sums,
+        dots,
+        heads.heads,
+    );
+    let Panels2 {
+        q: Some(q_panels),
+        output_gradient: Some(dout_panels),
+    } = &mut scratch.query
+    else {
         unreachable!("prepare made the panels");
     };
     q_panels.pack(rows, dim, head.q(block.rows.start));
@@ -350,14 +516,35 @@ fn backward_block(
     let mut column = 0;
     for chunk in block.chunks() {
         let keys = plan.chunks[chunk].clone();
-        let (p, dp) = (View::rows(&scratch.scores[column..], columns), View::rows(&scratch.score_gradients[column..], columns));
+        let (p, dp) = (
+            View::rows(&scratch.scores[column..], columns),
+            View::rows(&scratch.score_gradients[column..], columns),
+        );
         let k = &scratch.chunks[chunk - first_chunk].k;
         let dq = &mut dqkv[block.rows.start * stride + head.head * dim..];
         matmul(isa, rows, dp, k, 0..k.panel_count(), dq, stride, Write::Add);
         let dk = &mut dqkv[keys.start * stride + heads.k_offset(head.kv_head())..];
-        matmul(isa, keys.len(), dp.transposed(), q_panels, 0..q_panels.panel_count(), dk, stride, Write::Add);
+        matmul(
+            isa,
+            keys.len(),
+            dp.transposed(),
+            q_panels,
+            0..q_panels.panel_count(),
+            dk,
+            stride,
+            Write::Add,
+        );
         let dv = &mut dqkv[keys.start * stride + heads.v_offset(head.kv_head())..];
-        matmul(isa, keys.len(), p.transposed(), dout_panels, 0..dout_panels.panel_count(), dv, stride, Write::Add);
+        matmul(
+            isa,
+            keys.len(),
+            p.transposed(),
+            dout_panels,
+            0..dout_panels.panel_count(),
+            dv,
+            stride,
+            Write::Add,
+        );
         column += keys.len();
     }
 }

@@ -70,7 +70,10 @@ impl MicroBatch {
             self.sequences.iter().map(|sequence| sequence.tiles).sum()
         };
         if self.pixels.len() != tiles * tile {
-            return Err(NetworkError::Pixels { expected: tiles * tile, found: self.pixels.len() });
+            return Err(NetworkError::Pixels {
+                expected: tiles * tile,
+                found: self.pixels.len(),
+            });
         }
         if let Some(labels) = &self.patch_labels {
             labels.check(tiles * shape.vision.patches(), aux)?;
@@ -81,14 +84,26 @@ impl MicroBatch {
 
 impl PatchLabels {
     fn check(&self, patches: usize, aux: AuxSpec) -> Result<(), NetworkError> {
-        let wrong = |what, expected, found| Err(NetworkError::PatchLabels { what, expected, found });
+        let wrong = |what, expected, found| {
+            Err(NetworkError::PatchLabels {
+                what,
+                expected,
+                found,
+            })
+        };
         if self.slots != aux.patch_slots || self.slots == 0 {
             return wrong("slots", aux.patch_slots, self.slots as i64);
         }
         if self.classes.len() != patches * self.slots {
-            return wrong("number of labels", patches * self.slots, self.classes.len() as i64);
+            return wrong(
+                "number of labels",
+                patches * self.slots,
+                self.classes.len() as i64,
+            );
         }
-        let allowed = |class: i32| class == IGNORE || (0..aux.patch_classes as i64).contains(&i64::from(class));
+        let allowed = |class: i32| {
+            class == IGNORE || (0..aux.patch_classes as i64).contains(&i64::from(class))
+        };
         match self.classes.iter().find(|&&class| !allowed(class)) {
             Some(&class) => wrong("classes below", aux.patch_classes, i64::from(class)),
             None => Ok(()),
@@ -99,36 +114,81 @@ impl PatchLabels {
 impl Sequence {
     fn check(&self, index: usize, shape: &Shape) -> Result<(), NetworkError> {
         let wrong = |what, expected: String, found: String| {
-            Err(NetworkError::Sequence { sequence: index, what, expected, found })
+            Err(NetworkError::Sequence {
+                sequence: index,
+                what,
+                expected,
+                found,
+            })
         };
         let length = self.tokens.len();
-        let lengths = [self.positions.len(), self.branch.len(), self.labels.len(), self.weights.len()];
+        let lengths = [
+            self.positions.len(),
+            self.branch.len(),
+            self.labels.len(),
+            self.weights.len(),
+        ];
         if lengths.iter().any(|&other| other != length) {
-            return wrong("lengths of positions, branch, labels, weights", length.to_string(), format!("{lengths:?}"));
+            return wrong(
+                "lengths of positions, branch, labels, weights",
+                length.to_string(),
+                format!("{lengths:?}"),
+            );
         }
         let vocabulary = shape.decoder.vocabulary as u32;
         if let Some(token) = self.tokens.iter().find(|&&token| token >= vocabulary) {
             return wrong("token", format!("below {vocabulary}"), token.to_string());
         }
-        if let Some(label) = self.labels.iter().find(|&&label| label != IGNORE && !(0..vocabulary as i32).contains(&label)) {
-            return wrong("label", format!("-100 or below {vocabulary}"), label.to_string());
+        if let Some(label) = self
+            .labels
+            .iter()
+            .find(|&&label| label != IGNORE && !(0..vocabulary as i32).contains(&label))
+        {
+            return wrong(
+                "label",
+                format!("-100 or below {vocabulary}"),
+                label.to_string(),
+            );
         }
-        if let Some(position) = self.positions.iter().find(|&&position| position >= MOST_POSITIONS) {
-            return wrong("position", format!("below {MOST_POSITIONS}"), position.to_string());
+        if let Some(position) = self
+            .positions
+            .iter()
+            .find(|&&position| position >= MOST_POSITIONS)
+        {
+            return wrong(
+                "position",
+                format!("below {MOST_POSITIONS}"),
+                position.to_string(),
+            );
         }
         if !self.branch.is_sorted() {
-            return wrong("branch", "never falling".into(), "a branch behind a higher one".into());
+            return wrong(
+                "branch",
+                "never falling".into(),
+                "a branch behind a higher one".into(),
+            );
         }
         if let Some(weight) = self.weights.iter().find(|weight| !weight.is_finite()) {
             return wrong("weight", "finite".into(), weight.to_string());
         }
-        let images = self.tokens.iter().filter(|&&token| token == shape.image_token).count();
+        let images = self
+            .tokens
+            .iter()
+            .filter(|&&token| token == shape.image_token)
+            .count();
         let expected = self.tiles * shape.vision.tokens();
         if images != expected {
-            return wrong("image tokens", format!("{expected} for {} tiles", self.tiles), images.to_string());
+            return wrong(
+                "image tokens",
+                format!("{expected} for {} tiles", self.tiles),
+                images.to_string(),
+            );
         }
         if self.labels.iter().all(|&label| label == IGNORE) {
-            return Err(NetworkError::NoSupervisedTokens { sequence: index, tokens: length });
+            return Err(NetworkError::NoSupervisedTokens {
+                sequence: index,
+                tokens: length,
+            });
         }
         Ok(())
     }

@@ -17,8 +17,13 @@ const KERNEL_ROWS: usize = 12;
 
 /// Runs of about equally many rows.
 pub(crate) fn row_blocks(rows: usize) -> impl Iterator<Item = Range<usize>> {
-    let size = rows.div_ceil(rows.div_ceil(BLOCK_ROWS).max(1)).max(1).next_multiple_of(KERNEL_ROWS);
-    (0..rows).step_by(size).map(move |start| start..rows.min(start + size))
+    let size = rows
+        .div_ceil(rows.div_ceil(BLOCK_ROWS).max(1))
+        .max(1)
+        .next_multiple_of(KERNEL_ROWS);
+    (0..rows)
+        .step_by(size)
+        .map(move |start| start..rows.min(start + size))
 }
 
 /// Copies rows `selected` of a matrix `width` wide, one behind the other.

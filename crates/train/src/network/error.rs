@@ -75,8 +75,12 @@ impl NetworkError {
     /// Advice, if there is any.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            NetworkError::NoSupervisedTokens { .. } => Some("labels must mark the assistant's answer and its end token"),
-            NetworkError::NotFinite { .. } => Some("lower the learning rate or resume from an earlier checkpoint"),
+            NetworkError::NoSupervisedTokens { .. } => {
+                Some("labels must mark the assistant's answer and its end token")
+            }
+            NetworkError::NotFinite { .. } => {
+                Some("lower the learning rate or resume from an earlier checkpoint")
+            }
             _ => None,
         }
     }

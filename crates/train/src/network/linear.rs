@@ -42,12 +42,16 @@ impl PackedWeights {
         use rayon::prelude::*;
         self.forward.resize_with(linears.len(), Panels::empty);
         self.backward.resize_with(linears.len(), Panels::empty);
-        let both = self.forward.par_iter_mut().zip(self.backward.par_iter_mut());
-        both.zip(linears.par_iter()).for_each(|((forward, backward), linear)| {
-            let weight = View::rows(&values[linear.weight_range()], linear.inputs);
-            forward.pack(linear.inputs, linear.outputs, weight.transposed());
-            backward.pack(linear.outputs, linear.inputs, weight);
-        });
+        let both = self
+            .forward
+            .par_iter_mut()
+            .zip(self.backward.par_iter_mut());
+        both.zip(linears.par_iter())
+            .for_each(|((forward, backward), linear)| {
+                let weight = View::rows(&values[linear.weight_range()], linear.inputs);
+                forward.pack(linear.inputs, linear.outputs, weight.transposed());
+                backward.pack(linear.outputs, linear.inputs, weight);
+            });
     }
 }
 
@@ -71,12 +75,22 @@ impl Linear {
         let write = match self.bias {
             Some(bias) => {
                 let bias = &w.values[bias..bias + self.outputs];
-                y.chunks_exact_mut(self.outputs).for_each(|row| row.copy_from_slice(bias));
+                y.chunks_exact_mut(self.outputs)
+                    .for_each(|row| row.copy_from_slice(bias));
                 Write::Add
             }
             None => Write::Replace,
         };
-        matmul(w.isa, rows, View::rows(x.data, x.stride), panels, 0..panels.panel_count(), y, self.outputs, write);
+        matmul(
+            w.isa,
+            rows,
+            View::rows(x.data, x.stride),
+            panels,
+            0..panels.panel_count(),
+            y,
+            self.outputs,
+            write,
+        );
     }
 
     /// `y = residual + x Wᵀ + b`.
@@ -87,27 +101,72 @@ impl Linear {
             Some(bias) => add_row(w.isa, y, residual, &w.values[bias..bias + self.outputs]),
             None => y.copy_from_slice(residual),
         }
-        matmul(w.isa, rows, View::rows(x.data, x.stride), panels, 0..panels.panel_count(), y, self.outputs, Write::Add);
+        matmul(
+            w.isa,
+            rows,
+            View::rows(x.data, x.stride),
+            panels,
+            0..panels.panel_count(),
+            y,
+            self.outputs,
+            Write::Add,
+        );
     }
 
     /// `dx = dy W`, or added to dx.
     pub fn backward_input(&self, w: Weights, dy: Rows, dx: &mut [f32], write: Write) {
         let panels = &w.packed.backward[self.slot];
         let rows = dx.len() / self.inputs;
-        matmul(w.isa, rows, View::rows(dy.data, dy.stride), panels, 0..panels.panel_count(), dx, self.inputs, write);
+        matmul(
+            w.isa,
+            rows,
+            View::rows(dy.data, dy.stride),
+            panels,
+            0..panels.panel_count(),
+            dx,
+            self.inputs,
+            write,
+        );
     }
 
     /// `dW += dyᵀ x` and `db += Σ dy`.
-    pub fn backward_weight(&self, isa: Isa, rows: usize, dy: Rows, x: Rows, gradients: &mut [f32], scratch: &mut Panels) {
+    pub fn backward_weight(
+        &self,
+        isa: Isa,
+        rows: usize,
+        dy: Rows,
+        x: Rows,
+        gradients: &mut [f32],
+        scratch: &mut Panels,
+    ) {
         for start in (0..rows).step_by(GRADIENT_ROWS) {
             let count = GRADIENT_ROWS.min(rows - start);
-            scratch.pack(count, self.inputs, View::rows(&x.data[start * x.stride..], x.stride));
+            scratch.pack(
+                count,
+                self.inputs,
+                View::rows(&x.data[start * x.stride..], x.stride),
+            );
             let dy_block = View::rows(&dy.data[start * dy.stride..], dy.stride).transposed();
             let into = &mut gradients[self.weight_range()];
-            matmul(isa, self.outputs, dy_block, scratch, 0..scratch.panel_count(), into, self.inputs, Write::Add);
+            matmul(
+                isa,
+                self.outputs,
+                dy_block,
+                scratch,
+                0..scratch.panel_count(),
+                into,
+                self.inputs,
+                Write::Add,
+            );
         }
         if let Some(bias) = self.bias {
-            add_columns(isa, &mut gradients[bias..bias + self.outputs], rows, dy.data, dy.stride);
+            add_columns(
+                isa,
+                &mut gradients[bias..bias + self.outputs],
+                rows,
+                dy.data,
+                dy.stride,
+            );
         }
     }
 }

@@ -48,7 +48,13 @@ impl Network {
         let shape = Shape::new(spec)?;
         let (layers, layout) = Layers::new(&shape, aux);
         compare_tensors(spec, &layout)?;
-        Ok(Network { isa: Isa::detect(), shape, aux, layers, layout: Arc::new(layout) })
+        Ok(Network {
+            isa: Isa::detect(),
+            shape,
+            aux,
+            layers,
+            layout: Arc::new(layout),
+        })
     }
 
     /// The table of tensors, for [`Parameters`] and [`crate::parameters::Gradients`].
@@ -80,10 +86,31 @@ impl Network {
 /// The trainer must know every tensor of the weight file, and no other.
 fn compare_tensors(spec: &ModelSpec, layout: &Layout) -> Result<(), NetworkError> {
     let describe = |name: &str, shape: &[usize]| format!("{name} {shape:?}");
-    let wanted: Vec<String> = spec.tensors().iter().map(|tensor| describe(&tensor.name, &tensor.shape)).collect();
-    let known = layout.tensors().iter().filter(|tensor| !tensor.name.starts_with("aux."));
-    let known: Vec<String> = known.map(|tensor| describe(&tensor.name, &tensor.shape)).collect();
-    let missing: Vec<String> = wanted.iter().filter(|name| !known.contains(name)).cloned().collect();
-    let extra: Vec<String> = known.iter().filter(|name| !wanted.contains(name)).cloned().collect();
-    if missing.is_empty() && extra.is_empty() { Ok(()) } else { Err(NetworkError::Tensors { missing, extra }) }
+    let wanted: Vec<String> = spec
+        .tensors()
+        .iter()
+        .map(|tensor| describe(&tensor.name, &tensor.shape))
+        .collect();
+    let known = layout
+        .tensors()
+        .iter()
+        .filter(|tensor| !tensor.name.starts_with("aux."));
+    let known: Vec<String> = known
+        .map(|tensor| describe(&tensor.name, &tensor.shape))
+        .collect();
+    let missing: Vec<String> = wanted
+        .iter()
+        .filter(|name| !known.contains(name))
+        .cloned()
+        .collect();
+    let extra: Vec<String> = known
+        .iter()
+        .filter(|name| !wanted.contains(name))
+        .cloned()
+        .collect();
+    if missing.is_empty() && extra.is_empty() {
+        Ok(())
+    } else {
+        Err(NetworkError::Tensors { missing, extra })
+    }
 }

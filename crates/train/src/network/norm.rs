@@ -26,7 +26,11 @@ pub(crate) struct NormInput<'a> {
 impl Norm {
     fn weights<'a>(&self, values: &'a [f32]) -> NormWeights<'a> {
         let part = |offset: usize| &values[offset..offset + self.width];
-        NormWeights { weight: part(self.weight), bias: self.bias.map(part), eps: self.eps }
+        NormWeights {
+            weight: part(self.weight),
+            bias: self.bias.map(part),
+            eps: self.eps,
+        }
     }
 
     /// Norms the rows of x into y.
@@ -35,20 +39,45 @@ impl Norm {
     }
 
     /// Adds into dx and, if given, into the flat gradients; dy is used up.
-    pub fn backward(&self, w: Weights, input: NormInput, dy: &mut [f32], dx: &mut [f32], gradients: Option<&mut [f32]>) {
+    pub fn backward(
+        &self,
+        w: Weights,
+        input: NormInput,
+        dy: &mut [f32],
+        dx: &mut [f32],
+        gradients: Option<&mut [f32]>,
+    ) {
         let gradients = gradients.map(|flat| self.gradients(flat));
-        norm_backward(w.isa, self.weights(w.values), input.x, input.statistics, dy, dx, gradients);
+        norm_backward(
+            w.isa,
+            self.weights(w.values),
+            input.x,
+            input.statistics,
+            dy,
+            dx,
+            gradients,
+        );
     }
 
     /// A bias lies right behind its weight.
     fn gradients<'a>(&self, flat: &'a mut [f32]) -> NormGradients<'a> {
         match self.bias {
             Some(bias) => {
-                assert_eq!(bias, self.weight + self.width, "norm weight and bias are laid out side by side");
+                assert_eq!(
+                    bias,
+                    self.weight + self.width,
+                    "norm weight and bias are laid out side by side"
+                );
                 let (weight, bias) = flat[self.weight..bias + self.width].split_at_mut(self.width);
-                NormGradients { weight, bias: Some(bias) }
+                NormGradients {
+                    weight,
+                    bias: Some(bias),
+                }
             }
-            None => NormGradients { weight: &mut flat[self.weight..self.weight + self.width], bias: None },
+            None => NormGradients {
+                weight: &mut flat[self.weight..self.weight + self.width],
+                bias: None,
+            },
         }
     }
 }

@@ -57,24 +57,45 @@ impl Projector {
         work.rows = tiles * self.vision.tokens();
         let merged = sized(&mut work.merged, work.rows * inner);
         merged.fill(0.0);
-        self.blocks(tiles, |feature, merge| merged[merge..][..self.vision.width].copy_from_slice(&features[feature..][..self.vision.width]));
+        self.blocks(tiles, |feature, merge| {
+            merged[merge..][..self.vision.width]
+                .copy_from_slice(&features[feature..][..self.vision.width])
+        });
         let normed = sized(&mut work.normed, work.rows * inner);
         let statistics = sized(&mut work.statistics, work.rows);
         self.norm.forward(w, merged, normed, statistics);
         let hidden = sized(&mut work.hidden, work.rows * width);
-        self.linear1.forward(w, Rows { data: normed, stride: inner }, hidden);
+        self.linear1.forward(
+            w,
+            Rows {
+                data: normed,
+                stride: inner,
+            },
+            hidden,
+        );
         let active = sized(&mut work.active, hidden.len());
         active.copy_from_slice(hidden);
         kernels::rows::gelu_erf(w.isa, active);
         let output = sized(&mut work.output, work.rows * width);
-        self.linear2.forward(w, Rows { data: active, stride: width }, output);
+        self.linear2.forward(
+            w,
+            Rows {
+                data: active,
+                stride: width,
+            },
+            output,
+        );
     }
 
     /// Calls with the start of every patch's features and the start of its place in the merged rows.
     fn blocks(&self, tiles: usize, mut visit: impl FnMut(usize, usize)) {
         let v = &self.vision;
         for place in 0..tiles * v.patches() {
-            let (tile, y, x) = (place / v.patches(), place % v.patches() / v.side(), place % v.side());
+            let (tile, y, x) = (
+                place / v.patches(),
+                place % v.patches() / v.side(),
+                place % v.side(),
+            );
             let row = tile * v.tokens() + y / v.merge * v.merged_side() + x / v.merge;
             let part = y % v.merge * v.merge + x % v.merge;
             visit(place * v.width, row * v.merged_width() + part * v.width);
@@ -82,29 +103,74 @@ impl Projector {
     }
 
     /// From the gradient of the output to those asked for.
-    pub fn backward(&self, w: Weights, doutput: &[f32], gradients: ProjectorGradients, work: &mut ProjectorWork) {
+    pub fn backward(
+        &self,
+        w: Weights,
+        doutput: &[f32],
+        gradients: ProjectorGradients,
+        work: &mut ProjectorWork,
+    ) {
         let (rows, inner, width) = (work.rows, self.vision.merged_width(), self.linear2.outputs);
-        let ProjectorGradients { mut parameters, features } = gradients;
+        let ProjectorGradients {
+            mut parameters,
+            features,
+        } = gradients;
         let panels = work.panels.get_or_insert_with(Panels::empty);
         let dhidden = sized(&mut work.dhidden, rows * width);
-        let dy = Rows { data: doutput, stride: width };
+        let dy = Rows {
+            data: doutput,
+            stride: width,
+        };
         self.linear2.backward_input(w, dy, dhidden, Write::Replace);
         gelu_erf_backward(w.isa, dhidden, &work.hidden, &work.active);
         let dnormed = sized(&mut work.dnormed, rows * inner);
-        let dhidden = Rows { data: dhidden, stride: width };
-        self.linear1.backward_input(w, dhidden, dnormed, Write::Replace);
+        let dhidden = Rows {
+            data: dhidden,
+            stride: width,
+        };
+        self.linear1
+            .backward_input(w, dhidden, dnormed, Write::Replace);
         if let Some(flat) = parameters.as_deref_mut() {
-            self.linear2.backward_weight(w.isa, rows, dy, Rows { data: &work.active, stride: width }, flat, panels);
-            self.linear1.backward_weight(w.isa, rows, dhidden, Rows { data: &work.normed, stride: inner }, flat, panels);
+            self.linear2.backward_weight(
+                w.isa,
+                rows,
+                dy,
+                Rows {
+                    data: &work.active,
+                    stride: width,
+                },
+                flat,
+                panels,
+            );
+            self.linear1.backward_weight(
+                w.isa,
+                rows,
+                dhidden,
+                Rows {
+                    data: &work.normed,
+                    stride: inner,
+                },
+                flat,
+                panels,
+            );
         }
         let dmerged = sized(&mut work.dmerged, rows * inner);
         dmerged.fill(0.0);
-        let input = NormInput { x: &work.merged[..rows * inner], statistics: &work.statistics[..rows] };
+        let input = NormInput {
+            x: &work.merged[..rows * inner],
+            statistics: &work.statistics[..rows],
+        };
         self.norm.backward(w, input, dnormed, dmerged, parameters);
         if let Some(dfeatures) = features {
             let tiles = rows / self.vision.tokens();
             let width = self.vision.width;
-            self.blocks(tiles, |feature, merge| add(w.isa, &mut dfeatures[feature..][..width], &dmerged[merge..][..width]));
+            self.blocks(tiles, |feature, merge| {
+                add(
+                    w.isa,
+                    &mut dfeatures[feature..][..width],
+                    &dmerged[merge..][..width],
+                )
+            });
         }
     }
 }

@@ -5,6 +5,8 @@ use model::spec::{Activation, DecoderSpec, EmbeddingNorm, QkNorm};
 
 use super::error::NetworkError;
 
+use crate::starts::Places;
+
 /// The vision encoder: SigLIP's layers up to the feature layer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct VisionShape {
@@ -29,6 +31,10 @@ impl VisionShape {
     /// Patches along one side.
     pub fn side(&self) -> usize {
         self.image / self.patch
+    }
+    /// Where rows start out keeping their position.
+    pub fn places(&self) -> Places {
+        Places::fitting(self.side(), self.width, self.width / self.heads)
     }
     /// Patches of one tile.
     pub fn patches(&self) -> usize {
@@ -99,21 +105,41 @@ pub(crate) struct Shape {
 }
 
 fn unsupported(what: &'static str, expected: &'static str, found: impl ToString) -> NetworkError {
-    NetworkError::Unsupported { what, expected, found: found.to_string() }
+    NetworkError::Unsupported {
+        what,
+        expected,
+        found: found.to_string(),
+    }
 }
 
 impl Shape {
     /// Reads a description; what the layers here do not compute is an error.
     pub fn new(spec: &ModelSpec) -> Result<Shape, NetworkError> {
         let missing = |what| unsupported(what, "a model with pictures", "none in the description");
-        let vision = spec.vision.as_ref().ok_or_else(|| missing("the vision encoder"))?;
-        let projector = spec.projector.as_ref().ok_or_else(|| missing("the projector"))?;
-        let image_token = spec.image_token_id.ok_or_else(|| missing("image_token_id"))?;
+        let vision = spec
+            .vision
+            .as_ref()
+            .ok_or_else(|| missing("the vision encoder"))?;
+        let projector = spec
+            .projector
+            .as_ref()
+            .ok_or_else(|| missing("the projector"))?;
+        let image_token = spec
+            .image_token_id
+            .ok_or_else(|| missing("image_token_id"))?;
         if vision.activation != Activation::GeluTanh {
-            return Err(unsupported("the encoder's activation", "GeluTanh", format!("{:?}", vision.activation)));
+            return Err(unsupported(
+                "the encoder's activation",
+                "GeluTanh",
+                format!("{:?}", vision.activation),
+            ));
         }
         if projector.activation != Activation::Gelu {
-            return Err(unsupported("the projector's activation", "Gelu", format!("{:?}", projector.activation)));
+            return Err(unsupported(
+                "the projector's activation",
+                "Gelu",
+                format!("{:?}", projector.activation),
+            ));
         }
         let vision = VisionShape {
             width: vision.hidden,
@@ -127,14 +153,23 @@ impl Shape {
             eps: vision.norm_eps,
             merge: projector.merge,
         };
-        Ok(Shape { vision, projector_eps: projector.norm_eps, decoder: DecoderShape::new(&spec.decoder)?, image_token })
+        Ok(Shape {
+            vision,
+            projector_eps: projector.norm_eps,
+            decoder: DecoderShape::new(&spec.decoder)?,
+            image_token,
+        })
     }
 }
 
 impl DecoderShape {
     fn new(spec: &DecoderSpec) -> Result<DecoderShape, NetworkError> {
         if spec.embedding_norm != EmbeddingNorm::None {
-            return Err(unsupported("the norm on embeddings", "none", format!("{:?}", spec.embedding_norm)));
+            return Err(unsupported(
+                "the norm on embeddings",
+                "none",
+                format!("{:?}", spec.embedding_norm),
+            ));
         }
         Ok(DecoderShape {
             width: spec.hidden,

@@ -31,9 +31,19 @@ pub struct Trainable {
 
 impl Trainable {
     /// Everything.
-    pub const ALL: Trainable = Trainable { vision: true, projector: true, language: true, aux: true };
+    pub const ALL: Trainable = Trainable {
+        vision: true,
+        projector: true,
+        language: true,
+        aux: true,
+    };
     /// Stage 1.
-    pub const PROJECTOR: Trainable = Trainable { vision: false, projector: true, language: false, aux: false };
+    pub const PROJECTOR: Trainable = Trainable {
+        vision: false,
+        projector: true,
+        language: false,
+        aux: false,
+    };
 }
 
 /// What a step reads.
@@ -93,10 +103,24 @@ struct Reach {
 impl Network {
     /// Losses of a micro-batch; with `gradients`, adds those of `scale · Σ weight · token loss + patch weight · Σ patch
     /// loss`. An error leaves the gradients unusable.
-    pub fn step(&self, inputs: StepInputs, mut gradients: Option<&mut Gradients>, work: &mut Workspace) -> Result<Losses, NetworkError> {
-        let StepInputs { batch, scale, trainable, .. } = inputs;
+    pub fn step(
+        &self,
+        inputs: StepInputs,
+        mut gradients: Option<&mut Gradients>,
+        work: &mut Workspace,
+    ) -> Result<Losses, NetworkError> {
+        let StepInputs {
+            batch,
+            scale,
+            trainable,
+            ..
+        } = inputs;
         let tiles = batch.check(&self.shape, self.aux)?;
-        let w = Weights { isa: self.isa, values: inputs.parameters.values(), packed: inputs.packed };
+        let w = Weights {
+            isa: self.isa,
+            values: inputs.parameters.values(),
+            packed: inputs.packed,
+        };
         let mut losses = Losses::default();
         let in_sequences = tiles > 0 && !batch.sequences.is_empty();
         let images = in_sequences && (trainable.projector || trainable.vision);
@@ -107,7 +131,9 @@ impl Network {
             trainable,
         };
         if tiles > 0 {
-            self.layers.vision.forward(w, &batch.pixels, &mut work.vision);
+            self.layers
+                .vision
+                .forward(w, &batch.pixels, &mut work.vision);
         }
         if let Some(labels) = &batch.patch_labels {
             let flat = gradients.as_deref_mut().map(Gradients::values_mut);
@@ -129,13 +155,24 @@ impl Network {
     /// Logits of every patch's slots, their loss, and what it gives to the head and to the features.
     #[allow(clippy::too_many_arguments)]
     fn patch_head(
-        &self, w: Weights, labels: &PatchLabels, reach: Reach, flat: Option<&mut [f32]>, losses: &mut Losses, work: &mut Workspace,
+        &self,
+        w: Weights,
+        labels: &PatchLabels,
+        reach: Reach,
+        flat: Option<&mut [f32]>,
+        losses: &mut Losses,
+        work: &mut Workspace,
     ) {
-        let Some(head) = &self.layers.patch_head else { return };
+        let Some(head) = &self.layers.patch_head else {
+            return;
+        };
         let (width, classes) = (self.shape.vision.width, self.aux.patch_classes);
         let features = self.layers.vision.features(&work.vision);
         let rows = features.len() / width;
-        let features = Rows { data: features, stride: width };
+        let features = Rows {
+            data: features,
+            stride: width,
+        };
         let logits = sized(&mut work.patch.logits, rows * head.outputs);
         head.forward(w, features, logits);
         for (logits, &label) in logits.chunks_exact_mut(classes).zip(&labels.classes) {
@@ -151,12 +188,27 @@ impl Network {
             losses.patch_filled_correct += usize::from(label != 0 && right);
         }
         let Some(flat) = flat else { return };
-        let dy = Rows { data: logits, stride: head.outputs };
+        let dy = Rows {
+            data: logits,
+            stride: head.outputs,
+        };
         if reach.trainable.aux {
-            head.backward_weight(w.isa, rows, dy, features, flat, work.panels.get_or_insert_with(Panels::empty));
+            head.backward_weight(
+                w.isa,
+                rows,
+                dy,
+                features,
+                flat,
+                work.panels.get_or_insert_with(Panels::empty),
+            );
         }
         if reach.vision {
-            head.backward_input(w, dy, sized(&mut work.patch.dfeatures, rows * width), Write::Replace);
+            head.backward_input(
+                w,
+                dy,
+                sized(&mut work.patch.dfeatures, rows * width),
+                Write::Replace,
+            );
         }
     }
 
@@ -165,7 +217,9 @@ impl Network {
         let width = self.shape.decoder.width;
         if tiles > 0 {
             let features = self.layers.vision.features(&work.vision);
-            self.layers.projector.forward(w, features, &mut work.projector);
+            self.layers
+                .projector
+                .forward(w, features, &mut work.projector);
         }
         let decoder = &mut work.decoder;
         decoder.rows = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
@@ -175,14 +229,23 @@ impl Network {
         let mut first = 0;
         for sequence in sequences {
             decoder.positions.extend_from_slice(&sequence.positions);
-            decoder.plan.add_sequence(first, &sequence.branch, &sequence.labels);
+            decoder
+                .plan
+                .add_sequence(first, &sequence.branch, &sequence.labels);
             first += sequence.tokens.len();
         }
-        let mut images = work.projector.output(width, tiles * self.shape.vision.tokens()).chunks_exact(width);
+        let mut images = work
+            .projector
+            .output(width, tiles * self.shape.vision.tokens())
+            .chunks_exact(width);
         let embedding = &w.values[self.layers.embedding..][..self.shape.decoder.vocabulary * width];
         let tokens = sequences.iter().flat_map(|sequence| &sequence.tokens);
         for (row, &token) in decoder.input(width).chunks_exact_mut(width).zip(tokens) {
-            let image = if token == self.shape.image_token { images.next() } else { None };
+            let image = if token == self.shape.image_token {
+                images.next()
+            } else {
+                None
+            };
             row.copy_from_slice(image.unwrap_or(&embedding[token as usize * width..][..width]));
         }
         self.layers.decoder.forward(w, decoder);
@@ -191,9 +254,20 @@ impl Network {
     /// Final norm, logits and loss of the supervised rows; with gradients, fills `work.head.doutput`.
     #[allow(clippy::too_many_arguments)]
     fn head(
-        &self, w: Weights, sequences: &[Sequence], scale: f32, reach: Reach, flat: Option<&mut [f32]>, losses: &mut Losses, work: &mut Workspace,
+        &self,
+        w: Weights,
+        sequences: &[Sequence],
+        scale: f32,
+        reach: Reach,
+        flat: Option<&mut [f32]>,
+        losses: &mut Losses,
+        work: &mut Workspace,
     ) {
-        let (width, norm, layer) = (self.shape.decoder.width, &self.layers.final_norm, &self.layers.head);
+        let (width, norm, layer) = (
+            self.shape.decoder.width,
+            &self.layers.final_norm,
+            &self.layers.head,
+        );
         let head = &mut work.head;
         let count = head.labelled.len();
         let output = work.decoder.output(width);
@@ -201,23 +275,54 @@ impl Network {
         let statistics = sized(&mut head.statistics, count);
         norm.forward(w, output, normed, statistics);
         let logits = sized(&mut head.logits, count * layer.outputs);
-        let normed = Rows { data: normed, stride: width };
+        let normed = Rows {
+            data: normed,
+            stride: width,
+        };
         layer.forward(w, normed, logits);
         token_losses(w, sequences, &head.labelled, logits, scale, losses);
-        let Some(flat) = flat.filter(|_| reach.decoder) else { return };
-        let dy = Rows { data: logits, stride: layer.outputs };
+        let Some(flat) = flat.filter(|_| reach.decoder) else {
+            return;
+        };
+        let dy = Rows {
+            data: logits,
+            stride: layer.outputs,
+        };
         let dnormed = sized(&mut head.dnormed, count * width);
         layer.backward_input(w, dy, dnormed, Write::Replace);
         if reach.trainable.language {
-            layer.backward_weight(w.isa, count, dy, normed, flat, work.panels.get_or_insert_with(Panels::empty));
+            layer.backward_weight(
+                w.isa,
+                count,
+                dy,
+                normed,
+                flat,
+                work.panels.get_or_insert_with(Panels::empty),
+            );
         }
         let doutput = sized(&mut head.doutput, count * width);
         doutput.fill(0.0);
         let for_norm = reach.trainable.language.then_some(flat);
-        norm.backward(w, NormInput { x: output, statistics }, dnormed, doutput, for_norm);
+        norm.backward(
+            w,
+            NormInput {
+                x: output,
+                statistics,
+            },
+            dnormed,
+            doutput,
+            for_norm,
+        );
     }
 
-    fn backward(&self, w: Weights, batch: &MicroBatch, reach: Reach, flat: &mut [f32], work: &mut Workspace) {
+    fn backward(
+        &self,
+        w: Weights,
+        batch: &MicroBatch,
+        reach: Reach,
+        flat: &mut [f32],
+        work: &mut Workspace,
+    ) {
         let features = self.layers.vision.features(&work.vision).len();
         if reach.vision {
             let dfeatures = sized(&mut work.dfeatures, features);
@@ -227,57 +332,112 @@ impl Network {
             }
         }
         if reach.decoder {
-            let doutput = &mut work.head.doutput[..work.head.labelled.len() * self.shape.decoder.width];
+            let doutput =
+                &mut work.head.doutput[..work.head.labelled.len() * self.shape.decoder.width];
             let for_decoder = reach.trainable.language.then_some(&mut *flat);
-            self.layers.decoder.backward(w, doutput, for_decoder, &mut work.decoder);
+            self.layers
+                .decoder
+                .backward(w, doutput, for_decoder, &mut work.decoder);
             self.embedding_backward(w, &batch.sequences, reach, flat, work);
         }
         if reach.images {
             let parameters = reach.trainable.projector.then_some(&mut *flat);
-            let dfeatures = if reach.vision { Some(&mut work.dfeatures[..features]) } else { None };
-            let gradients = ProjectorGradients { parameters, features: dfeatures };
-            self.layers.projector.backward(w, &work.dimage, gradients, &mut work.projector);
+            let dfeatures = if reach.vision {
+                Some(&mut work.dfeatures[..features])
+            } else {
+                None
+            };
+            let gradients = ProjectorGradients {
+                parameters,
+                features: dfeatures,
+            };
+            self.layers
+                .projector
+                .backward(w, &work.dimage, gradients, &mut work.projector);
         }
         if reach.vision {
-            self.layers.vision.backward(w, &mut work.dfeatures[..features], flat, &mut work.vision);
+            self.layers
+                .vision
+                .backward(w, &mut work.dfeatures[..features], flat, &mut work.vision);
         }
     }
 
     /// Rows of the decoder's input gradient go to their word's embedding or to the image.
-    fn embedding_backward(&self, w: Weights, sequences: &[Sequence], reach: Reach, flat: &mut [f32], work: &mut Workspace) {
+    fn embedding_backward(
+        &self,
+        w: Weights,
+        sequences: &[Sequence],
+        reach: Reach,
+        flat: &mut [f32],
+        work: &mut Workspace,
+    ) {
         let width = self.shape.decoder.width;
         let tiles: usize = sequences.iter().map(|sequence| sequence.tiles).sum();
         let dimage = sized(&mut work.dimage, tiles * self.shape.vision.tokens() * width);
         let mut image_rows = dimage.chunks_exact_mut(width);
         let tokens = sequences.iter().flat_map(|sequence| &sequence.tokens);
-        for (dx, &token) in work.decoder.input_gradient(width).chunks_exact(width).zip(tokens) {
+        for (dx, &token) in work
+            .decoder
+            .input_gradient(width)
+            .chunks_exact(width)
+            .zip(tokens)
+        {
             if token == self.shape.image_token {
-                image_rows.next().expect("checked: one row per image token").copy_from_slice(dx);
+                image_rows
+                    .next()
+                    .expect("checked: one row per image token")
+                    .copy_from_slice(dx);
             } else if reach.trainable.language {
-                add(w.isa, &mut flat[self.layers.embedding + token as usize * width..][..width], dx);
+                add(
+                    w.isa,
+                    &mut flat[self.layers.embedding + token as usize * width..][..width],
+                    dx,
+                );
             }
         }
     }
 }
 
 fn check_finite(what: &'static str, value: f64) -> Result<(), NetworkError> {
-    if value.is_finite() { Ok(()) } else { Err(NetworkError::NotFinite { what, value }) }
+    if value.is_finite() {
+        Ok(())
+    } else {
+        Err(NetworkError::NotFinite { what, value })
+    }
 }
 
-fn gather_labels(sequences: &[Sequence], supervised: &mut Vec<usize>, labelled: &mut Vec<(usize, f32)>) {
+fn gather_labels(
+    sequences: &[Sequence],
+    supervised: &mut Vec<usize>,
+    labelled: &mut Vec<(usize, f32)>,
+) {
     supervised.clear();
     labelled.clear();
-    let places = sequences.iter().flat_map(|sequence| sequence.labels.iter().zip(&sequence.weights));
-    for (row, (&label, &weight)) in places.enumerate().filter(|(_, (label, _))| **label != IGNORE) {
+    let places = sequences
+        .iter()
+        .flat_map(|sequence| sequence.labels.iter().zip(&sequence.weights));
+    for (row, (&label, &weight)) in places
+        .enumerate()
+        .filter(|(_, (label, _))| **label != IGNORE)
+    {
         supervised.push(row);
         labelled.push((label as usize, weight));
     }
 }
 
 /// Turns logits into their gradients and adds up the losses, run by run.
-fn token_losses(w: Weights, sequences: &[Sequence], labelled: &[(usize, f32)], logits: &mut [f32], scale: f32, losses: &mut Losses) {
+fn token_losses(
+    w: Weights,
+    sequences: &[Sequence],
+    labelled: &[(usize, f32)],
+    logits: &mut [f32],
+    scale: f32,
+    losses: &mut Losses,
+) {
     let vocabulary = logits.len() / labelled.len().max(1);
-    let mut places = labelled.iter().zip(logits.chunks_exact_mut(vocabulary.max(1)));
+    let mut places = labelled
+        .iter()
+        .zip(logits.chunks_exact_mut(vocabulary.max(1)));
     for (index, sequence) in sequences.iter().enumerate() {
         let mut previous = None;
         for (token, (&label, &branch)) in sequence.labels.iter().zip(&sequence.branch).enumerate() {
@@ -290,7 +450,11 @@ fn token_losses(w: Weights, sequences: &[Sequence], labelled: &[(usize, f32)], l
             losses.language_weight += f64::from(weight);
             losses.tokens += 1;
             losses.correct_tokens += usize::from(right);
-            match losses.branch_correct.last_mut().filter(|_| previous == Some((token.wrapping_sub(1), branch))) {
+            match losses
+                .branch_correct
+                .last_mut()
+                .filter(|_| previous == Some((token.wrapping_sub(1), branch)))
+            {
                 Some(run) => run.2 &= right,
                 None => losses.branch_correct.push((index, branch, right)),
             }

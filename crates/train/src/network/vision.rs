@@ -68,12 +68,20 @@ pub(crate) struct VisionWork {
 
 impl Vision {
     fn heads(&self) -> Heads {
-        Heads { heads: self.shape.heads, kv_heads: self.shape.heads, head_dim: self.shape.width / self.shape.heads }
+        Heads {
+            heads: self.shape.heads,
+            kv_heads: self.shape.heads,
+            head_dim: self.shape.width / self.shape.heads,
+        }
     }
 
     /// Features of the last forward pass: `[tiles · patches, width]`.
     pub fn features<'a>(&self, work: &'a VisionWork) -> &'a [f32] {
-        let features = if self.post_norm.is_some() { &work.normed } else { &work.last };
+        let features = if self.post_norm.is_some() {
+            &work.normed
+        } else {
+            &work.last
+        };
         &features[..work.rows * self.shape.width]
     }
 
@@ -83,16 +91,27 @@ impl Vision {
         let tiles = pixels.len() / shape.tile_values();
         let rows = tiles * shape.patches();
         work.rows = rows;
-        work.layers.resize_with(self.layers.len().max(work.layers.len()), LayerSaved::default);
+        work.layers.resize_with(
+            self.layers.len().max(work.layers.len()),
+            LayerSaved::default,
+        );
         work.plan.clear();
-        (0..tiles).for_each(|tile| work.plan.add_tile(tile * shape.patches()..(tile + 1) * shape.patches()));
+        (0..tiles).for_each(|tile| {
+            work.plan
+                .add_tile(tile * shape.patches()..(tile + 1) * shape.patches())
+        });
         self.embed(w, pixels, work);
         for index in 0..self.layers.len() {
             self.layer_forward(w, index, work);
         }
         if let Some(norm) = &self.post_norm {
             let normed = sized(&mut work.normed, rows * shape.width);
-            norm.forward(w, &work.last[..rows * shape.width], normed, sized(&mut work.statistics, rows));
+            norm.forward(
+                w,
+                &work.last[..rows * shape.width],
+                normed,
+                sized(&mut work.statistics, rows),
+            );
         }
     }
 
@@ -104,29 +123,67 @@ impl Vision {
             let tile = &pixels[tile * shape.tile_values()..][..shape.tile_values()];
             copy_patch(tile, shape, place, row);
         }
-        let first = work.layers.first_mut().map_or(&mut work.last, |layer| &mut layer.input);
+        let first = work
+            .layers
+            .first_mut()
+            .map_or(&mut work.last, |layer| &mut layer.input);
         let x = sized(first, work.rows * shape.width);
-        self.patch.forward(w, Rows { data: patches, stride: shape.patch_inputs() }, x);
+        self.patch.forward(
+            w,
+            Rows {
+                data: patches,
+                stride: shape.patch_inputs(),
+            },
+            x,
+        );
         let positions = &w.values[self.positions..][..shape.patches() * shape.width];
-        x.chunks_exact_mut(positions.len()).for_each(|tile| add(w.isa, tile, positions));
+        x.chunks_exact_mut(positions.len())
+            .for_each(|tile| add(w.isa, tile, positions));
     }
 
     fn layer_forward(&self, w: Weights, index: usize, work: &mut VisionWork) {
         let (layer, rows, width) = (&self.layers[index], work.rows, self.shape.width);
-        let (this, later) = work.layers[index..].split_first_mut().expect("one record per layer");
-        let next = if index + 1 < self.layers.len() { &mut later[0].input } else { &mut work.last };
+        let (this, later) = work.layers[index..]
+            .split_first_mut()
+            .expect("one record per layer");
+        let next = if index + 1 < self.layers.len() {
+            &mut later[0].input
+        } else {
+            &mut work.last
+        };
         let next = sized(next, rows * width);
         let normed1 = sized(&mut this.normed1, rows * width);
         let statistics1 = sized(&mut this.statistics1, rows);
         let qkv = sized(&mut this.qkv, rows * 3 * width);
         for block in row_blocks(rows) {
             let at = span(&block, width);
-            layer.norm1.forward(w, &this.input[at.clone()], &mut normed1[at.clone()], &mut statistics1[block.clone()]);
-            layer.qkv.forward(w, Rows { data: &normed1[at], stride: width }, &mut qkv[span(&block, 3 * width)]);
+            layer.norm1.forward(
+                w,
+                &this.input[at.clone()],
+                &mut normed1[at.clone()],
+                &mut statistics1[block.clone()],
+            );
+            layer.qkv.forward(
+                w,
+                Rows {
+                    data: &normed1[at],
+                    stride: width,
+                },
+                &mut qkv[span(&block, 3 * width)],
+            );
         }
         let attended = sized(&mut this.attended, rows * width);
         let log_sums = sized(&mut this.log_sums, rows * self.shape.heads);
-        attention::forward(w.isa, &work.plan, Pass::Every, self.heads(), qkv, attended, log_sums, &mut work.attention);
+        attention::forward(
+            w.isa,
+            &work.plan,
+            Pass::Every,
+            self.heads(),
+            qkv,
+            attended,
+            log_sums,
+            &mut work.attention,
+        );
         let middle = sized(&mut this.middle, rows * width);
         let normed2 = sized(&mut this.normed2, rows * width);
         let statistics2 = sized(&mut this.statistics2, rows);
@@ -134,27 +191,58 @@ impl Vision {
         for block in row_blocks(rows) {
             let at = span(&block, width);
             let middle = &mut middle[at.clone()];
-            let attended = Rows { data: &attended[at.clone()], stride: width };
-            layer.out.forward_residual(w, attended, &this.input[at.clone()], middle);
+            let attended = Rows {
+                data: &attended[at.clone()],
+                stride: width,
+            };
+            layer
+                .out
+                .forward_residual(w, attended, &this.input[at.clone()], middle);
             let normed2 = &mut normed2[at.clone()];
-            layer.norm2.forward(w, middle, normed2, &mut statistics2[block.clone()]);
+            layer
+                .norm2
+                .forward(w, middle, normed2, &mut statistics2[block.clone()]);
             let hidden = &mut hidden[span(&block, self.shape.ffn)];
-            layer.fc1.forward(w, Rows { data: normed2, stride: width }, hidden);
+            layer.fc1.forward(
+                w,
+                Rows {
+                    data: normed2,
+                    stride: width,
+                },
+                hidden,
+            );
             let active = sized(&mut work.wide, hidden.len());
             gelu_tanh_to(w.isa, active, hidden);
-            layer.fc2.forward_residual(w, Rows { data: active, stride: self.shape.ffn }, middle, &mut next[at]);
+            layer.fc2.forward_residual(
+                w,
+                Rows {
+                    data: active,
+                    stride: self.shape.ffn,
+                },
+                middle,
+                &mut next[at],
+            );
         }
     }
 
     /// From the gradient of the features (used up) to all gradients of the encoder.
-    pub fn backward(&self, w: Weights, dfeatures: &mut [f32], gradients: &mut [f32], work: &mut VisionWork) {
+    pub fn backward(
+        &self,
+        w: Weights,
+        dfeatures: &mut [f32],
+        gradients: &mut [f32],
+        work: &mut VisionWork,
+    ) {
         let (rows, width) = (work.rows, self.shape.width);
         let mut dx = std::mem::take(&mut work.dx);
         let dx_rows = sized(&mut dx, rows * width);
         match &self.post_norm {
             Some(norm) => {
                 dx_rows.fill(0.0);
-                let input = NormInput { x: &work.last[..rows * width], statistics: &work.statistics[..rows] };
+                let input = NormInput {
+                    x: &work.last[..rows * width],
+                    statistics: &work.statistics[..rows],
+                };
                 norm.backward(w, input, dfeatures, dx_rows, Some(gradients));
             }
             None => dx_rows.copy_from_slice(dfeatures),
@@ -163,17 +251,44 @@ impl Vision {
             self.layer_backward(w, index, dx_rows, gradients, work);
         }
         let positions = &mut gradients[self.positions..][..self.shape.patches() * width];
-        dx_rows.chunks_exact(positions.len()).for_each(|tile| add(w.isa, positions, tile));
+        dx_rows
+            .chunks_exact(positions.len())
+            .for_each(|tile| add(w.isa, positions, tile));
         let (dy, x) = (
-            Rows { data: dx_rows, stride: width },
-            Rows { data: &work.patches, stride: self.shape.patch_inputs() },
+            Rows {
+                data: dx_rows,
+                stride: width,
+            },
+            Rows {
+                data: &work.patches,
+                stride: self.shape.patch_inputs(),
+            },
         );
-        self.patch.backward_weight(w.isa, rows, dy, x, gradients, work.panels.get_or_insert_with(Panels::empty));
+        self.patch.backward_weight(
+            w.isa,
+            rows,
+            dy,
+            x,
+            gradients,
+            work.panels.get_or_insert_with(Panels::empty),
+        );
         work.dx = dx;
     }
 
-    fn layer_backward(&self, w: Weights, index: usize, dx: &mut [f32], gradients: &mut [f32], work: &mut VisionWork) {
-        let (layer, rows, width, ffn) = (&self.layers[index], work.rows, self.shape.width, self.shape.ffn);
+    fn layer_backward(
+        &self,
+        w: Weights,
+        index: usize,
+        dx: &mut [f32],
+        gradients: &mut [f32],
+        work: &mut VisionWork,
+    ) {
+        let (layer, rows, width, ffn) = (
+            &self.layers[index],
+            work.rows,
+            self.shape.width,
+            self.shape.ffn,
+        );
         let saved = &mut work.layers[index];
         let panels = work.panels.get_or_insert_with(Panels::empty);
         let dattended = sized(&mut work.dattended, rows * width);
@@ -182,34 +297,96 @@ impl Vision {
             let dx = &mut dx[at.clone()];
             let hidden = &mut saved.hidden[span(&block, ffn)];
             let dhidden = sized(&mut work.wide, hidden.len());
-            let dy = Rows { data: dx, stride: width };
+            let dy = Rows {
+                data: dx,
+                stride: width,
+            };
             layer.fc2.backward_input(w, dy, dhidden, Write::Replace);
             gelu_tanh_backward(w.isa, dhidden, hidden);
-            layer.fc2.backward_weight(w.isa, count, dy, Rows { data: hidden, stride: ffn }, gradients, panels);
+            layer.fc2.backward_weight(
+                w.isa,
+                count,
+                dy,
+                Rows {
+                    data: hidden,
+                    stride: ffn,
+                },
+                gradients,
+                panels,
+            );
             let dnormed = sized(&mut work.narrow, count * width);
-            let dhidden = Rows { data: dhidden, stride: ffn };
-            layer.fc1.backward_input(w, dhidden, dnormed, Write::Replace);
-            let normed = Rows { data: &saved.normed2[at.clone()], stride: width };
-            layer.fc1.backward_weight(w.isa, count, dhidden, normed, gradients, panels);
-            let input = NormInput { x: &saved.middle[at.clone()], statistics: &saved.statistics2[block] };
+            let dhidden = Rows {
+                data: dhidden,
+                stride: ffn,
+            };
+            layer
+                .fc1
+                .backward_input(w, dhidden, dnormed, Write::Replace);
+            let normed = Rows {
+                data: &saved.normed2[at.clone()],
+                stride: width,
+            };
+            layer
+                .fc1
+                .backward_weight(w.isa, count, dhidden, normed, gradients, panels);
+            let input = NormInput {
+                x: &saved.middle[at.clone()],
+                statistics: &saved.statistics2[block],
+            };
             layer.norm2.backward(w, input, dnormed, dx, Some(gradients));
-            let dy = Rows { data: dx, stride: width };
-            layer.out.backward_input(w, dy, &mut dattended[at.clone()], Write::Replace);
-            let attended = Rows { data: &saved.attended[at], stride: width };
-            layer.out.backward_weight(w.isa, count, dy, attended, gradients, panels);
+            let dy = Rows {
+                data: dx,
+                stride: width,
+            };
+            layer
+                .out
+                .backward_input(w, dy, &mut dattended[at.clone()], Write::Replace);
+            let attended = Rows {
+                data: &saved.attended[at],
+                stride: width,
+            };
+            layer
+                .out
+                .backward_weight(w.isa, count, dy, attended, gradients, panels);
         }
         let dqkv = sized(&mut work.dqkv, rows * 3 * width);
-        let kept = attention::Saved { qkv: &saved.qkv, out: &saved.attended, log_sums: &saved.log_sums };
-        attention::backward(w.isa, &work.plan, Pass::Every, self.heads(), kept, dattended, dqkv, &mut work.attention);
+        let kept = attention::Saved {
+            qkv: &saved.qkv,
+            out: &saved.attended,
+            log_sums: &saved.log_sums,
+        };
+        attention::backward(
+            w.isa,
+            &work.plan,
+            Pass::Every,
+            self.heads(),
+            kept,
+            dattended,
+            dqkv,
+            &mut work.attention,
+        );
         for block in row_blocks(rows) {
             let (count, at) = (block.len(), span(&block, width));
-            let dqkv = Rows { data: &dqkv[span(&block, 3 * width)], stride: 3 * width };
+            let dqkv = Rows {
+                data: &dqkv[span(&block, 3 * width)],
+                stride: 3 * width,
+            };
             let dnormed = sized(&mut work.narrow, count * width);
             layer.qkv.backward_input(w, dqkv, dnormed, Write::Replace);
-            let normed = Rows { data: &saved.normed1[at.clone()], stride: width };
-            layer.qkv.backward_weight(w.isa, count, dqkv, normed, gradients, panels);
-            let input = NormInput { x: &saved.input[at.clone()], statistics: &saved.statistics1[block] };
-            layer.norm1.backward(w, input, dnormed, &mut dx[at], Some(gradients));
+            let normed = Rows {
+                data: &saved.normed1[at.clone()],
+                stride: width,
+            };
+            layer
+                .qkv
+                .backward_weight(w.isa, count, dqkv, normed, gradients, panels);
+            let input = NormInput {
+                x: &saved.input[at.clone()],
+                statistics: &saved.statistics1[block],
+            };
+            layer
+                .norm1
+                .backward(w, input, dnormed, &mut dx[at], Some(gradients));
         }
     }
 }

@@ -1,0 +1,392 @@
+//! Turns drawn examples into the rows of a training step: prompt tokens, labels, weights, pixels and patch labels.
+//!
+//! A picture is encoded once and asked several questions: the prompts of all its questions begin alike (the picture), so the
+//! common beginning is written once and every question continues it as a branch that does not see the others.
+
+use crate::TrainError;
+use crate::config::{LossWeight, Stage};
+use crate::labels::{self, patch_labels};
+use crate::network::{MicroBatch, PatchLabels, Sequence};
+use data::{Example, Generator, Kind, Question};
+use engine::{ChatTemplate, Message, Part, Role, Tokenizer};
+use image_prep::Preprocessor;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+/// Label of a position that nothing is learned from.
+pub const NO_LABEL: i32 = -100;
+
+/// What every stage of a run shares: how text and pictures become rows.
+pub struct Encoding {
+    /// The start folder's tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The start folder's chat template.
+    pub template: ChatTemplate,
+    /// The start folder's preprocessor.
+    pub preprocessor: Preprocessor,
+    /// Stands for one projected image token.
+    pub image_token: u32,
+    /// Ends every answer.
+    pub end_token: u32,
+    /// Image tokens of one tile.
+    pub tokens_per_tile: usize,
+    /// Side of an encoder patch in pixels.
+    pub patch: usize,
+    /// Opens and closes a thought.
+    pub thought: (String, String),
+}
+
+/// Which question a run of labels belongs to, for the accuracy per kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// What kind of question it is.
+    pub kind: Kind,
+    /// Whether the answer is written after a thought.
+    pub thinking: bool,
+}
+
+/// The work of one optimizer step.
+pub struct StepBatch {
+    /// Independent parts whose gradients are summed in this order.
+    pub parts: Vec<MicroBatch>,
+    /// For each part and each of its sequences: the questions, branch 1 first.
+    pub asked: Vec<Vec<Vec<Asked>>>,
+    /// Sum of all label weights: what the summed loss is divided by.
+    pub weight: f64,
+    /// Decoder rows.
+    pub rows: usize,
+    /// Tiles through the encoder.
+    pub tiles: usize,
+}
+
+/// Makes the batches of one stage; the same step gives the same batch in any order of asking.
+pub struct BatchMaker<'a> {
+    encoding: &'a Encoding,
+    stage: &'a Stage,
+    generator: Generator,
+    seed: u64,
+}
+
+/// One example, ready to be placed in a part.
+struct Row {
+    sequence: Sequence,
+    asked: Vec<Asked>,
+    pixels: Vec<f32>,
+    classes: Vec<i32>,
+}
+
+impl<'a> BatchMaker<'a> {
+    /// Batches of `stage` for `seed`; a held-out set is the same stage with another seed.
+    pub fn new(
+        encoding: &'a Encoding,
+        stage: &'a Stage,
+        seed: u64,
+    ) -> Result<BatchMaker<'a>, TrainError> {
+        Ok(BatchMaker {
+            encoding,
+            stage,
+            generator: Generator::new(seed, stage.data.clone())?,
+            seed,
+        })
+    }
+
+    /// The batch of optimizer step `step` of the stage.
+    pub fn step(&self, step: u64) -> Result<StepBatch, TrainError> {
+        let count = self.stage.micro_batches * self.stage.pictures;
+        let mut rows = (0..count as u64)
+            .map(|k| self.row(step * count as u64 + k))
+            .collect::<Result<Vec<Row>, TrainError>>()?;
+        // Deal the costliest examples first, so that the parts take about equally long.
+        rows.sort_by_key(|row| {
+            std::cmp::Reverse(row.pixels.len() / 64 + row.sequence.tokens.len() * 768)
+        });
+        let mut parts: Vec<Vec<Row>> = (0..self.stage.micro_batches).map(|_| Vec::new()).collect();
+        for (at, row) in rows.into_iter().enumerate() {
+            let round = at / parts.len();
+            let slot = if round % 2 == 0 {
+                at % parts.len()
+            } else {
+                parts.len() - 1 - at % parts.len()
+            };
+            parts[slot].push(row);
+        }
+        Ok(self.collect(parts))
+    }
+
+    fn collect(&self, parts: Vec<Vec<Row>>) -> StepBatch {
+        let mut batch = StepBatch {
+            parts: Vec::new(),
+            asked: Vec::new(),
+            weight: 0.0,
+            rows: 0,
+            tiles: 0,
+        };
+        let patch_labels: usize = parts
+            .iter()
+            .flatten()
+            .map(|row| {
+                row.classes
+                    .iter()
+                    .filter(|class| **class != labels::IGNORE)
+                    .count()
+            })
+            .sum();
+        for rows in parts {
+            let mut part = MicroBatch {
+                sequences: Vec::new(),
+                pixels: Vec::new(),
+                patch_labels: None,
+            };
+            let mut classes = Vec::new();
+            let mut asked = Vec::new();
+            for row in rows {
+                batch.weight += row
+                    .sequence
+                    .weights
+                    .iter()
+                    .map(|w| f64::from(*w))
+                    .sum::<f64>();
+                batch.rows += row.sequence.tokens.len();
+                batch.tiles += row.sequence.tiles;
+                part.pixels.extend(row.pixels);
+                classes.extend(row.classes);
+                if !row.sequence.tokens.is_empty() {
+                    part.sequences.push(row.sequence);
+                    asked.push(row.asked);
+                }
+            }
+            if self.stage.patch_weight > 0.0 && !classes.is_empty() {
+                part.patch_labels = Some(PatchLabels {
+                    slots: labels::SLOTS,
+                    classes,
+                    weight: self.stage.patch_weight / patch_labels.max(1) as f32,
+                });
+            }
+            batch.parts.push(part);
+            batch.asked.push(asked);
+        }
+        batch
+    }
+
+    fn row(&self, index: u64) -> Result<Row, TrainError> {
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed ^ 0x7261_696e_2062_6174);
+        random.set_stream(index);
+        let example = self.generator.example(index);
+        let as_text = unit(&mut random) < self.stage.text_only_share && !example.twin.is_empty();
+        let questions = self.choose(&example, &mut random);
+        let mut row = Row {
+            sequence: Sequence::default(),
+            asked: Vec::new(),
+            pixels: Vec::new(),
+            classes: Vec::new(),
+        };
+        let mut tiles = 0;
+        if !as_text {
+            let prepared = self.encoding.preprocessor.prepare(&example.picture);
+            tiles = prepared.plan.tiles;
+            if self.stage.patch_weight > 0.0 {
+                let size = (example.picture.width, example.picture.height);
+                row.classes = patch_labels(
+                    &example.marks,
+                    size,
+                    &prepared.plan,
+                    self.encoding.preprocessor.tile_size(),
+                    self.encoding.patch,
+                );
+            }
+            row.pixels = prepared.pixels;
+        }
+        if self.stage.questions > 0 {
+            let name = format!("{} {index}", self.stage.name);
+            (row.sequence, row.asked) =
+                self.sequence(&name, &example, &questions, as_text, tiles)?;
+        }
+        row.sequence.tiles = tiles;
+        Ok(row)
+    }
+
+    /// Up to `questions` of the example's questions without repetition, by the stage's weights, each with or without a thought.
+    fn choose<'e>(
+        &self,
+        example: &'e Example,
+        random: &mut ChaCha8Rng,
+    ) -> Vec<(&'e Question, bool)> {
+        let mut keyed: Vec<(f64, &Question)> = example
+            .questions
+            .iter()
+            .map(|question| {
+                let weight = f64::from(*self.stage.kinds.get(question.kind.name()).unwrap_or(&1.0));
+                // Weighted sampling without replacement: the smallest of exponential draws (Efraimidis and Spirakis).
+                (-(1.0 - f64::from(unit(random))).ln() / weight, question)
+            })
+            .filter(|(key, _)| key.is_finite())
+            .collect();
+        keyed.sort_by(|a, b| a.0.total_cmp(&b.0));
+        keyed.truncate(self.stage.questions);
+        keyed
+            .into_iter()
+            .map(|(_, question)| {
+                (
+                    question,
+                    question.thought.is_some() && unit(random) < self.stage.thinking_share,
+                )
+            })
+            .collect()
+    }
+
+    fn sequence(
+        &self,
+        name: &str,
+        example: &Example,
+        questions: &[(&Question, bool)],
+        as_text: bool,
+        tiles: usize,
+    ) -> Result<(Sequence, Vec<Asked>), TrainError> {
+        let mut prompts = Vec::with_capacity(questions.len());
+        for (question, thinking) in questions {
+            prompts.push(self.prompt(example, question, *thinking, as_text, tiles)?);
+        }
+        let shared = common_prefix(&prompts);
+        let mut sequence = Sequence::default();
+        let mut asked = Vec::new();
+        if let Some(first) = prompts.first() {
+            sequence.tokens.extend(&first[..shared]);
+        }
+        sequence.positions.extend(0..shared as u32);
+        sequence.branch.resize(shared, 0);
+        sequence.labels.resize(shared, NO_LABEL);
+        sequence.weights.resize(shared, 0.0);
+        for ((question, thinking), prompt) in questions.iter().zip(&prompts) {
+            let answer = self.answer(question, *thinking);
+            if sequence.tokens.len() + prompt.len() - shared + answer.len()
+                > self.stage.sequence_length
+            {
+                continue;
+            }
+            asked.push(Asked {
+                kind: question.kind,
+                thinking: *thinking,
+            });
+            push_branch(
+                &mut sequence,
+                &prompt[shared..],
+                &answer,
+                asked.len() as u32,
+                shared as u32,
+                self.stage.loss_weight,
+            );
+        }
+        if sequence.labels.iter().all(|label| *label == NO_LABEL) {
+            let problem = format!(
+                "0 supervised tokens in {} rows and {} questions; expected at least one answer that fits sequence_length {}",
+                sequence.tokens.len(),
+                questions.len(),
+                self.stage.sequence_length
+            );
+            return Err(TrainError::Example {
+                name: name.into(),
+                problem,
+            });
+        }
+        Ok((sequence, asked))
+    }
+
+    /// The ids of the prompt of one question, its picture's places repeated.
+    fn prompt(
+        &self,
+        example: &Example,
+        question: &Question,
+        thinking: bool,
+        as_text: bool,
+        tiles: usize,
+    ) -> Result<Vec<u32>, TrainError> {
+        let content = if as_text {
+            vec![Part::Text(format!(
+                "{}\n{}",
+                example.twin, question.question
+            ))]
+        } else {
+            vec![Part::Image(0), Part::Text(question.question.clone())]
+        };
+        let messages = [Message {
+            role: Role::User,
+            content,
+        }];
+        let text = self
+            .encoding
+            .template
+            .render(&messages, Some(thinking), &Default::default())?;
+        let mut ids = Vec::new();
+        for id in self.encoding.tokenizer.encode(&text)? {
+            let places = if id == self.encoding.image_token {
+                tiles * self.encoding.tokens_per_tile
+            } else {
+                1
+            };
+            ids.resize(ids.len() + places, id);
+        }
+        Ok(ids)
+    }
+
+    fn answer(&self, question: &Question, thinking: bool) -> Vec<u32> {
+        let text = match (&question.thought, thinking) {
+            (Some(thought), true) => format!(
+                "{}{thought}{}{}",
+                self.encoding.thought.0, self.encoding.thought.1, question.answer
+            ),
+            _ => question.answer.clone(),
+        };
+        let mut ids = self.encoding.tokenizer.encode(&text).unwrap_or_default();
+        ids.push(self.encoding.end_token);
+        ids
+    }
+}
+
+fn push_branch(
+    sequence: &mut Sequence,
+    prompt: &[u32],
+    answer: &[u32],
+    branch: u32,
+    position: u32,
+    weight: LossWeight,
+) {
+    let weight = match weight {
+        LossWeight::Token => 1.0,
+        LossWeight::Sample => 1.0 / answer.len() as f32,
+        LossWeight::Square => 1.0 / (answer.len() as f32).sqrt(),
+    };
+    // The last answer token ends the turn: it is predicted but predicts nothing, so it needs no row.
+    let rows = prompt.len() + answer.len() - 1;
+    for at in 0..rows {
+        sequence.tokens.push(if at < prompt.len() {
+            prompt[at]
+        } else {
+            answer[at - prompt.len()]
+        });
+        sequence.positions.push(position + at as u32);
+        sequence.branch.push(branch);
+        let supervised = at + 1 >= prompt.len();
+        sequence.labels.push(if supervised {
+            answer[at + 1 - prompt.len()] as i32
+        } else {
+            NO_LABEL
+        });
+        sequence.weights.push(if supervised { weight } else { 0.0 });
+    }
+}
+
+/// How many ids all prompts begin with alike, leaving at least one of each.
+fn common_prefix(prompts: &[Vec<u32>]) -> usize {
+    let Some(first) = prompts.first() else {
+        return 0;
+    };
+    let shortest = prompts.iter().map(Vec::len).min().unwrap_or(0);
+    (0..shortest.saturating_sub(1))
+        .take_while(|at| prompts.iter().all(|prompt| prompt[*at] == first[*at]))
+        .count()
+}
+
+/// A number in 0..1 from the stream.
+fn unit(random: &mut ChaCha8Rng) -> f32 {
+    (random.next_u32() >> 8) as f32 / (1u32 << 24) as f32
+}
