@@ -1,0 +1,174 @@
+//! `bluelm eval`: how many questions of a task file a model answers right.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use engine::Cancel;
+use eval::{
+    Answered, EngineAnswer, Fingerprint, Options, Outcome, Progress, ResultsFile, Task, evaluate,
+};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::source::ModelArgument;
+use crate::terminal::visible;
+use crate::{embedded, failure, interrupt};
+
+/// Arguments of `bluelm eval`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  bluelm eval --task examples/questions.jsonl              the model that is inside
+  bluelm eval --task questions.jsonl --think --wrong 20    with thoughts, and what went wrong
+  bluelm eval --task questions.jsonl --model DIR --json    another model, one JSON line
+
+A line of a task file is {\"image\": \"FILE\", \"question\": \"…\", \"answer\": \"…\", \"kind\": \"read\"}. Image paths begin at the
+task file's folder. Kinds are yours to name; answers are counted by them. \"think\": true or false says for one question
+what --think says for all.
+
+An answer is right if it equals the expected one, outer space and case apart; numbers are compared by value, and may
+have a currency sign in front and commas between thousands.
+
+Answers are kept in FILE.results.jsonl beside FILE.jsonl. The same command goes on where a stopped one ended. Whatever
+answers depend on (program, model, options, picture, question) is asked again when it changes.")]
+pub struct EvalArguments {
+    /// The questions, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    task: PathBuf,
+    #[command(flatten)]
+    model: ModelArgument,
+    /// Let the model think before it answers
+    #[arg(long)]
+    think: bool,
+    /// At most so many tokens for an answer, thought included
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    max_tokens: u32,
+    /// Ask only the first N questions
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// Show the first N wrong answers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    wrong: u32,
+    /// Keep answers in this file instead of FILE.results.jsonl beside the task
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Ask everything again, whatever earlier runs have answered
+    #[arg(long)]
+    fresh: bool,
+    /// Print one JSON line instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command; `cancel` is thrown by Ctrl-C.
+pub fn run(arguments: EvalArguments, cancel: &Cancel) -> anyhow::Result<()> {
+    // The task first: its mistakes are more likely than the model's, and show at once.
+    let task = Task::read(&arguments.task)?;
+    let engine = arguments.model.load()?;
+    let output = match &arguments.output {
+        Some(path) => path.clone(),
+        None => ResultsFile::beside(&arguments.task),
+    };
+    let mut results = ResultsFile::open(&output)?;
+    if arguments.fresh {
+        results.forget();
+    }
+    let options = Options {
+        answerer: answerer(arguments.model.model.as_deref())?,
+        think: arguments.think,
+        max_tokens: arguments.max_tokens as usize,
+        limit: arguments.limit.map(|limit| limit as usize),
+    };
+    let mut answerer = EngineAnswer::new(&engine, options.max_tokens, cancel);
+    let bar = progress_bar();
+    let cooperation = interrupt::cooperate();
+    let outcome = evaluate(
+        &mut answerer,
+        &task,
+        &options,
+        &mut results,
+        &mut |progress| show(&bar, &progress),
+    );
+    drop(cooperation);
+    bar.finish_and_clear();
+    finish(&arguments, &outcome?, &output)
+}
+
+/// Names the program and the model: another build may answer otherwise.
+fn answerer(model: Option<&Path>) -> anyhow::Result<Fingerprint> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let program = Fingerprint::default().with_file(&program)?;
+    Ok(match model {
+        Some(folder) => program.with_model_folder(folder)?,
+        // It is a part of the program.
+        None => program.with(embedded::NAME.as_bytes()),
+    })
+}
+
+/// A bar on standard error, if that is a terminal.
+fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    // The template is a constant: it parses, or no evaluation ever starts.
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} · {per_sec} · {eta} left")
+        .expect("the progress template is well formed");
+    bar.set_style(style.progress_chars("=> "));
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+fn show(bar: &ProgressBar, progress: &Progress) {
+    bar.set_length(progress.count as u64);
+    if progress.reused == progress.done {
+        // Replies from an earlier run cost nothing: the rate counts from here.
+        bar.reset_eta();
+    }
+    bar.set_position(progress.done as u64);
+    let right = 100.0 * progress.report.total.accuracy();
+    bar.set_message(format!("{right:.1}% right"));
+}
+
+fn finish(arguments: &EvalArguments, outcome: &Outcome, output: &Path) -> anyhow::Result<()> {
+    let done = outcome.answered.len();
+    if outcome.reused > 0 {
+        eprintln!(
+            "{} of {done} answers are from an earlier run ({}; --fresh asks again)",
+            outcome.reused,
+            output.display()
+        );
+    }
+    let wrong: Vec<&Answered> = outcome
+        .answered
+        .iter()
+        .filter(|answered| !answered.right)
+        .take(arguments.wrong as usize)
+        .collect();
+    for answered in &wrong {
+        eprintln!("{}", mistake(answered));
+    }
+    if !outcome.finished {
+        eprintln!(
+            "stopped after {done} questions; {} keeps their answers, and the same command goes on",
+            output.display()
+        );
+        return Err(failure::Interrupted.into());
+    }
+    let mut out = std::io::stdout();
+    if arguments.json {
+        writeln!(out, "{}", serde_json::to_string(&outcome.report)?)?;
+    } else {
+        write!(out, "{}", outcome.report)?;
+    }
+    Ok(())
+}
+
+/// One wrong answer, in one line.
+fn mistake(answered: &Answered) -> String {
+    let question = answered.question;
+    let text = format!(
+        "{}: {} — expected {:?}, found {:?}",
+        question.image, question.question, question.answer, answered.reply
+    );
+    visible(&text).replace(['\n', '\t'], " ")
+}
