@@ -58,7 +58,7 @@ pub enum EvalError {
         /// 1-based line of the question.
         line: usize,
         /// Why.
-        source: EngineError,
+        source: Box<EngineError>,
     },
 }
 

@@ -89,10 +89,10 @@ pub fn evaluate<'a>(
     };
     let mut pictures = Pictures::default();
     for question in &task.questions[..count] {
-        let failed = |source| EvalError::Answer {
+        let failed = |source: EngineError| EvalError::Answer {
             path: task.path.clone(),
             line: question.line,
-            source,
+            source: Box::new(source),
         };
         let (picture, of_picture) = pictures.read(&question.image_path).map_err(failed)?;
         let think = question.think.unwrap_or(options.think);
