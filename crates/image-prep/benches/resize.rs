@@ -15,13 +15,13 @@ fn photo() -> Picture {
     Picture::new(width, height, bytes.collect()).unwrap()
 }
 
-#[divan::bench(args = [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos3])]
+#[divan::bench(sample_count = 10, args = [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos3])]
 fn photo_to_1536(bencher: Bencher, filter: Filter) {
     let photo = photo();
     bencher.bench_local(|| resize(&photo, 1536, 1152, filter));
 }
 
-#[divan::bench(args = [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos3])]
+#[divan::bench(sample_count = 10, args = [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos3])]
 fn photo_to_thumbnail(bencher: Bencher, filter: Filter) {
     let photo = photo();
     bencher.bench_local(|| resize(&photo, 384, 288, filter));
