@@ -1,14 +1,17 @@
 //! One optimizer step of bluelm-nano's network in milliseconds, next to the share of the arithmetic ceiling given with
 //! `BLUELM_GFLOPS` (per core). The same work in PyTorch: `scripts/bench_train_torch.py`. One JSON line last.
 //!
-//!     cargo bench -p train --bench step -- [threads] [steps]
+//!     cargo bench -p train --bench step -- [threads] [steps] [bf16]
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use model::ModelSpec;
 use train::OptimizerConfig;
-use train::network::{AuxSpec, MicroBatch, Network, PackedWeights, Sequence, StepInputs, Trainable, Workspace};
+use train::network::{
+    AuxSpec, MicroBatch, Network, PackedWeights, Precision, Sequence, StepInputs, Trainable,
+    Workspace,
+};
 use train::optimizer::{AdamW, Rates, Update};
 use train::parameters::{Gradients, Parameters};
 
@@ -43,12 +46,22 @@ fn picture(network: &Network, seed: u32) -> MicroBatch {
             sequence.positions.push(start + place);
             sequence.branch.push(branch);
             let supervised = place >= LENGTH - SUPERVISED;
-            sequence.labels.push(if supervised { 9 + draw(500) as i32 } else { -100 });
+            sequence.labels.push(if supervised {
+                9 + draw(500) as i32
+            } else {
+                -100
+            });
             sequence.weights.push(1.0);
         }
     }
-    let pixels = (0..TILES * 3 * 128 * 128).map(|_| draw(256) as f32 / 127.5 - 1.0).collect();
-    MicroBatch { sequences: vec![sequence], pixels, patch_labels: None }
+    let pixels = (0..TILES * 3 * 128 * 128)
+        .map(|_| draw(256) as f32 / 127.5 - 1.0)
+        .collect();
+    MicroBatch {
+        sequences: vec![sequence],
+        pixels,
+        patch_labels: None,
+    }
 }
 
 /// Everything that lives from step to step.
@@ -64,20 +77,41 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(threads: usize) -> Bench {
-        let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/nano/config.json");
+    fn new(threads: usize, precision: Precision) -> Bench {
+        let config = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../configs/nano/config.json"
+        );
         let config = std::fs::read_to_string(config).expect("the nano model's description");
-        let network = Network::new(&ModelSpec::from_json(&config).expect("valid"), AuxSpec::default()).expect("trainable");
+        let network = Network::new(
+            &ModelSpec::from_json(&config).expect("valid"),
+            AuxSpec::default(),
+        )
+        .expect("trainable")
+        .with_precision(precision)
+        .expect("a processor that has it");
         let layout = network.layout().clone();
-        let rates = Rates { vision: 1.0, vision_layer_decay: 0.9, projector: 1.0, language: 1.0, auxiliary: 1.0 };
+        let rates = Rates {
+            vision: 1.0,
+            vision_layer_decay: 0.9,
+            projector: 1.0,
+            language: 1.0,
+            auxiliary: 1.0,
+        };
         Bench {
             parameters: Parameters::random(layout.clone(), 1),
             packed: PackedWeights::default(),
             optimizer: AdamW::new(&layout, &OptimizerConfig::default()),
             rates: rates.for_layout(&layout),
-            batch: (0..PICTURES as u32).map(|index| picture(&network, index)).collect(),
-            gradients: (0..PICTURES).map(|_| Mutex::new(Gradients::zeros(&layout))).collect(),
-            work: (0..threads).map(|_| Mutex::new(Workspace::default())).collect(),
+            batch: (0..PICTURES as u32)
+                .map(|index| picture(&network, index))
+                .collect(),
+            gradients: (0..PICTURES)
+                .map(|_| Mutex::new(Gradients::zeros(&layout)))
+                .collect(),
+            work: (0..threads)
+                .map(|_| Mutex::new(Workspace::default()))
+                .collect(),
             network,
         }
     }
@@ -95,12 +129,24 @@ impl Bench {
                     let mut work = work.lock().unwrap();
                     loop {
                         let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                        let Some(batch) = self.batch.get(index) else { return };
+                        let Some(batch) = self.batch.get(index) else {
+                            return;
+                        };
                         let mut gradients = self.gradients[index].lock().unwrap();
                         gradients.clear();
-                        let (parameters, packed, trainable) = (&self.parameters, &self.packed, Trainable::ALL);
-                        let inputs = StepInputs { parameters, packed, batch, scale, trainable };
-                        let losses = self.network.step(inputs, Some(&mut gradients), &mut work).expect("finite");
+                        let (parameters, packed, trainable) =
+                            (&self.parameters, &self.packed, Trainable::ALL);
+                        let inputs = StepInputs {
+                            parameters,
+                            packed,
+                            batch,
+                            scale,
+                            trainable,
+                        };
+                        let losses = self
+                            .network
+                            .step(inputs, Some(&mut gradients), &mut work)
+                            .expect("finite");
                         *sum.lock().unwrap() += losses.language_sum * f64::from(scale);
                     }
                 });
@@ -109,9 +155,17 @@ impl Bench {
         let layers = start.elapsed();
         let (first, others) = self.gradients.split_first_mut().expect("some pictures");
         let first = first.get_mut().unwrap();
-        others.iter_mut().for_each(|other| first.add(other.get_mut().unwrap()));
-        let update = Update { step: number, learning_rate: 1e-4, rates: &self.rates };
-        self.optimizer.update(&mut self.parameters, first, update).expect("finite");
+        others
+            .iter_mut()
+            .for_each(|other| first.add(other.get_mut().unwrap()));
+        let update = Update {
+            step: number,
+            learning_rate: 1e-4,
+            rates: &self.rates,
+        };
+        self.optimizer
+            .update(&mut self.parameters, first, update)
+            .expect("finite");
         (sum.into_inner().unwrap(), layers, start.elapsed())
     }
 }
@@ -125,8 +179,14 @@ fn operations(network: &Network) -> f64 {
         name if name.contains("embed_tokens") => (BRANCHES * SUPERVISED) as usize,
         _ => TILES * network.tokens_per_tile() + 4 + (BRANCHES * LENGTH) as usize,
     };
-    let matrices = network.layout().tensors().iter().filter(|tensor| tensor.shape.len() > 1);
-    let linear: f64 = matrices.map(|tensor| 6.0 * (tensor.length * rows(&tensor.name)) as f64).sum();
+    let matrices = network
+        .layout()
+        .tensors()
+        .iter()
+        .filter(|tensor| tensor.shape.len() > 1);
+    let linear: f64 = matrices
+        .map(|tensor| 6.0 * (tensor.length * rows(&tensor.name)) as f64)
+        .sum();
     let prefix = (TILES * network.tokens_per_tile() + 4) as f64;
     let (branches, length) = (f64::from(BRANCHES), f64::from(LENGTH));
     let pairs = prefix * prefix / 2.0 + branches * length * (prefix + length / 2.0);
@@ -137,19 +197,37 @@ fn operations(network: &Network) -> f64 {
 }
 
 fn main() {
-    let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
-    let (threads, steps) = (numbers.first().copied().unwrap_or(2), numbers.get(1).copied().unwrap_or(10));
-    let mut bench = Bench::new(threads);
-    let mut results: Vec<(f64, Duration, Duration)> = (0..steps + 2).map(|number| bench.step(number as u64 + 1)).skip(2).collect();
+    let numbers: Vec<usize> = std::env::args()
+        .skip(1)
+        .filter_map(|argument| argument.parse().ok())
+        .collect();
+    let (threads, steps) = (
+        numbers.first().copied().unwrap_or(2),
+        numbers.get(1).copied().unwrap_or(10),
+    );
+    let precision = if std::env::args().any(|argument| argument == "bf16") {
+        Precision::Bf16
+    } else {
+        Precision::F32
+    };
+    let mut bench = Bench::new(threads, precision);
+    let mut results: Vec<(f64, Duration, Duration)> = (0..steps + 2)
+        .map(|number| bench.step(number as u64 + 1))
+        .skip(2)
+        .collect();
     let loss = results.last().expect("some steps").0;
     results.sort_by_key(|result| result.2);
     let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
     let (median, least) = (&results[results.len() / 2], &results[0]);
     let rate = operations(&bench.network) / least.2.as_secs_f64() / 1e9;
-    let ceiling = std::env::var("BLUELM_GFLOPS").ok().and_then(|text| text.parse::<f64>().ok());
-    let share = ceiling.map_or("null".into(), |ceiling| format!("{:.3}", rate / ceiling / threads as f64));
+    let ceiling = std::env::var("BLUELM_GFLOPS")
+        .ok()
+        .and_then(|text| text.parse::<f64>().ok());
+    let share = ceiling.map_or("null".into(), |ceiling| {
+        format!("{:.3}", rate / ceiling / threads as f64)
+    });
     println!(
-        r#"{{"bench": "train step", "by": "bluelm", "threads": {threads}, "median_ms": {:.1}, "least_ms": {:.1}, "layers_ms": {:.1}, "gflop": {:.1}, "gflop_per_s": {rate:.0}, "share_of_ceiling": {share}, "loss": {loss:.4}}}"#,
+        r#"{{"bench": "train step", "by": "bluelm", "precision": "{precision:?}", "threads": {threads}, "median_ms": {:.1}, "least_ms": {:.1}, "layers_ms": {:.1}, "gflop": {:.1}, "gflop_per_s": {rate:.0}, "share_of_ceiling": {share}, "loss": {loss:.4}}}"#,
         milliseconds(median.2),
         milliseconds(least.2),
         milliseconds(least.1),

@@ -1,11 +1,10 @@
 //! The language decoder's blocks: RMS norm, rotary grouped attention with branches, gated MLP; forward and backward.
 
-use kernels::matmul::{Panels, Write};
 use kernels::training::{rotate, silu_multiply_backward, silu_multiply_to};
 
 use super::attention::{self, Heads, Pass, Plan};
 use super::buffers::{gather_rows, row_blocks, scatter_rows, sized, span};
-use super::linear::{Linear, Rows, Weights};
+use super::linear::{Linear, Rows, Scratch, Weights};
 use super::norm::{Norm, NormInput, Statistics};
 use super::rope::RopeTable;
 use super::shape::DecoderShape;
@@ -67,7 +66,7 @@ pub(crate) struct DecoderWork {
     last_dattended: Vec<f32>,
     dx: Vec<f32>,
     attention: attention::Scratch,
-    panels: Option<Panels>,
+    scratch: Scratch,
     wide: Vec<f32>,
     narrow: Vec<f32>,
     dattended: Vec<f32>,
@@ -159,6 +158,7 @@ impl Decoder {
                     stride: width,
                 },
                 &mut qkv[span(&block, qkv_width)],
+                &mut work.scratch,
             );
         }
         self.norm_heads(
@@ -227,7 +227,7 @@ impl Decoder {
             };
             layer
                 .out
-                .forward_residual(w, attended, &input[at.clone()], middle);
+                .forward_residual(w, attended, &input[at.clone()], middle, &mut work.scratch);
             let normed = &mut normed[at.clone()];
             layer
                 .norm2
@@ -240,6 +240,7 @@ impl Decoder {
                     stride: width,
                 },
                 gate_up,
+                &mut work.scratch,
             );
             let active = sized(&mut work.wide, block.len() * ffn);
             silu_multiply_to(w.isa, active, gate_up, ffn);
@@ -251,6 +252,7 @@ impl Decoder {
                 },
                 middle,
                 &mut next[at],
+                &mut work.scratch,
             );
         }
     }
@@ -386,7 +388,7 @@ impl Decoder {
         } else {
             &saved.attended
         };
-        let panels = work.panels.get_or_insert_with(Panels::empty);
+        let scratch = &mut work.scratch;
         for block in row_blocks(dx.len() / width) {
             let (count, at) = (block.len(), span(&block, width));
             let dx = &mut dx[at.clone()];
@@ -396,7 +398,7 @@ impl Decoder {
                 data: dx,
                 stride: width,
             };
-            layer.down.backward_input(w, dy, active, Write::Replace);
+            layer.down.backward_input(w, dy, active, scratch);
             silu_multiply_backward(w.isa, active, gate_up, ffn);
             let dgate_up = Rows {
                 data: gate_up,
@@ -408,7 +410,7 @@ impl Decoder {
             };
             if let Some(flat) = gradients.as_deref_mut() {
                 layer.down.backward_weight(
-                    w.isa,
+                    w,
                     count,
                     dy,
                     Rows {
@@ -416,16 +418,14 @@ impl Decoder {
                         stride: ffn,
                     },
                     flat,
-                    panels,
+                    scratch,
                 );
                 layer
                     .gate_up
-                    .backward_weight(w.isa, count, dgate_up, normed, flat, panels);
+                    .backward_weight(w, count, dgate_up, normed, flat, scratch);
             }
             let dnormed = sized(&mut work.narrow, count * width);
-            layer
-                .gate_up
-                .backward_input(w, dgate_up, dnormed, Write::Replace);
+            layer.gate_up.backward_input(w, dgate_up, dnormed, scratch);
             let input = NormInput {
                 x: &saved.middle[at],
                 statistics: &saved.statistics2[block.clone()],
@@ -439,7 +439,7 @@ impl Decoder {
             };
             layer
                 .out
-                .backward_input(w, dy, &mut dattended[span(&block, q_width)], Write::Replace);
+                .backward_input(w, dy, &mut dattended[span(&block, q_width)], scratch);
             if let Some(flat) = gradients.as_deref_mut() {
                 let attended = Rows {
                     data: &attended[span(&block, q_width)],
@@ -447,7 +447,7 @@ impl Decoder {
                 };
                 layer
                     .out
-                    .backward_weight(w.isa, count, dy, attended, flat, panels);
+                    .backward_weight(w, count, dy, attended, flat, scratch);
             }
         }
     }
@@ -486,7 +486,7 @@ impl Decoder {
         );
         self.rotate(w, dqkv, &work.positions[..rows], &work.rope, -1.0);
         self.norm_heads_backward(w, layer, dqkv, saved, gradients.as_deref_mut());
-        let panels = work.panels.get_or_insert_with(Panels::empty);
+        let scratch = &mut work.scratch;
         for block in row_blocks(rows) {
             let (count, at) = (block.len(), span(&block, width));
             let dqkv = Rows {
@@ -494,7 +494,7 @@ impl Decoder {
                 stride: qkv_width,
             };
             let dnormed = sized(&mut work.narrow, count * width);
-            layer.qkv.backward_input(w, dqkv, dnormed, Write::Replace);
+            layer.qkv.backward_input(w, dqkv, dnormed, scratch);
             if let Some(flat) = gradients.as_deref_mut() {
                 let normed = Rows {
                     data: &saved.normed1[at.clone()],
@@ -502,7 +502,7 @@ impl Decoder {
                 };
                 layer
                     .qkv
-                    .backward_weight(w.isa, count, dqkv, normed, flat, panels);
+                    .backward_weight(w, count, dqkv, normed, flat, scratch);
             }
             let input = NormInput {
                 x: &saved.input[at.clone()],

@@ -21,11 +21,12 @@ mod vision;
 use std::sync::Arc;
 
 use kernels::isa::Isa;
+use kernels::matmul_bf16::Bf16Isa;
 use model::ModelSpec;
 
 pub use batch::{AuxSpec, MicroBatch, PatchLabels, Sequence};
 pub use error::NetworkError;
-pub use linear::PackedWeights;
+pub use linear::{PackedWeights, Precision};
 pub use step::{StepInputs, Trainable, Workspace};
 
 use crate::parameters::{Layout, Parameters};
@@ -36,6 +37,8 @@ use shape::Shape;
 #[derive(Clone, Debug)]
 pub struct Network {
     isa: Isa,
+    /// Set when linear layers multiply in bf16.
+    bf16: Option<Bf16Isa>,
     shape: Shape,
     aux: AuxSpec,
     layers: Layers,
@@ -50,11 +53,29 @@ impl Network {
         compare_tensors(spec, &layout)?;
         Ok(Network {
             isa: Isa::detect(),
+            bf16: None,
             shape,
             aux,
             layers,
             layout: Arc::new(layout),
         })
+    }
+
+    /// The same network with linear layers multiplying in another precision; an error where the processor lacks it.
+    pub fn with_precision(mut self, precision: Precision) -> Result<Network, NetworkError> {
+        self.bf16 = match precision {
+            Precision::F32 => None,
+            Precision::Bf16 => {
+                Some(
+                    Bf16Isa::detect(self.isa).ok_or_else(|| NetworkError::Unsupported {
+                        what: "in bf16",
+                        expected: "a processor with AVX512-BF16",
+                        found: self.isa.name().into(),
+                    })?,
+                )
+            }
+        };
+        Ok(self)
     }
 
     /// The table of tensors, for [`Parameters`] and [`crate::parameters::Gradients`].
@@ -79,7 +100,12 @@ impl Network {
 
     /// Packs all weights for multiplication: once after every change of the values, before any step.
     pub fn pack(&self, parameters: &Parameters, packed: &mut PackedWeights) {
-        packed.repack(&self.layers.linears, parameters.values());
+        packed.repack(
+            self.isa,
+            self.bf16,
+            &self.layers.linears,
+            parameters.values(),
+        );
     }
 }
 

@@ -1,11 +1,10 @@
 //! The projector: 2×2 blocks of features side by side, norm, two linear layers with a GELU between.
 
-use kernels::matmul::{Panels, Write};
 use kernels::rows::add;
 use kernels::training::gelu_erf_backward;
 
 use super::buffers::sized;
-use super::linear::{Linear, Rows, Weights};
+use super::linear::{Linear, Rows, Scratch, Weights};
 use super::norm::{Norm, NormInput, Statistics};
 use super::shape::VisionShape;
 
@@ -31,7 +30,7 @@ pub(crate) struct ProjectorWork {
     dhidden: Vec<f32>,
     dnormed: Vec<f32>,
     dmerged: Vec<f32>,
-    panels: Option<Panels>,
+    scratch: Scratch,
 }
 
 impl ProjectorWork {
@@ -72,6 +71,7 @@ impl Projector {
                 stride: inner,
             },
             hidden,
+            &mut work.scratch,
         );
         let active = sized(&mut work.active, hidden.len());
         active.copy_from_slice(hidden);
@@ -84,6 +84,7 @@ impl Projector {
                 stride: width,
             },
             output,
+            &mut work.scratch,
         );
     }
 
@@ -115,24 +116,23 @@ impl Projector {
             mut parameters,
             features,
         } = gradients;
-        let panels = work.panels.get_or_insert_with(Panels::empty);
+        let scratch = &mut work.scratch;
         let dhidden = sized(&mut work.dhidden, rows * width);
         let dy = Rows {
             data: doutput,
             stride: width,
         };
-        self.linear2.backward_input(w, dy, dhidden, Write::Replace);
+        self.linear2.backward_input(w, dy, dhidden, scratch);
         gelu_erf_backward(w.isa, dhidden, &work.hidden, &work.active);
         let dnormed = sized(&mut work.dnormed, rows * inner);
         let dhidden = Rows {
             data: dhidden,
             stride: width,
         };
-        self.linear1
-            .backward_input(w, dhidden, dnormed, Write::Replace);
+        self.linear1.backward_input(w, dhidden, dnormed, scratch);
         if let Some(flat) = parameters.as_deref_mut() {
             self.linear2.backward_weight(
-                w.isa,
+                w,
                 rows,
                 dy,
                 Rows {
@@ -140,10 +140,10 @@ impl Projector {
                     stride: width,
                 },
                 flat,
-                panels,
+                scratch,
             );
             self.linear1.backward_weight(
-                w.isa,
+                w,
                 rows,
                 dhidden,
                 Rows {
@@ -151,7 +151,7 @@ impl Projector {
                     stride: inner,
                 },
                 flat,
-                panels,
+                scratch,
             );
         }
         let dmerged = sized(&mut work.dmerged, rows * inner);

@@ -1,6 +1,5 @@
 //! One step over one micro-batch: encoder, patch head, projector, decoder, head and losses, then all of it backwards.
 
-use kernels::matmul::{Panels, Write};
 use kernels::rows::add;
 use kernels::training::cross_entropy;
 
@@ -9,7 +8,7 @@ use super::batch::{MicroBatch, PatchLabels, Sequence};
 use super::buffers::sized;
 use super::decoder::DecoderWork;
 use super::error::NetworkError;
-use super::linear::{PackedWeights, Rows, Weights};
+use super::linear::{PackedWeights, Rows, Scratch, Weights};
 use super::norm::{NormInput, Statistics};
 use super::projector::{ProjectorGradients, ProjectorWork};
 use super::vision::VisionWork;
@@ -71,7 +70,7 @@ pub struct Workspace {
     patch: PatchWork,
     dfeatures: Vec<f32>,
     dimage: Vec<f32>,
-    panels: Option<Panels>,
+    scratch: Scratch,
 }
 
 #[derive(Default)]
@@ -174,7 +173,7 @@ impl Network {
             stride: width,
         };
         let logits = sized(&mut work.patch.logits, rows * head.outputs);
-        head.forward(w, features, logits);
+        head.forward(w, features, logits, &mut work.scratch);
         for (logits, &label) in logits.chunks_exact_mut(classes).zip(&labels.classes) {
             if label == IGNORE {
                 logits.fill(0.0);
@@ -193,21 +192,14 @@ impl Network {
             stride: head.outputs,
         };
         if reach.trainable.aux {
-            head.backward_weight(
-                w.isa,
-                rows,
-                dy,
-                features,
-                flat,
-                work.panels.get_or_insert_with(Panels::empty),
-            );
+            head.backward_weight(w, rows, dy, features, flat, &mut work.scratch);
         }
         if reach.vision {
             head.backward_input(
                 w,
                 dy,
                 sized(&mut work.patch.dfeatures, rows * width),
-                Write::Replace,
+                &mut work.scratch,
             );
         }
     }
@@ -279,7 +271,7 @@ impl Network {
             data: normed,
             stride: width,
         };
-        layer.forward(w, normed, logits);
+        layer.forward(w, normed, logits, &mut work.scratch);
         token_losses(w, sequences, &head.labelled, logits, scale, losses);
         let Some(flat) = flat.filter(|_| reach.decoder) else {
             return;
@@ -289,16 +281,9 @@ impl Network {
             stride: layer.outputs,
         };
         let dnormed = sized(&mut head.dnormed, count * width);
-        layer.backward_input(w, dy, dnormed, Write::Replace);
+        layer.backward_input(w, dy, dnormed, &mut work.scratch);
         if reach.trainable.language {
-            layer.backward_weight(
-                w.isa,
-                count,
-                dy,
-                normed,
-                flat,
-                work.panels.get_or_insert_with(Panels::empty),
-            );
+            layer.backward_weight(w, count, dy, normed, flat, &mut work.scratch);
         }
         let doutput = sized(&mut head.doutput, count * width);
         doutput.fill(0.0);

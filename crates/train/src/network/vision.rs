@@ -1,12 +1,11 @@
 //! The vision encoder: SigLIP's patch embedding, learned positions and pre-norm blocks, forward and backward.
 
-use kernels::matmul::{Panels, Write};
 use kernels::rows::add;
 use kernels::training::{gelu_tanh_backward, gelu_tanh_to};
 
 use super::attention::{self, Heads, Pass, Plan};
 use super::buffers::{row_blocks, sized, span};
-use super::linear::{Linear, Rows, Weights};
+use super::linear::{Linear, Rows, Scratch, Weights};
 use super::norm::{Norm, NormInput, Statistics};
 use super::shape::VisionShape;
 
@@ -58,7 +57,7 @@ pub(crate) struct VisionWork {
     statistics: Statistics,
     plan: Plan,
     attention: attention::Scratch,
-    panels: Option<Panels>,
+    scratch: Scratch,
     wide: Vec<f32>,
     narrow: Vec<f32>,
     dx: Vec<f32>,
@@ -135,6 +134,7 @@ impl Vision {
                 stride: shape.patch_inputs(),
             },
             x,
+            &mut work.scratch,
         );
         let positions = &w.values[self.positions..][..shape.patches() * shape.width];
         x.chunks_exact_mut(positions.len())
@@ -170,6 +170,7 @@ impl Vision {
                     stride: width,
                 },
                 &mut qkv[span(&block, 3 * width)],
+                &mut work.scratch,
             );
         }
         let attended = sized(&mut this.attended, rows * width);
@@ -195,9 +196,13 @@ impl Vision {
                 data: &attended[at.clone()],
                 stride: width,
             };
-            layer
-                .out
-                .forward_residual(w, attended, &this.input[at.clone()], middle);
+            layer.out.forward_residual(
+                w,
+                attended,
+                &this.input[at.clone()],
+                middle,
+                &mut work.scratch,
+            );
             let normed2 = &mut normed2[at.clone()];
             layer
                 .norm2
@@ -210,6 +215,7 @@ impl Vision {
                     stride: width,
                 },
                 hidden,
+                &mut work.scratch,
             );
             let active = sized(&mut work.wide, hidden.len());
             gelu_tanh_to(w.isa, active, hidden);
@@ -221,6 +227,7 @@ impl Vision {
                 },
                 middle,
                 &mut next[at],
+                &mut work.scratch,
             );
         }
     }
@@ -264,14 +271,8 @@ impl Vision {
                 stride: self.shape.patch_inputs(),
             },
         );
-        self.patch.backward_weight(
-            w.isa,
-            rows,
-            dy,
-            x,
-            gradients,
-            work.panels.get_or_insert_with(Panels::empty),
-        );
+        self.patch
+            .backward_weight(w, rows, dy, x, gradients, &mut work.scratch);
         work.dx = dx;
     }
 
@@ -290,7 +291,7 @@ impl Vision {
             self.shape.ffn,
         );
         let saved = &mut work.layers[index];
-        let panels = work.panels.get_or_insert_with(Panels::empty);
+        let scratch = &mut work.scratch;
         let dattended = sized(&mut work.dattended, rows * width);
         for block in row_blocks(rows) {
             let (count, at) = (block.len(), span(&block, width));
@@ -301,10 +302,10 @@ impl Vision {
                 data: dx,
                 stride: width,
             };
-            layer.fc2.backward_input(w, dy, dhidden, Write::Replace);
+            layer.fc2.backward_input(w, dy, dhidden, scratch);
             gelu_tanh_backward(w.isa, dhidden, hidden);
             layer.fc2.backward_weight(
-                w.isa,
+                w,
                 count,
                 dy,
                 Rows {
@@ -312,23 +313,21 @@ impl Vision {
                     stride: ffn,
                 },
                 gradients,
-                panels,
+                scratch,
             );
             let dnormed = sized(&mut work.narrow, count * width);
             let dhidden = Rows {
                 data: dhidden,
                 stride: ffn,
             };
-            layer
-                .fc1
-                .backward_input(w, dhidden, dnormed, Write::Replace);
+            layer.fc1.backward_input(w, dhidden, dnormed, scratch);
             let normed = Rows {
                 data: &saved.normed2[at.clone()],
                 stride: width,
             };
             layer
                 .fc1
-                .backward_weight(w.isa, count, dhidden, normed, gradients, panels);
+                .backward_weight(w, count, dhidden, normed, gradients, scratch);
             let input = NormInput {
                 x: &saved.middle[at.clone()],
                 statistics: &saved.statistics2[block],
@@ -340,14 +339,14 @@ impl Vision {
             };
             layer
                 .out
-                .backward_input(w, dy, &mut dattended[at.clone()], Write::Replace);
+                .backward_input(w, dy, &mut dattended[at.clone()], scratch);
             let attended = Rows {
                 data: &saved.attended[at],
                 stride: width,
             };
             layer
                 .out
-                .backward_weight(w.isa, count, dy, attended, gradients, panels);
+                .backward_weight(w, count, dy, attended, gradients, scratch);
         }
         let dqkv = sized(&mut work.dqkv, rows * 3 * width);
         let kept = attention::Saved {
@@ -372,14 +371,14 @@ impl Vision {
                 stride: 3 * width,
             };
             let dnormed = sized(&mut work.narrow, count * width);
-            layer.qkv.backward_input(w, dqkv, dnormed, Write::Replace);
+            layer.qkv.backward_input(w, dqkv, dnormed, scratch);
             let normed = Rows {
                 data: &saved.normed1[at.clone()],
                 stride: width,
             };
             layer
                 .qkv
-                .backward_weight(w.isa, count, dqkv, normed, gradients, panels);
+                .backward_weight(w, count, dqkv, normed, gradients, scratch);
             let input = NormInput {
                 x: &saved.input[at.clone()],
                 statistics: &saved.statistics1[block],

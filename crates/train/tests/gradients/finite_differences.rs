@@ -12,7 +12,14 @@ const CHANGE: f64 = 0.01;
 const TOLERANCE: f64 = 2e-3;
 
 /// The change of the loss along a direction inside one tensor, by central differences of two step lengths.
-fn slope(network: &Network, parameters: &mut Parameters, tensor: &TensorRecord, direction: &[f32], step: f64, variant: Variant) -> f64 {
+fn slope(
+    network: &Network,
+    parameters: &mut Parameters,
+    tensor: &TensorRecord,
+    direction: &[f32],
+    step: f64,
+    variant: Variant,
+) -> f64 {
     let batch = support::batch(network, variant);
     let original = parameters.tensor(&tensor.name).unwrap().to_vec();
     let mut at = |step: f64| {
@@ -24,7 +31,10 @@ fn slope(network: &Network, parameters: &mut Parameters, tensor: &TensorRecord, 
     };
     let mut central = |step: f64| (at(step) - at(-step)) / (2.0 * step);
     let (wide, narrow) = (central(step), central(step / 2.0));
-    parameters.tensor_mut(&tensor.name).unwrap().copy_from_slice(&original);
+    parameters
+        .tensor_mut(&tensor.name)
+        .unwrap()
+        .copy_from_slice(&original);
     (4.0 * narrow - wide) / 3.0
 }
 
@@ -34,14 +44,17 @@ const SCALE: f32 = 0.02;
 fn direction(gradient: &[f32], random: &mut Random) -> Vec<f32> {
     let noise: Vec<f32> = gradient.iter().map(|_| random.symmetric()).collect();
     let (gradient_length, noise_length) = (length(gradient), length(&noise));
-    let mix = |(&g, &n): (&f32, &f32)| (f64::from(g) / gradient_length + f64::from(n) / noise_length) as f32;
+    let mix = |(&g, &n): (&f32, &f32)| {
+        (f64::from(g) / gradient_length + f64::from(n) / noise_length) as f32
+    };
     gradient.iter().zip(&noise).map(mix).collect()
 }
 
 fn check(variant: Variant) {
     let (network, mut parameters) = support::network(variant);
     let batch = support::batch(&network, variant);
-    let (_, gradients) = support::step(&network, &parameters, &batch, Trainable::ALL, SCALE).unwrap();
+    let (_, gradients) =
+        support::step(&network, &parameters, &batch, Trainable::ALL, SCALE).unwrap();
     let total = length(gradients.values());
     let mut random = Random::new(5);
     let layout = network.layout().clone();
@@ -50,15 +63,34 @@ fn check(variant: Variant) {
         if length(gradient) < 1e-3 * total {
             // A bias of the keys moves all scores of a row alike and layers behind the feature layer are not used.
             let zero = ["k_proj.bias", "encoder.layers.2", "post_layernorm"];
-            assert!(zero.iter().any(|part| tensor.name.contains(part)), "{variant:?} {}: no gradient", tensor.name);
+            assert!(
+                zero.iter().any(|part| tensor.name.contains(part)),
+                "{variant:?} {}: no gradient",
+                tensor.name
+            );
             continue;
         }
         for _ in 0..2 {
             let along = direction(gradient, &mut random);
-            let expected: f64 = gradient.iter().zip(&along).map(|(&g, &a)| f64::from(g) * f64::from(a)).sum();
-            let found = slope(&network, &mut parameters, tensor, &along, CHANGE / expected.abs(), variant);
+            let expected: f64 = gradient
+                .iter()
+                .zip(&along)
+                .map(|(&g, &a)| f64::from(g) * f64::from(a))
+                .sum();
+            let found = slope(
+                &network,
+                &mut parameters,
+                tensor,
+                &along,
+                CHANGE / expected.abs(),
+                variant,
+            );
             let error = (found - expected).abs() / expected.abs();
-            assert!(error < TOLERANCE, "{variant:?} {}: slope {found}, gradient {expected}, off by {error:.1e}", tensor.name);
+            assert!(
+                error < TOLERANCE,
+                "{variant:?} {}: slope {found}, gradient {expected}, off by {error:.1e}",
+                tensor.name
+            );
         }
     }
 }

@@ -3,5 +3,6 @@
 mod finite_differences;
 mod guards;
 mod packing;
+mod precision;
 mod support;
 mod torch;

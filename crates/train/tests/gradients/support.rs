@@ -4,12 +4,18 @@ use model::ModelSpec;
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 use train::losses::Losses;
-use train::network::{AuxSpec, MicroBatch, Network, NetworkError, PackedWeights, PatchLabels, Sequence, StepInputs, Trainable, Workspace};
+use train::network::{
+    AuxSpec, MicroBatch, Network, NetworkError, PackedWeights, PatchLabels, Sequence, StepInputs,
+    Trainable, Workspace,
+};
 use train::parameters::{Gradients, Parameters};
 
 pub const VOCABULARY: u32 = 40;
 pub const IMAGE_TOKEN: u32 = 3;
-pub const AUX: AuxSpec = AuxSpec { patch_classes: 5, patch_slots: 2 };
+pub const AUX: AuxSpec = AuxSpec {
+    patch_classes: 5,
+    patch_slots: 2,
+};
 
 /// What distinguishes one tiny network from another.
 #[derive(Clone, Copy, Debug)]
@@ -22,14 +28,34 @@ pub struct Variant {
 }
 
 pub const VARIANTS: [Variant; 3] = [
-    Variant { text: "llama", tied: true, feature_layer: -1, image: 14 },
-    Variant { text: "qwen2", tied: false, feature_layer: -2, image: 16 },
-    Variant { text: "qwen3", tied: true, feature_layer: -1, image: 16 },
+    Variant {
+        text: "llama",
+        tied: true,
+        feature_layer: -1,
+        image: 14,
+    },
+    Variant {
+        text: "qwen2",
+        tied: false,
+        feature_layer: -2,
+        image: 16,
+    },
+    Variant {
+        text: "qwen3",
+        tied: true,
+        feature_layer: -1,
+        image: 16,
+    },
 ];
 
 /// Widths that are no multiple of a vector, heads that share keys, an odd patch grid: whatever could go wrong at an edge.
 pub fn spec(variant: Variant) -> ModelSpec {
-    let Variant { text, tied, feature_layer, image } = variant;
+    let Variant {
+        text,
+        tied,
+        feature_layer,
+        image,
+    } = variant;
     let json = format!(
         r#"{{ "architectures": ["BlueLMVForConditionalGeneration"], "model_type": "bluelm_v",
         "vision_config": {{ "model_type": "siglip_vision_model", "hidden_size": 24, "intermediate_size": 40,
@@ -56,11 +82,22 @@ pub fn network(variant: Variant) -> (Network, Parameters) {
     for tensor in layout.tensors() {
         let inputs: usize = tensor.shape[1..].iter().product();
         let (middle, spread) = match tensor.shape.len() {
-            1 => (if tensor.name.contains("norm") && tensor.name.ends_with("weight") { 1.0 } else { 0.0 }, 0.2),
+            1 => (
+                if tensor.name.contains("norm") && tensor.name.ends_with("weight") {
+                    1.0
+                } else {
+                    0.0
+                },
+                0.2,
+            ),
             _ => (0.0, (3.0 / inputs as f32).sqrt()),
         };
-        let values = parameters.tensor_mut(&tensor.name).expect("from the layout");
-        values.iter_mut().for_each(|value| *value = middle + spread * random.symmetric());
+        let values = parameters
+            .tensor_mut(&tensor.name)
+            .expect("from the layout");
+        values
+            .iter_mut()
+            .for_each(|value| *value = middle + spread * random.symmetric());
     }
     (network, parameters)
 }
@@ -86,26 +123,50 @@ impl Random {
 }
 
 /// One picture of `tiles` tiles and branches of these lengths. Prefix: two words, the image, one word.
-pub fn sequence(network: &Network, tiles: usize, branches: &[usize], random: &mut Random) -> Sequence {
-    let mut sequence = Sequence { tiles, ..Sequence::default() };
+pub fn sequence(
+    network: &Network,
+    tiles: usize,
+    branches: &[usize],
+    random: &mut Random,
+) -> Sequence {
+    let mut sequence = Sequence {
+        tiles,
+        ..Sequence::default()
+    };
     let mut prefix = vec![1, 2];
     prefix.resize(2 + tiles * network.tokens_per_tile(), IMAGE_TOKEN);
     prefix.push(5);
-    prefix.iter().for_each(|&token| push(&mut sequence, token, 0, -100, 0.0));
+    prefix
+        .iter()
+        .for_each(|&token| push(&mut sequence, token, 0, -100, 0.0));
     for (index, &length) in branches.iter().enumerate() {
         for place in 0..length {
             // The first half is the question. Weights differ, so that a mixed-up weight shows.
             let supervised = place >= length / 2;
-            let label = if supervised { random.word() as i32 } else { -100 };
+            let label = if supervised {
+                random.word() as i32
+            } else {
+                -100
+            };
             let weight = 0.5 + 0.25 * random.below(4) as f32;
-            push(&mut sequence, random.word(), index as u32 + 1, label, weight);
+            push(
+                &mut sequence,
+                random.word(),
+                index as u32 + 1,
+                label,
+                weight,
+            );
         }
     }
     sequence
 }
 
 fn push(sequence: &mut Sequence, token: u32, branch: u32, label: i32, weight: f32) {
-    let prefix = sequence.branch.iter().filter(|&&other| other == 0 || other == branch).count();
+    let prefix = sequence
+        .branch
+        .iter()
+        .filter(|&&other| other == 0 || other == branch)
+        .count();
     sequence.tokens.push(token);
     sequence.positions.push(prefix as u32);
     sequence.branch.push(branch);
@@ -114,14 +175,26 @@ fn push(sequence: &mut Sequence, token: u32, branch: u32, label: i32, weight: f3
 }
 
 pub fn pixels(tiles: usize, image: usize, random: &mut Random) -> Vec<f32> {
-    (0..tiles * 3 * image * image).map(|_| random.symmetric()).collect()
+    (0..tiles * 3 * image * image)
+        .map(|_| random.symmetric())
+        .collect()
 }
 
 /// Labels of which a quarter is ignored.
 pub fn patch_labels(network: &Network, tiles: usize, random: &mut Random) -> PatchLabels {
     let count = tiles * network.patches_per_tile() * AUX.patch_slots;
-    let classes = (0..count).map(|_| if random.below(4) == 0 { -100 } else { random.below(AUX.patch_classes as u32) as i32 });
-    PatchLabels { slots: AUX.patch_slots, classes: classes.collect(), weight: 0.05 }
+    let classes = (0..count).map(|_| {
+        if random.below(4) == 0 {
+            -100
+        } else {
+            random.below(AUX.patch_classes as u32) as i32
+        }
+    });
+    PatchLabels {
+        slots: AUX.patch_slots,
+        classes: classes.collect(),
+        weight: 0.05,
+    }
 }
 
 /// Two sequences of three and one tiles, one sequence of text alone; branches shorter and longer than an attention block.
@@ -133,17 +206,31 @@ pub fn batch(network: &Network, variant: Variant) -> MicroBatch {
         sequence(network, 1, &[2, 7], &mut random),
     ];
     let pixels = pixels(4, variant.image, &mut random);
-    MicroBatch { sequences, pixels, patch_labels: Some(patch_labels(network, 4, &mut random)) }
+    MicroBatch {
+        sequences,
+        pixels,
+        patch_labels: Some(patch_labels(network, 4, &mut random)),
+    }
 }
 
 /// One step from scratch.
 pub fn step(
-    network: &Network, parameters: &Parameters, batch: &MicroBatch, trainable: Trainable, scale: f32,
+    network: &Network,
+    parameters: &Parameters,
+    batch: &MicroBatch,
+    trainable: Trainable,
+    scale: f32,
 ) -> Result<(Losses, Gradients), NetworkError> {
     let mut packed = PackedWeights::default();
     network.pack(parameters, &mut packed);
     let mut gradients = Gradients::zeros(network.layout());
-    let inputs = StepInputs { parameters, packed: &packed, batch, scale, trainable };
+    let inputs = StepInputs {
+        parameters,
+        packed: &packed,
+        batch,
+        scale,
+        trainable,
+    };
     let losses = network.step(inputs, Some(&mut gradients), &mut Workspace::default())?;
     Ok((losses, gradients))
 }
@@ -152,15 +239,30 @@ pub fn step(
 pub fn loss(network: &Network, parameters: &Parameters, batch: &MicroBatch, scale: f32) -> f64 {
     let mut packed = PackedWeights::default();
     network.pack(parameters, &mut packed);
-    let inputs = StepInputs { parameters, packed: &packed, batch, scale, trainable: Trainable::ALL };
-    let losses = network.step(inputs, None, &mut Workspace::default()).expect("a valid batch");
-    let patch_weight = batch.patch_labels.as_ref().map_or(0.0, |labels| labels.weight);
+    let inputs = StepInputs {
+        parameters,
+        packed: &packed,
+        batch,
+        scale,
+        trainable: Trainable::ALL,
+    };
+    let losses = network
+        .step(inputs, None, &mut Workspace::default())
+        .expect("a valid batch");
+    let patch_weight = batch
+        .patch_labels
+        .as_ref()
+        .map_or(0.0, |labels| labels.weight);
     losses.language_sum * f64::from(scale) + losses.patch_sum * f64::from(patch_weight)
 }
 
 /// Length of a vector.
 pub fn length(values: &[f32]) -> f64 {
-    values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt()
+    values
+        .iter()
+        .map(|&value| f64::from(value).powi(2))
+        .sum::<f64>()
+        .sqrt()
 }
 
 /// Largest difference of two gradients tensor by tensor, relative to that tensor's length; tensors whose gradient is
@@ -169,7 +271,10 @@ pub fn worst_difference(network: &Network, left: &Gradients, right: &Gradients) 
     let total = length(left.values());
     let mut worst = (0.0, String::new());
     for tensor in network.layout().tensors() {
-        let (left, right) = (&left.values()[tensor.range()], &right.values()[tensor.range()]);
+        let (left, right) = (
+            &left.values()[tensor.range()],
+            &right.values()[tensor.range()],
+        );
         let difference: Vec<f32> = left.iter().zip(right).map(|(a, b)| a - b).collect();
         let relative = length(&difference) / length(left).max(1e-2 * total);
         if relative > worst.0 || relative.is_nan() {
