@@ -21,24 +21,25 @@ use rules::{Policy, Rule};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Rules:
-  relaxed     BlueLM-V-3B: a larger grid only where it shows clearly more of the picture (--alpha)
+  relaxed     BlueLM-V-3B: a larger grid only where it shows clearly more (--alpha)
   llava-next  LLaVA-NeXT: the grid that shows most of the picture, however little more
   internvl    InternVL 1.5: the nearest aspect ratio, whatever the size
 
-A grid of more than 1:1 also gets a thumbnail, which counts as a tile. Each tile costs ceil(floor(tile / patch) / 2)^2
-tokens: 196 for tiles of 384 and patches of 14.
+A grid of more than 1:1 also gets a thumbnail, which counts as a tile. Each tile costs
+ceil(floor(tile / patch) / 2)^2 tokens: 196 for tiles of 384 and patches of 14.
 
-A corpus is a table of sizes with columns apart by tabs: width and height, before them a name and after them a count, if
-you like. A first line of column names (width, height, count; any other is the name) may put them in any order. Lines
-that begin with # are skipped. For a corpus the answer is how the rules compare; with --json one line for each row.
+A corpus is a table of sizes, its columns apart by tabs: width and height, a name before them and a
+count after them if you like. A first line of column names (width, height, count; any other is the
+name) may put them in any order. Lines that begin with # are skipped. For a corpus the answer is how
+the rules compare; with --json it is one line for each row and rule.
 
 Examples:
   bluelm tiles receipt.png
   bluelm tiles 1080x2400 500x102 394x390
   bluelm tiles --policy relaxed --draw grid.png receipt.png
-  bluelm tiles --max-grid 3x3 llava-665k.tsv            the statistics of the BlueLM-V-3B paper
-  bluelm tiles --tile 128 --patch 16 receipt.png        as the model inside this program cuts it
-  bluelm tiles --json photos/*.jpg | jq -s 'group_by(.policy)[] | {policy: .[0].policy, tokens: map(.tokens) | add}'")]
+  bluelm tiles --max-grid 3x3 llava-665k.tsv       the statistics of the BlueLM-V-3B paper
+  bluelm tiles --tile 128 --patch 16 receipt.png   as the model inside this program cuts it
+  bluelm tiles --json --policy relaxed *.jpg | jq -s 'map(.tokens) | add'")]
 pub struct TilesArguments {
     /// Only this rule (default: all three)
     #[arg(long, value_enum)]
