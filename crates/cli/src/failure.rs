@@ -4,10 +4,14 @@ use std::error::Error;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use data::DataError;
 use engine::EngineError;
+use eval::EvalError;
 use image_prep::ImageError;
 use model::ModelError;
+use train::TrainError;
 
+use crate::commands::tiles::InputError;
 use crate::interrupt::EXIT_INTERRUPTED;
 use crate::terminal::{self, Styles};
 
@@ -63,16 +67,15 @@ fn message(error: &anyhow::Error) -> String {
     message
 }
 
+/// The advice of the crate that an error comes from.
 fn hint(error: &(dyn Error + 'static)) -> Option<String> {
-    if let Some(error) = error.downcast_ref::<EngineError>() {
-        return error.hint();
-    }
-    if let Some(error) = error.downcast_ref::<ModelError>() {
-        return error.hint();
-    }
-    error
-        .downcast_ref::<ImageError>()
-        .and_then(ImageError::hint)
+    None.or_else(|| error.downcast_ref::<EngineError>()?.hint())
+        .or_else(|| error.downcast_ref::<ModelError>()?.hint())
+        .or_else(|| error.downcast_ref::<ImageError>()?.hint())
+        .or_else(|| error.downcast_ref::<TrainError>()?.hint())
+        .or_else(|| error.downcast_ref::<DataError>()?.hint().map(str::to_owned))
+        .or_else(|| error.downcast_ref::<EvalError>()?.hint())
+        .or_else(|| error.downcast_ref::<InputError>()?.hint())
 }
 
 fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{chat, completions, data, explain, run, train};
+use commands::{chat, completions, data, eval, explain, run, tiles, train};
 pub use failure::Interrupted;
 
 /// Ask a picture a question.
@@ -48,6 +48,10 @@ enum Command {
     Chat(chat::ChatArguments),
     /// Show how a picture is cut, and what it costs in tokens and memory
     Explain(explain::ExplainArguments),
+    /// Compare how tiling rules cut pictures
+    Tiles(tiles::TilesArguments),
+    /// Count how many questions of a task file are answered right
+    Eval(eval::EvalArguments),
     /// Make training examples
     Data(data::DataArguments),
     /// Train a model
@@ -71,6 +75,8 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Run(arguments) => run::run(arguments, cancel),
         Command::Chat(arguments) => chat::run(arguments, cancel),
         Command::Explain(arguments) => explain::run(arguments),
+        Command::Tiles(arguments) => tiles::run(arguments),
+        Command::Eval(arguments) => eval::run(arguments, cancel),
         Command::Data(arguments) => data::run(arguments),
         Command::Train(arguments) => {
             let _cooperative = interrupt::cooperate();

@@ -68,7 +68,7 @@ fn png_header(width: u32, height: u32) -> Vec<u8> {
     chunk.extend([8, 2, 0, 0, 0]);
     let checksum = chunk.iter().fold(!0u32, |sum, byte| {
         (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
-            sum >> 1 ^ (sum & 1) * 0xEDB8_8320
+            (sum >> 1) ^ ((sum & 1) * 0xEDB8_8320)
         })
     });
     let mut png = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0d".to_vec();

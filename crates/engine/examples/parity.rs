@@ -1,7 +1,7 @@
 //! Compares the whole path, from messages and picture files to tokens, with a reference's recorded values.
 //!
 //! `cargo run --release -p engine --example parity -- FOLDER...`, where each folder has `model/` and `cases/NAME/` with
-//! `oracle.json`, `oracle.safetensors` and the case's pictures. Prints one line a folder and every value that differs.
+//! `oracle.json`, `oracle.safetensors` and the case's pictures. Prints one line a folder and, for each case that differs, the first value that does.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -64,15 +64,17 @@ impl Worst {
         text
     }
 
-    fn require(&mut self, right: bool, problem: impl FnOnce() -> String) {
-        if !right {
-            self.problems.push(problem());
+    /// Notes a problem, unless an earlier one of the same case explains it.
+    fn require(&mut self, case: &str, right: bool, problem: impl FnOnce() -> String) {
+        let case = format!("{case}: ");
+        if !right && !self.problems.iter().any(|known| known.starts_with(&case)) {
+            self.problems.push(case + &problem());
         }
     }
 }
 
 fn compare(engine: &Engine, case: &Path, worst: &mut Worst) {
-    let name = case.file_name().unwrap().to_string_lossy().into_owned();
+    let name = &*case.file_name().unwrap().to_string_lossy();
     let expected: Value =
         serde_json::from_slice(&std::fs::read(case.join("oracle.json")).unwrap()).unwrap();
     let wanted: Vec<u32> = numbers(&expected["greedy_tokens"])
@@ -90,21 +92,27 @@ fn compare(engine: &Engine, case: &Path, worst: &mut Worst) {
         .unwrap();
 
     let prompt = engine.prompt(&request).unwrap();
-    worst.require(prompt.text == expected["prompt"].as_str().unwrap(), || {
-        format!("{name}: prompt {:?}", prompt.text)
-    });
+    worst.require(
+        name,
+        prompt.text == expected["prompt"].as_str().unwrap(),
+        || format!("prompt {:?}", prompt.text),
+    );
     let ids: Vec<f64> = prompt.ids.iter().map(|&id| f64::from(id)).collect();
-    worst.require(ids == numbers(&expected["input_ids"]), || {
-        format!("{name}: input_ids {ids:?}")
+    worst.require(name, ids == numbers(&expected["input_ids"]), || {
+        format!(
+            "{} input_ids, expected {}",
+            ids.len(),
+            numbers(&expected["input_ids"]).len()
+        )
     });
-    compare_tensors(&name, case, &expected, &record, worst);
+    compare_tensors(name, case, &expected, &record, worst);
 
     let margins = numbers(&expected["greedy_margins"]);
     for (step, (&found, &wanted)) in reply.output_ids.iter().zip(&wanted).enumerate() {
         if found != wanted {
             worst.undecided += 1;
-            worst.require(margins[step] < MARGIN, || {
-                format!("{name}: token {step} is {found}, expected {wanted}")
+            worst.require(name, margins[step] < MARGIN, || {
+                format!("token {step} is {found}, expected {wanted}")
             });
             break;
         }
@@ -116,10 +124,20 @@ fn compare_tensors(name: &str, case: &Path, expected: &Value, record: &Record, w
     let bytes = std::fs::read(case.join("oracle.safetensors")).unwrap();
     // Only the reader of weight files is wanted; there is no configuration to go with these.
     let reference = Checkpoint::from_memory("{}", Cow::Owned(bytes)).unwrap();
-    let ours: Vec<&str> = record.shapes().map(|(tensor, _)| tensor).collect();
+    let mut ours: Vec<&str> = record.shapes().map(|(tensor, _)| tensor).collect();
+    // In the order in which they are computed; what is not listed is `hidden.0`, `hidden.1`, ...
+    let order = |tensor: &&str| match *tensor {
+        "pixel_values" => 0,
+        "image_embeds" => 1,
+        "inputs_embeds" => 2,
+        "hidden.norm" => 4,
+        "prefill_logits" => 5,
+        _ => 3,
+    };
+    ours.sort_by_key(order);
     for tensor in ["image_embeds", "inputs_embeds", "prefill_logits"] {
         let missing = expected["tensors"].get(tensor).is_some() && !ours.contains(&tensor);
-        worst.require(!missing, || format!("{name}: no {tensor}"));
+        worst.require(name, !missing, || format!("no {tensor}"));
     }
     for tensor in ours {
         let theirs = if tensor == "pixel_values" {
@@ -129,8 +147,8 @@ fn compare_tensors(name: &str, case: &Path, expected: &Value, record: &Record, w
         };
         let wanted = reference.tensor_f32(theirs).unwrap();
         let found = record.numbers(tensor).unwrap();
-        worst.require(found.len() == wanted.len(), || {
-            format!("{name}: {tensor}: {} values", found.len())
+        worst.require(name, found.len() == wanted.len(), || {
+            format!("{tensor}: {} values", found.len())
         });
         let largest = wanted
             .iter()
@@ -141,15 +159,15 @@ fn compare_tensors(name: &str, case: &Path, expected: &Value, record: &Record, w
             .fold(0f32, |apart, (a, b)| apart.max((a - b).abs()));
         let relative = apart / largest;
         if tensor == "pixel_values" {
-            worst.require(found == wanted, || {
-                format!("{name}: pixel_values differ by {apart}")
+            worst.require(name, found == wanted, || {
+                format!("pixel_values differ by {apart}")
             });
         } else if relative > worst.relative {
             worst.relative = relative;
             worst.tensor = format!("{name} {tensor}");
         }
-        worst.require(relative <= RELATIVE, || {
-            format!("{name}: {tensor} differs by {relative:.1e}")
+        worst.require(name, relative <= RELATIVE, || {
+            format!("{tensor} differs by {relative:.1e}")
         });
     }
 }

@@ -3,6 +3,8 @@
 pub mod chat;
 pub mod completions;
 pub mod data;
+pub mod eval;
 pub mod explain;
 pub mod run;
+pub mod tiles;
 pub mod train;
