@@ -200,7 +200,7 @@ fn a_reader_that_goes_away_is_no_error() {
     }
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 #[test]
 fn ctrl_c_ends_the_program_at_once() {
     let place = Place::new();
@@ -209,8 +209,19 @@ fn ctrl_c_ends_the_program_at_once() {
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
-    // The program waits for its picture; the handler is in place long before that.
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    // The program waits for its picture. Interrupted before its handler is in place, it would end in another way.
+    let status = format!("/proc/{}/status", child.id());
+    let catches_interrupts = || {
+        let status = std::fs::read_to_string(&status).unwrap();
+        let caught = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigCgt:"))
+            .unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() & 0b10 != 0
+    };
+    while !catches_interrupts() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
     let killed = std::process::Command::new("kill")
         .args(["-INT", &child.id().to_string()])
         .status()
