@@ -227,5 +227,7 @@ fn ctrl_c_ends_the_program_at_once() {
         .status()
         .unwrap();
     assert!(killed.success());
+    // Held open: waiting would close it, and the program would find an empty picture.
+    let _input = child.stdin.take();
     assert_eq!(child.wait().unwrap().code(), Some(130));
 }
