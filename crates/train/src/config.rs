@@ -1,6 +1,7 @@
 //! One training run as data: the TOML file that `bluelm train` reads.
 
 use crate::TrainError;
+use crate::network::Precision;
 use data::Recipe;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,9 @@ pub struct RunConfig {
     /// Steps between held-out losses.
     #[serde(default = "default_evaluate_every")]
     pub evaluate_every: u64,
+    /// `f32`, or `bf16` for linear layers on processors that multiply bf16 (twice the rate, other bits).
+    #[serde(default)]
+    pub precision: Precision,
     /// AdamW.
     #[serde(default)]
     pub optimizer: OptimizerConfig,

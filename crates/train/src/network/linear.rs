@@ -44,7 +44,8 @@ impl<'a> Rows<'a> {
 }
 
 /// How linear layers multiply. Values, sums, gradients and everything between linear layers are f32 with both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// In f32.
     #[default]
