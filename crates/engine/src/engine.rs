@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use image_prep::Picture;
+use image_prep::tiling::Grid;
 use model::{Checkpoint, LogitRows, Model, NoTaps};
 
 use crate::cancel::Cancel;
@@ -102,6 +103,12 @@ impl<N: Network> Engine<N> {
     /// Prefills in steps of so many rows. The answer's bits do not depend on it.
     pub fn with_step_tokens(mut self, step_tokens: usize) -> Self {
         self.step_tokens = step_tokens.max(1);
+        self
+    }
+
+    /// Cuts pictures into grids of at most `most`: fewer tiles than the model's settings allow, never more.
+    pub fn with_grids_at_most(mut self, most: Grid) -> Self {
+        self.files.preprocessor = self.files.preprocessor.at_most(most);
         self
     }
 

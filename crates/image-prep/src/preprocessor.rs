@@ -93,6 +93,12 @@ impl Preprocessor {
         format!("{:#}\n", Value::Object(object))
     }
 
+    /// The same settings with grids of at most `most`: fewer tiles, never more.
+    pub fn at_most(mut self, most: Grid) -> Preprocessor {
+        self.layout.choice = self.layout.choice.at_most(most);
+        self
+    }
+
     /// What happens to a picture of `width` x `height` (after its EXIF orientation).
     pub fn plan(&self, width: u32, height: u32) -> TilePlan {
         self.layout.plan(width, height)

@@ -10,8 +10,10 @@ use engine::Cancel;
 use eval::{
     Answered, EngineAnswer, Fingerprint, Options, Outcome, Progress, ResultsFile, Task, evaluate,
 };
+use image_prep::tiling::Grid;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::commands::tiles;
 use crate::source::ModelArgument;
 use crate::terminal::visible;
 use crate::{embedded, failure, interrupt};
@@ -23,6 +25,7 @@ Examples:
   bluelm eval --task examples/questions.jsonl              the model that is inside
   bluelm eval --task questions.jsonl --think --wrong 20    with thoughts, and what went wrong
   bluelm eval --task questions.jsonl --model DIR --json    another model, one JSON line
+  bluelm eval --task questions.jsonl --max-grid 1x1        what tiles are good for: the same without them
 
 A line of a task file is {\"image\": \"FILE\", \"question\": \"…\", \"answer\": \"…\", \"kind\": \"read\"}. Image paths begin at the
 task file's folder. Kinds are yours to name; answers are counted by them. \"think\": true or false says for one question
@@ -45,6 +48,9 @@ pub struct EvalArguments {
     /// At most so many tokens for an answer, thought included
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: u32,
+    /// Cut pictures into grids of at most so many columns and rows; 1x1 is a single tile (default: as the model says)
+    #[arg(long, value_name = "CxR", value_parser = tiles::grid)]
+    max_grid: Option<Grid>,
     /// Ask only the first N questions
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
@@ -66,7 +72,10 @@ pub struct EvalArguments {
 pub fn run(arguments: EvalArguments, cancel: &Cancel) -> anyhow::Result<()> {
     // The task first: its mistakes are more likely than the model's, and show at once.
     let task = Task::read(&arguments.task)?;
-    let engine = arguments.model.load()?;
+    let mut engine = arguments.model.load()?;
+    if let Some(most) = arguments.max_grid {
+        engine = engine.with_grids_at_most(most);
+    }
     let output = match &arguments.output {
         Some(path) => path.clone(),
         None => ResultsFile::beside(&arguments.task),
@@ -76,7 +85,7 @@ pub fn run(arguments: EvalArguments, cancel: &Cancel) -> anyhow::Result<()> {
         results.forget();
     }
     let options = Options {
-        answerer: answerer(arguments.model.model.as_deref())?,
+        answerer: answerer(&arguments)?,
         think: arguments.think,
         max_tokens: arguments.max_tokens as usize,
         limit: arguments.limit.map(|limit| limit as usize),
@@ -96,14 +105,18 @@ pub fn run(arguments: EvalArguments, cancel: &Cancel) -> anyhow::Result<()> {
     finish(&arguments, &outcome?, &output)
 }
 
-/// Names the program and the model: another build may answer otherwise.
-fn answerer(model: Option<&Path>) -> anyhow::Result<Fingerprint> {
+/// Names the program, the model and the grids: another build may answer otherwise.
+fn answerer(arguments: &EvalArguments) -> anyhow::Result<Fingerprint> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let program = Fingerprint::default().with_file(&program)?;
-    Ok(match model {
+    let model = match &arguments.model.model {
         Some(folder) => program.with_model_folder(folder)?,
         // It is a part of the program.
         None => program.with(embedded::NAME.as_bytes()),
+    };
+    Ok(match arguments.max_grid {
+        Some(grid) => model.with(grid.to_string().as_bytes()),
+        None => model,
     })
 }
 

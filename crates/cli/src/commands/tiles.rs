@@ -13,8 +13,8 @@ use clap::Args;
 use image_prep::tiling::Grid;
 use serde_json::json;
 
-pub use input::InputError;
 use input::{Input, Subject};
+pub use input::{InputError, grid};
 use rules::{Policy, Rule};
 
 /// Arguments of `bluelm tiles`.

@@ -87,6 +87,35 @@ impl GridChoice {
             GridChoice::NearestAspectRatio { max_tiles, .. } => u64::from(*max_tiles),
         }
     }
+
+    /// The same rule with no more columns, rows or tiles than `most` has; what it allows already never grows.
+    pub fn at_most(self, most: Grid) -> GridChoice {
+        let smaller = |grid: Grid| Grid {
+            columns: grid.columns.min(most.columns),
+            rows: grid.rows.min(most.rows),
+        };
+        match self {
+            GridChoice::LargestEffectiveArea { max_grid } => GridChoice::LargestEffectiveArea {
+                max_grid: smaller(max_grid),
+            },
+            GridChoice::RelaxedEffectiveArea { max_grid, slack } => {
+                GridChoice::RelaxedEffectiveArea {
+                    max_grid: smaller(max_grid),
+                    slack,
+                }
+            }
+            GridChoice::NearestAspectRatio {
+                min_tiles,
+                max_tiles,
+            } => {
+                let tiles = u32::try_from(most.tiles()).unwrap_or(u32::MAX);
+                GridChoice::NearestAspectRatio {
+                    min_tiles: min_tiles.min(tiles),
+                    max_tiles: max_tiles.min(tiles),
+                }
+            }
+        }
+    }
 }
 
 /// The grid for a picture of `width` x `height` pixels on tiles of `tile` pixels. Sizes for which a rule accepts nothing

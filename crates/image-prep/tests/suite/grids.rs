@@ -239,3 +239,22 @@ proptest! {
         prop_assert!(choose(&relaxed(4), width, height, 384).tiles() <= choose(&llava_next(4), width, height, 384).tiles());
     }
 }
+
+#[test]
+fn a_smaller_bound_is_kept_and_a_larger_one_changes_nothing() {
+    for rule in [relaxed(4), llava_next(4), internvl(12)] {
+        assert_eq!(rule.clone().at_most(Grid::new(40, 40)), rule);
+        let single = rule.clone().at_most(Grid::SINGLE);
+        assert_eq!(choose(&single, 4000, 3000, 384), Grid::SINGLE);
+        assert_ne!(choose(&rule, 4000, 3000, 384), Grid::SINGLE);
+    }
+    assert_eq!(
+        chosen(&llava_next(4).at_most(Grid::new(2, 9)), 4000, 8000),
+        "2:4"
+    );
+    let few = GridChoice::NearestAspectRatio {
+        min_tiles: 6,
+        max_tiles: 12,
+    };
+    assert_eq!(few.at_most(Grid::new(2, 2)).max_tiles(), 4);
+}

@@ -1,0 +1,110 @@
+//! `bluelm eval` from end to end, with a random model: one answer is made right by asking for it first.
+
+mod support;
+
+use support::{Outcome, Place};
+
+const EVAL: [&str; 7] = [
+    "eval",
+    "--model",
+    "model",
+    "--max-tokens",
+    "5",
+    "--task",
+    "task.jsonl",
+];
+
+/// A task of two questions; the second answer is wrong.
+fn place() -> Place {
+    let place = Place::new();
+    place.fixture("checks.png");
+    let answer = place.run(&[
+        "run",
+        "--model",
+        "model",
+        "--max-tokens",
+        "5",
+        "--json",
+        "--image",
+        "checks.png",
+        "hi",
+    ]);
+    let answer: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
+    let line = |question: &str, answer: &serde_json::Value, kind: &str| {
+        serde_json::json!({"image": "checks.png", "question": question, "answer": answer, "kind": kind}).to_string()
+    };
+    let wrong = "not even a random model says this".into();
+    place.write(
+        "task.jsonl",
+        [
+            line("hi", &answer["text"], "read"),
+            line("ho", &wrong, "count"),
+        ]
+        .join("\n"),
+    );
+    place
+}
+
+fn eval(place: &Place, more: &[&str]) -> Outcome {
+    let outcome = place.run(&[EVAL.as_slice(), more].concat());
+    assert_eq!(outcome.exit, Some(0), "{}", outcome.stderr);
+    outcome
+}
+
+#[test]
+fn json_is_the_line_of_the_contract() {
+    assert_eq!(
+        eval(&place(), &["--json"]).stdout,
+        concat!(
+            r#"{"total":{"correct":1,"count":2,"accuracy":0.5},"kinds":{"read":{"correct":1,"count":1,"accuracy":1.0},"#,
+            r#""count":{"correct":0,"count":1,"accuracy":0.0}}}"#,
+            "\n"
+        )
+    );
+}
+
+#[test]
+fn a_second_run_asks_nothing_again_unless_something_changed() {
+    let place = place();
+    let first = eval(&place, &["--limit", "1"]);
+    assert_eq!(first.stderr, "");
+    let reused = |more: &[&str]| {
+        let stderr = eval(&place, more).stderr;
+        stderr.lines().find_map(|line| {
+            Some(
+                line.split_once(" answers are from an earlier run")?
+                    .0
+                    .to_owned(),
+            )
+        })
+    };
+    assert_eq!(reused(&[]).as_deref(), Some("1 of 2"));
+    assert_eq!(reused(&[]).as_deref(), Some("2 of 2"));
+    assert_eq!(reused(&["--max-grid", "1x1"]), None);
+    assert_eq!(reused(&["--max-grid", "1x1"]).as_deref(), Some("2 of 2"));
+    assert_eq!(reused(&["--think"]), None);
+    assert_eq!(reused(&["--fresh"]), None);
+    assert_eq!(reused(&["--output", "elsewhere.jsonl"]), None);
+    assert!(place.path("elsewhere.jsonl").is_file());
+}
+
+#[test]
+fn what_went_wrong_is_shown_on_request() {
+    let outcome = eval(&place(), &["--wrong", "5"]);
+    let lines: Vec<&str> = outcome.stderr.lines().collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        lines[0]
+            .starts_with("checks.png: ho — expected \"not even a random model says this\", found ")
+    );
+    assert!(outcome.stdout.starts_with("kind "), "{}", outcome.stdout);
+}
+
+#[test]
+fn bad_lines_are_all_named_before_the_model_is_loaded() {
+    let place = Place::new();
+    place.write("task.jsonl", "{}\n\nhello\n");
+    let outcome = place.run(&["eval", "--model", "nowhere", "--task", "task.jsonl"]);
+    assert_eq!(outcome.exit, Some(1));
+    insta::assert_snapshot!(outcome.stderr);
+}
