@@ -1,5 +1,5 @@
 # The words of this project's daily work; .ci/run runs check and test.
-.PHONY: check test golden bench licences
+.PHONY: check test golden bench licences run
 
 PYTHON ?= python3
 
@@ -11,6 +11,10 @@ check:
 # All tests, of all crates.
 test:
 	cargo test --workspace --no-fail-fast
+
+# The program, optimised: make run ARGS='run --image examples/receipt.png "What is the total?"'
+run:
+	cargo run --release -- $(ARGS)
 
 # Licences and sources of all dependencies, and that none of them brings C or C++. Needs cargo-deny.
 licences:

@@ -1,4 +1,4 @@
-//! What CONVENTIONS.md says of files, counted.
+//! What CONVENTIONS.md says of files, counted, and whether the documents name files that are there.
 
 use std::path::{Path, PathBuf};
 
@@ -104,5 +104,44 @@ fn unsafe_stays_in_the_kernels_and_the_memory_map() {
             wrong.push(format!("{name} allows unsafe code"));
         }
     }
+    report(wrong);
+}
+
+/// What a document links to or shows, without addresses elsewhere and places inside of a document.
+fn links(text: &str) -> Vec<&str> {
+    let after = |mark: &'static str, end: char| {
+        text.match_indices(mark).filter_map(move |(place, _)| {
+            let (link, _) = text[place + mark.len()..].split_once(end)?;
+            let (file, _) = link.split_once('#').unwrap_or((link, ""));
+            (!file.is_empty() && !file.contains("://")).then_some(file)
+        })
+    };
+    after("](", ')').chain(after("src=\"", '"')).collect()
+}
+
+#[test]
+fn links_in_documents_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut documents = Vec::new();
+    for folder in [root.clone(), root.join("docs")] {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                documents.push(path);
+            }
+        }
+    }
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for document in documents {
+        let text = std::fs::read_to_string(&document).unwrap();
+        for link in links(&text) {
+            count += 1;
+            if !document.with_file_name(link).exists() {
+                wrong.push(format!("{}: {link} is not there", document.display()));
+            }
+        }
+    }
+    assert!(count > 20, "only {count} links were found");
     report(wrong);
 }

@@ -22,20 +22,22 @@ use crate::{embedded, failure, interrupt};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  bluelm eval --task examples/questions.jsonl              the model that is inside
-  bluelm eval --task questions.jsonl --think --wrong 20    with thoughts, and what went wrong
-  bluelm eval --task questions.jsonl --model DIR --json    another model, one JSON line
-  bluelm eval --task questions.jsonl --max-grid 1x1        what tiles are good for: the same without them
+  bluelm eval --task examples/questions.jsonl             the model that is inside
+  bluelm eval --task questions.jsonl --think --wrong 20   with thoughts, and what went wrong
+  bluelm eval --task questions.jsonl --max-grid 1x1       with a single tile: what tiles are good for
+  bluelm eval --task questions.jsonl --model DIR --json   another model, one JSON line
 
-A line of a task file is {\"image\": \"FILE\", \"question\": \"…\", \"answer\": \"…\", \"kind\": \"read\"}. Image paths begin at the
-task file's folder. Kinds are yours to name; answers are counted by them. \"think\": true or false says for one question
-what --think says for all.
+A line of a task file is
+  {\"image\": \"FILE\", \"question\": \"…\", \"answer\": \"…\", \"kind\": \"read\"}
+Image paths begin at the task file's folder. Kinds are yours to name; answers are counted by them.
+\"think\": true or false says for one question what --think says for all.
 
-An answer is right if it equals the expected one, outer space and case apart; numbers are compared by value, and may
-have a currency sign in front and commas between thousands.
+An answer is right if it equals the expected one, outer space and case apart; numbers are compared
+by value, and may have a currency sign in front and commas between thousands.
 
-Answers are kept in FILE.results.jsonl beside FILE.jsonl. The same command goes on where a stopped one ended. Whatever
-answers depend on (program, model, options, picture, question) is asked again when it changes.")]
+Answers are kept in FILE.results.jsonl beside FILE.jsonl. The same command goes on where a stopped
+one ended. Whatever answers depend on (program, model, options, picture, question) is asked again
+when it changes.")]
 pub struct EvalArguments {
     /// The questions, one JSON object a line
     #[arg(long, value_name = "FILE")]
