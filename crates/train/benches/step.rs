@@ -1,7 +1,7 @@
 //! One optimizer step of bluelm-nano's network in milliseconds, next to the share of the arithmetic ceiling given with
 //! `BLUELM_GFLOPS` (per core). The same work in PyTorch: `scripts/bench_train_torch.py`. One JSON line last.
 //!
-//!     cargo bench -p train --bench step -- [threads] [steps] [bf16]
+//!     cargo bench -p train --bench step -- [threads] [steps] [parts] [bf16]
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -64,6 +64,17 @@ fn picture(network: &Network, seed: u32) -> MicroBatch {
     }
 }
 
+/// Every `parts`-th picture as one micro-batch.
+fn pictures(network: &Network, first: usize, parts: usize) -> MicroBatch {
+    let mut together = MicroBatch::default();
+    for index in (first..PICTURES).step_by(parts) {
+        let one = picture(network, index as u32);
+        together.sequences.extend(one.sequences);
+        together.pixels.extend(one.pixels);
+    }
+    together
+}
+
 /// Everything that lives from step to step.
 struct Bench {
     network: Network,
@@ -77,7 +88,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(threads: usize, precision: Precision) -> Bench {
+    fn new(threads: usize, parts: usize, precision: Precision) -> Bench {
         let config = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/../../configs/nano/config.json"
@@ -103,11 +114,11 @@ impl Bench {
             packed: PackedWeights::default(),
             optimizer: AdamW::new(&layout, &OptimizerConfig::default()),
             rates: rates.for_layout(&layout),
-            batch: (0..PICTURES as u32)
-                .map(|index| picture(&network, index))
-                .collect(),
-            gradients: (0..PICTURES)
+            gradients: (0..parts)
                 .map(|_| Mutex::new(Gradients::zeros(&layout)))
+                .collect(),
+            batch: (0..parts)
+                .map(|part| pictures(&network, part, parts))
                 .collect(),
             work: (0..threads)
                 .map(|_| Mutex::new(Workspace::default()))
@@ -201,16 +212,14 @@ fn main() {
         .skip(1)
         .filter_map(|argument| argument.parse().ok())
         .collect();
-    let (threads, steps) = (
-        numbers.first().copied().unwrap_or(2),
-        numbers.get(1).copied().unwrap_or(10),
-    );
+    let number = |index: usize, default: usize| numbers.get(index).copied().unwrap_or(default);
+    let (threads, steps, parts) = (number(0, 2), number(1, 10), number(2, 2));
     let precision = if std::env::args().any(|argument| argument == "bf16") {
         Precision::Bf16
     } else {
         Precision::F32
     };
-    let mut bench = Bench::new(threads, precision);
+    let mut bench = Bench::new(threads, parts, precision);
     let mut results: Vec<(f64, Duration, Duration)> = (0..steps + 2)
         .map(|number| bench.step(number as u64 + 1))
         .skip(2)
@@ -227,7 +236,7 @@ fn main() {
         format!("{:.3}", rate / ceiling / threads as f64)
     });
     println!(
-        r#"{{"bench": "train step", "by": "bluelm", "precision": "{precision:?}", "threads": {threads}, "median_ms": {:.1}, "least_ms": {:.1}, "layers_ms": {:.1}, "gflop": {:.1}, "gflop_per_s": {rate:.0}, "share_of_ceiling": {share}, "loss": {loss:.4}}}"#,
+        r#"{{"bench": "train step", "by": "bluelm", "precision": "{precision:?}", "threads": {threads}, "parts": {parts}, "median_ms": {:.1}, "least_ms": {:.1}, "layers_ms": {:.1}, "gflop": {:.1}, "gflop_per_s": {rate:.0}, "share_of_ceiling": {share}, "loss": {loss:.4}}}"#,
         milliseconds(median.2),
         milliseconds(least.2),
         milliseconds(least.1),

@@ -4,6 +4,7 @@
 use super::pack::Values;
 use super::{PANEL, View, Work, Write};
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 
 /// Steps of k between two visits of C: a block of A (12 x 384 numbers) and a panel of B stay in the nearest caches.
 const DEPTH: usize = 384;
@@ -18,7 +19,7 @@ const REGISTERS: usize = PANEL / LANES;
 /// The processor has AVX-512F; `work` was checked against the sizes of A and C.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
-    let mut block = [0.0f32; ROWS * DEPTH];
+    let mut block = [const { MaybeUninit::uninit() }; DEPTH];
     let depth = if work.b.k == 0 { 1 } else { work.b.k };
     for k0 in (0..depth).step_by(DEPTH) {
         let steps = DEPTH.min(work.b.k - k0);
@@ -64,28 +65,42 @@ struct Steps {
     step: usize,
 }
 
+/// Room for gathered rows of A, step by step; not filled before it is needed, most calls read A in place.
+type Block = [MaybeUninit<[f32; ROWS]>; DEPTH];
+
 impl Steps {
     /// Rows `row..row + rows` at steps `k0..k0 + steps`: in place when a row's numbers stand side by side, else gathered in `block`
     /// step by step.
-    fn new(block: &mut [f32], a: View, row: usize, rows: usize, k0: usize, steps: usize) -> Steps {
+    fn new(block: &mut Block, a: View, row: usize, rows: usize, k0: usize, steps: usize) -> Steps {
         if steps == 0 {
-            return Steps { first: block.as_ptr(), row: 0, step: 0 };
+            return Steps {
+                first: block.as_ptr().cast(),
+                row: 0,
+                step: 0,
+            };
         }
         let from = &a.data[row * a.row_stride + k0 * a.column_stride..];
         if a.column_stride == 1 {
-            return Steps { first: from.as_ptr(), row: a.row_stride, step: 1 };
+            return Steps {
+                first: from.as_ptr(),
+                row: a.row_stride,
+                step: 1,
+            };
         }
-        for step in 0..steps {
-            let to = &mut block[step * rows..][..rows];
-            if a.row_stride == 1 {
-                to.copy_from_slice(&from[step * a.column_stride..][..rows]);
-            } else {
-                for (r, to) in to.iter_mut().enumerate() {
-                    *to = from[r * a.row_stride + step * a.column_stride];
-                }
-            }
+        for (step, to) in block[..steps].iter_mut().enumerate() {
+            let from = &from[step * a.column_stride..];
+            match from.first_chunk::<ROWS>() {
+                Some(from) if a.row_stride == 1 => to.write(*from),
+                _ => to.write(std::array::from_fn(|r| {
+                    if r < rows { from[r * a.row_stride] } else { 0.0 }
+                })),
+            };
         }
-        Steps { first: block.as_ptr(), row: 1, step: rows }
+        Steps {
+            first: block.as_ptr().cast(),
+            row: 1,
+            step: ROWS,
+        }
     }
 }
 

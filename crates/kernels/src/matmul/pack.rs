@@ -132,7 +132,11 @@ fn fill<T: Copy>(
         let columns = PANEL.min(n - first);
         if column_stride == 1 {
             for (row, out) in out.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
-                out[..columns].copy_from_slice(&data[row * row_stride + first..][..columns]);
+                let from = &data[row * row_stride + first..];
+                match from.first_chunk::<PANEL>() {
+                    Some(from) if columns == PANEL => *out = *from,
+                    _ => out[..columns].copy_from_slice(&from[..columns]),
+                }
             }
         } else {
             turn(

@@ -4,6 +4,7 @@
 use super::{PairView, Work};
 use crate::matmul::{PANEL, Write};
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 
 /// Pairs of k between two visits of C: a gathered block of A and a panel of B stay in the nearest caches.
 const DEPTH: usize = 256;
@@ -18,7 +19,7 @@ const REGISTERS: usize = PANEL / LANES;
 /// The processor has AVX-512F and AVX512-BF16; `work` was checked against the sizes of A and C.
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
-    let mut block = Block([[0; ROWS]; DEPTH]);
+    let mut block = [const { MaybeUninit::uninit() }; DEPTH];
     let depth = work.b.pairs().max(1);
     for first in (0..depth).step_by(DEPTH) {
         let steps = DEPTH.min(work.b.pairs() - first);
@@ -48,9 +49,8 @@ pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
     }
 }
 
-/// Rows of A gathered step by step.
-#[repr(align(64))]
-struct Block([[u32; ROWS]; DEPTH]);
+/// Room for gathered rows of A, step by step; not filled before it is needed.
+type Block = [MaybeUninit<[u32; ROWS]>; DEPTH];
 
 /// Where a block of rows of A lies: row r at step s is `first[r * row + s * step]`.
 #[derive(Clone, Copy)]
@@ -64,24 +64,20 @@ impl Steps {
     /// In place when a row's pairs stand side by side, else gathered.
     fn new(block: &mut Block, a: PairView, row: usize, rows: usize, first: usize, steps: usize) -> Steps {
         if steps == 0 {
-            return Steps { first: block.0.as_ptr().cast(), row: 0, step: 0 };
+            return Steps { first: block.as_ptr().cast(), row: 0, step: 0 };
         }
         let from = &a.data[row * a.row_stride + first * a.pair_stride..];
         if a.pair_stride == 1 {
             return Steps { first: from.as_ptr(), row: a.row_stride, step: 1 };
         }
-        for (step, to) in block.0[..steps].iter_mut().enumerate() {
+        for (step, to) in block[..steps].iter_mut().enumerate() {
             let from = &from[step * a.pair_stride..];
             match from.first_chunk::<ROWS>() {
-                Some(from) if a.row_stride == 1 && rows == ROWS => *to = *from,
-                _ => {
-                    for (r, to) in to[..rows].iter_mut().enumerate() {
-                        *to = from[r * a.row_stride];
-                    }
-                }
-            }
+                Some(from) if a.row_stride == 1 => to.write(*from),
+                _ => to.write(std::array::from_fn(|r| if r < rows { from[r * a.row_stride] } else { 0 })),
+            };
         }
-        Steps { first: block.0.as_ptr().cast(), row: 1, step: ROWS }
+        Steps { first: block.as_ptr().cast(), row: 1, step: ROWS }
     }
 }
 
