@@ -25,7 +25,7 @@ enum DataCommand {
 #[command(after_help = "\
 Examples:
   bluelm data render --count 100 --out examples-drawn
-  bluelm data render --seed 7 --count 20 --recipe recipe.toml --out some
+  bluelm data render --seed 7 --count 20 --recipe recipe.json --out some
 
 The same seed, recipe and number draw the same bytes on every machine.")]
 struct RenderArguments {

@@ -29,8 +29,8 @@ Examples:
   bluelm run --json --image chart.png \"Which bar is the highest?\" | jq .text
   bluelm run --request request.json
 
-The answer goes to standard output as it is made. The thought (--think) and one line of numbers go to standard error,
-so that a pipe gets the answer alone.")]
+The answer goes to standard output as it is made. The thought (--think) and one line of numbers go
+to standard error, so that a pipe gets the answer alone.")]
 pub struct RunArguments {
     #[command(flatten)]
     model: ModelArgument,
