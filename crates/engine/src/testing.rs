@@ -108,6 +108,8 @@ pub(crate) struct FakeNetwork {
     /// Rows of each forward call, with the position of the first.
     pub(crate) steps: Mutex<Vec<(usize, usize)>>,
     step_taken: Condvar,
+    /// How often logits were asked for.
+    pub(crate) logits: Mutex<usize>,
     /// Tiles of each encode call.
     pub(crate) encoded: Mutex<Vec<usize>>,
     /// What the image encoder does before it works.
@@ -139,6 +141,7 @@ impl FakeNetwork {
             said: Mutex::new(0),
             steps: Mutex::default(),
             step_taken: Condvar::new(),
+            logits: Mutex::default(),
             encoded: Mutex::default(),
             encoder: Encoder::Ready,
         }
@@ -224,6 +227,7 @@ impl Network for FakeNetwork {
             .unwrap()
             .push((cache.rows.len(), rows.len()));
         self.step_taken.notify_all();
+        *self.logits.lock().unwrap() += usize::from(logits != LogitRows::None);
         cache.rows.extend_from_slice(rows);
         assert!(cache.rows.len() <= cache.capacity, "the cache is too small");
         let mut said = self.said.lock().unwrap();

@@ -142,6 +142,17 @@ mod tests {
             }
         }
 
+        /// Mostly bytes that begin or go on with characters but seldom end one, which is where holding back is hard.
+        #[test]
+        fn pieces_of_characters_stream_to_their_text(
+            bytes in prop::collection::vec(prop::sample::select(b"\xE4\xBD\xA0\xF0\x9F\x98\x80a".as_slice()), 0..60)
+        ) {
+            let tokenizer = nano_tokenizer();
+            // Ids of single bytes begin after nine control tokens.
+            let ids: Vec<u32> = bytes.iter().map(|byte| 9 + u32::from(*byte)).collect();
+            prop_assert_eq!(stream(&tokenizer, &ids).concat(), tokenizer.decode(&ids).unwrap());
+        }
+
         #[test]
         fn any_ids_of_a_byte_vocabulary_stream_to_their_text(ids in prop::collection::vec(9u32..265, 0..40)) {
             let tokenizer = nano_tokenizer();

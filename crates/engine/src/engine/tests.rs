@@ -193,6 +193,8 @@ fn steps_are_as_long_as_asked_for() {
         *engine.network().steps.lock().unwrap(),
         [(0, 4), (4, 4), (8, 3), (11, 1)]
     );
+    // After the last row of the prompt, and after the one token.
+    assert_eq!(*engine.network().logits.lock().unwrap(), 2);
 }
 
 #[test]
