@@ -247,8 +247,15 @@ impl<'a> BatchMaker<'a> {
             prompts.push(self.prompt(example, question, *thinking, as_text, tiles)?);
         }
         let mut shared = common_prefix(&prompts);
-        let places = |ids: &[u32]| ids.iter().filter(|id| **id == self.encoding.image_token).count();
-        if prompts.first().is_some_and(|first| places(&first[..shared]) != places(first)) {
+        let places = |ids: &[u32]| {
+            ids.iter()
+                .filter(|id| **id == self.encoding.image_token)
+                .count()
+        };
+        if prompts
+            .first()
+            .is_some_and(|first| places(&first[..shared]) != places(first))
+        {
             // A template that puts the question before the picture: one question, so that the picture stands in one place only.
             prompts.truncate(1);
             shared = common_prefix(&prompts);

@@ -56,7 +56,7 @@ impl TensorRecord {
 
     /// Weight decay pulls matrices only: not norms, biases or positions.
     pub fn decays(&self) -> bool {
-        self.shape.len() > 1 && !matches!(self.start, Start::Places(_))
+        self.shape.len() > 1 && !matches!(self.start, Start::SineGrid { .. })
     }
 }
 
@@ -93,12 +93,6 @@ impl Layout {
         });
         self.length += length;
         offset
-    }
-
-    /// Gives a tensor that is laid out already another start.
-    pub(crate) fn restart(&mut self, name: &str, start: Start) {
-        let index = self.by_name[name];
-        self.tensors[index].start = start;
     }
 
     /// All tensors in the order of their offsets.
@@ -229,7 +223,6 @@ impl Gradients {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::starts::Places;
 
     fn layout() -> Arc<Layout> {
         let mut layout = Layout::default();
@@ -246,11 +239,10 @@ mod tests {
             &[16, 8],
             Group::Vision,
             Some(0),
-            Start::Places(Places {
+            Start::SineGrid {
                 side: 4,
-                width: 8,
-                pairs: 2,
-            }),
+                amplitude: 0.5,
+            },
         );
         layout.push(
             "aux.weight".into(),

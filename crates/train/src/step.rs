@@ -99,7 +99,8 @@ impl Stepper {
                 patch_classes: labels::CLASSES,
                 patch_slots: labels::SLOTS,
             },
-        )?.with_precision(config.precision)?;
+        )?
+        .with_precision(config.precision)?;
         let mut parameters = Parameters::random(network.layout().clone(), config.seed);
         start.load_weights(&mut parameters)?;
         let optimizer = AdamW::new(network.layout(), &config.optimizer);

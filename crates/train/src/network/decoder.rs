@@ -2,10 +2,11 @@
 
 use kernels::training::{rotate, silu_multiply_backward, silu_multiply_to};
 
-use super::attention::{self, Heads, Pass, Plan};
+use super::attention::{self, Attention, Heads};
 use super::buffers::{gather_rows, row_blocks, scatter_rows, sized, span};
 use super::linear::{Linear, Rows, Scratch, Weights};
 use super::norm::{Norm, NormInput, Statistics};
+use super::plan::{Pass, Plan};
 use super::rope::RopeTable;
 use super::shape::DecoderShape;
 
@@ -172,16 +173,14 @@ impl Decoder {
         self.rotate(w, qkv, &work.positions[..rows], &work.rope, 1.0);
         let attended = sized(&mut this.attended, rows * self.shape.q_width());
         let log_sums = sized(&mut this.log_sums, rows * self.shape.heads);
-        attention::forward(
-            w.isa,
-            &work.plan,
-            self.pass(index),
-            self.heads(),
+        let attention = Attention {
+            isa: w.isa,
+            plan: &work.plan,
+            pass: self.pass(index),
+            heads: self.heads(),
             qkv,
-            attended,
-            log_sums,
-            &mut work.attention,
-        );
+        };
+        attention.forward(attended, log_sums, &mut work.attention);
     }
 
     /// Output projection, norm and MLP: into the next block's input, for the last block of the supervised rows only.
@@ -470,20 +469,17 @@ impl Decoder {
         let saved = &mut work.layers[index];
         let dqkv = sized(&mut work.dqkv, rows * qkv_width);
         let kept = attention::Saved {
-            qkv: &saved.qkv,
             out: &saved.attended,
             log_sums: &saved.log_sums,
         };
-        attention::backward(
-            w.isa,
-            &work.plan,
-            self.pass(index),
-            self.heads(),
-            kept,
-            dattended,
-            dqkv,
-            &mut work.attention,
-        );
+        let attention = Attention {
+            isa: w.isa,
+            plan: &work.plan,
+            pass: self.pass(index),
+            heads: self.heads(),
+            qkv: &saved.qkv,
+        };
+        attention.backward(kept, dattended, dqkv, &mut work.attention);
         self.rotate(w, dqkv, &work.positions[..rows], &work.rope, -1.0);
         self.norm_heads_backward(w, layer, dqkv, saved, gradients.as_deref_mut());
         let scratch = &mut work.scratch;

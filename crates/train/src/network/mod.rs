@@ -12,6 +12,7 @@ mod decoder;
 mod error;
 mod linear;
 mod norm;
+mod plan;
 mod projector;
 mod rope;
 mod shape;

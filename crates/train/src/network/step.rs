@@ -99,35 +99,61 @@ struct Reach {
     trainable: Trainable,
 }
 
+/// A step under way: what it reads, where gradients go, what it found out.
+struct Running<'a> {
+    w: Weights<'a>,
+    batch: &'a MicroBatch,
+    scale: f32,
+    reach: Reach,
+    /// The flat gradients; none when only evaluating.
+    gradients: Option<&'a mut [f32]>,
+    losses: Losses,
+}
+
+impl Reach {
+    fn new(batch: &MicroBatch, tiles: usize, trainable: Trainable) -> Reach {
+        let in_sequences = tiles > 0 && !batch.sequences.is_empty();
+        let images = in_sequences && (trainable.projector || trainable.vision);
+        Reach {
+            decoder: !batch.sequences.is_empty() && (trainable.language || images),
+            images,
+            vision: trainable.vision && tiles > 0 && (in_sequences || batch.patch_labels.is_some()),
+            trainable,
+        }
+    }
+}
+
 impl Network {
     /// Losses of a micro-batch; with `gradients`, adds those of `scale · Σ weight · token loss + patch weight · Σ patch
     /// loss`. An error leaves the gradients unusable.
     pub fn step(
         &self,
         inputs: StepInputs,
-        mut gradients: Option<&mut Gradients>,
+        gradients: Option<&mut Gradients>,
         work: &mut Workspace,
     ) -> Result<Losses, NetworkError> {
         let StepInputs {
             batch,
             scale,
             trainable,
-            ..
+            parameters,
+            packed,
         } = inputs;
         let tiles = batch.check(&self.shape, self.aux)?;
         let w = Weights {
             isa: self.isa,
-            values: inputs.parameters.values(),
-            packed: inputs.packed,
+            values: parameters.values(),
+            packed,
         };
-        let mut losses = Losses::default();
-        let in_sequences = tiles > 0 && !batch.sequences.is_empty();
-        let images = in_sequences && (trainable.projector || trainable.vision);
-        let reach = Reach {
-            decoder: !batch.sequences.is_empty() && (trainable.language || images),
-            images,
-            vision: trainable.vision && tiles > 0 && (in_sequences || batch.patch_labels.is_some()),
-            trainable,
+        let reach = Reach::new(batch, tiles, trainable);
+        let gradients = gradients.map(Gradients::values_mut);
+        let mut running = Running {
+            w,
+            batch,
+            scale,
+            reach,
+            gradients,
+            losses: Losses::default(),
         };
         if tiles > 0 {
             self.layers
@@ -135,36 +161,26 @@ impl Network {
                 .forward(w, &batch.pixels, &mut work.vision);
         }
         if let Some(labels) = &batch.patch_labels {
-            let flat = gradients.as_deref_mut().map(Gradients::values_mut);
-            self.patch_head(w, labels, reach, flat, &mut losses, work);
+            self.patch_head(&mut running, labels, work);
         }
         if !batch.sequences.is_empty() {
             self.decode(w, &batch.sequences, tiles, work);
-            let flat = gradients.as_deref_mut().map(Gradients::values_mut);
-            self.head(w, &batch.sequences, scale, reach, flat, &mut losses, work);
+            self.head(&mut running, work);
         }
-        check_finite("the language loss", losses.language_sum)?;
-        check_finite("the patch loss", losses.patch_sum)?;
-        if let Some(gradients) = gradients {
-            self.backward(w, batch, reach, gradients.values_mut(), work);
+        check_finite("the language loss", running.losses.language_sum)?;
+        check_finite("the patch loss", running.losses.patch_sum)?;
+        if let Some(flat) = running.gradients {
+            self.backward(w, batch, reach, flat, work);
         }
-        Ok(losses)
+        Ok(running.losses)
     }
 
     /// Logits of every patch's slots, their loss, and what it gives to the head and to the features.
-    #[allow(clippy::too_many_arguments)]
-    fn patch_head(
-        &self,
-        w: Weights,
-        labels: &PatchLabels,
-        reach: Reach,
-        flat: Option<&mut [f32]>,
-        losses: &mut Losses,
-        work: &mut Workspace,
-    ) {
+    fn patch_head(&self, running: &mut Running, labels: &PatchLabels, work: &mut Workspace) {
         let Some(head) = &self.layers.patch_head else {
             return;
         };
+        let (w, losses) = (running.w, &mut running.losses);
         let (width, classes) = (self.shape.vision.width, self.aux.patch_classes);
         let features = self.layers.vision.features(&work.vision);
         let rows = features.len() / width;
@@ -186,21 +202,19 @@ impl Network {
             losses.patch_filled += usize::from(label != 0);
             losses.patch_filled_correct += usize::from(label != 0 && right);
         }
-        let Some(flat) = flat else { return };
+        let Some(flat) = running.gradients.as_deref_mut() else {
+            return;
+        };
         let dy = Rows {
             data: logits,
             stride: head.outputs,
         };
-        if reach.trainable.aux {
+        if running.reach.trainable.aux {
             head.backward_weight(w, rows, dy, features, flat, &mut work.scratch);
         }
-        if reach.vision {
-            head.backward_input(
-                w,
-                dy,
-                sized(&mut work.patch.dfeatures, rows * width),
-                &mut work.scratch,
-            );
+        if running.reach.vision {
+            let dfeatures = sized(&mut work.patch.dfeatures, rows * width);
+            head.backward_input(w, dy, dfeatures, &mut work.scratch);
         }
     }
 
@@ -244,17 +258,8 @@ impl Network {
     }
 
     /// Final norm, logits and loss of the supervised rows; with gradients, fills `work.head.doutput`.
-    #[allow(clippy::too_many_arguments)]
-    fn head(
-        &self,
-        w: Weights,
-        sequences: &[Sequence],
-        scale: f32,
-        reach: Reach,
-        flat: Option<&mut [f32]>,
-        losses: &mut Losses,
-        work: &mut Workspace,
-    ) {
+    fn head(&self, running: &mut Running, work: &mut Workspace) {
+        let (w, reach) = (running.w, running.reach);
         let (width, norm, layer) = (
             self.shape.decoder.width,
             &self.layers.final_norm,
@@ -272,8 +277,8 @@ impl Network {
             stride: width,
         };
         layer.forward(w, normed, logits, &mut work.scratch);
-        token_losses(w, sequences, &head.labelled, logits, scale, losses);
-        let Some(flat) = flat.filter(|_| reach.decoder) else {
+        token_losses(running, &head.labelled, logits);
+        let Some(flat) = running.gradients.as_deref_mut().filter(|_| reach.decoder) else {
             return;
         };
         let dy = Rows {
@@ -411,35 +416,26 @@ fn gather_labels(
 }
 
 /// Turns logits into their gradients and adds up the losses, run by run.
-fn token_losses(
-    w: Weights,
-    sequences: &[Sequence],
-    labelled: &[(usize, f32)],
-    logits: &mut [f32],
-    scale: f32,
-    losses: &mut Losses,
-) {
+fn token_losses(running: &mut Running, labelled: &[(usize, f32)], logits: &mut [f32]) {
+    let (losses, scale, isa) = (&mut running.losses, running.scale, running.w.isa);
     let vocabulary = logits.len() / labelled.len().max(1);
     let mut places = labelled
         .iter()
         .zip(logits.chunks_exact_mut(vocabulary.max(1)));
-    for (index, sequence) in sequences.iter().enumerate() {
+    for (index, sequence) in running.batch.sequences.iter().enumerate() {
         let mut previous = None;
         for (token, (&label, &branch)) in sequence.labels.iter().zip(&sequence.branch).enumerate() {
             if label == IGNORE {
                 continue;
             }
             let (&(label, weight), logits) = places.next().expect("one row of logits per label");
-            let (loss, right) = cross_entropy(w.isa, logits, label, weight * scale);
+            let (loss, right) = cross_entropy(isa, logits, label, weight * scale);
             losses.language_sum += f64::from(weight) * f64::from(loss);
             losses.language_weight += f64::from(weight);
             losses.tokens += 1;
             losses.correct_tokens += usize::from(right);
-            match losses
-                .branch_correct
-                .last_mut()
-                .filter(|_| previous == Some((token.wrapping_sub(1), branch)))
-            {
+            let goes_on = previous == Some((token.wrapping_sub(1), branch));
+            match losses.branch_correct.last_mut().filter(|_| goes_on) {
                 Some(run) => run.2 &= right,
                 None => losses.branch_correct.push((index, branch, right)),
             }

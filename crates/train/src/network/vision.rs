@@ -3,10 +3,11 @@
 use kernels::rows::add;
 use kernels::training::{gelu_tanh_backward, gelu_tanh_to};
 
-use super::attention::{self, Heads, Pass, Plan};
+use super::attention::{self, Attention, Heads};
 use super::buffers::{row_blocks, sized, span};
 use super::linear::{Linear, Rows, Scratch, Weights};
 use super::norm::{Norm, NormInput, Statistics};
+use super::plan::{Pass, Plan};
 use super::shape::VisionShape;
 
 /// One encoder block.
@@ -175,16 +176,14 @@ impl Vision {
         }
         let attended = sized(&mut this.attended, rows * width);
         let log_sums = sized(&mut this.log_sums, rows * self.shape.heads);
-        attention::forward(
-            w.isa,
-            &work.plan,
-            Pass::Every,
-            self.heads(),
+        let attention = Attention {
+            isa: w.isa,
+            plan: &work.plan,
+            pass: Pass::Every,
+            heads: self.heads(),
             qkv,
-            attended,
-            log_sums,
-            &mut work.attention,
-        );
+        };
+        attention.forward(attended, log_sums, &mut work.attention);
         let middle = sized(&mut this.middle, rows * width);
         let normed2 = sized(&mut this.normed2, rows * width);
         let statistics2 = sized(&mut this.statistics2, rows);
@@ -350,20 +349,17 @@ impl Vision {
         }
         let dqkv = sized(&mut work.dqkv, rows * 3 * width);
         let kept = attention::Saved {
-            qkv: &saved.qkv,
             out: &saved.attended,
             log_sums: &saved.log_sums,
         };
-        attention::backward(
-            w.isa,
-            &work.plan,
-            Pass::Every,
-            self.heads(),
-            kept,
-            dattended,
-            dqkv,
-            &mut work.attention,
-        );
+        let attention = Attention {
+            isa: w.isa,
+            plan: &work.plan,
+            pass: Pass::Every,
+            heads: self.heads(),
+            qkv: &saved.qkv,
+        };
+        attention.backward(kept, dattended, dqkv, &mut work.attention);
         for block in row_blocks(rows) {
             let (count, at) = (block.len(), span(&block, width));
             let dqkv = Rows {
