@@ -4,7 +4,7 @@
 //! `cases/NAME/` with `oracle.json` (`input_ids`, `greedy_tokens`) and `oracle.safetensors` (`in.pixel_values` and the
 //! intermediates). Prints the largest relative difference of every tensor and each case's first one above the bound.
 
-#[path = "../tests/support/reference.rs"]
+#[path = "../tests/suite/support/reference.rs"]
 mod reference;
 
 use model::{Checkpoint, Model};
@@ -17,13 +17,20 @@ use std::path::{Path, PathBuf};
 fn main() {
     let (mut worst, mut wrong, mut cases) = (BTreeMap::<String, (f32, String)>::new(), 0, 0);
     for folder in std::env::args_os().skip(1).map(PathBuf::from) {
-        let checkpoint = Checkpoint::open(&folder.join("model")).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-        let model = Model::load(&checkpoint).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        let checkpoint = Checkpoint::open(&folder.join("model"))
+            .unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        let model =
+            Model::load(&checkpoint).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
         for case in names(&folder.join("cases")) {
             cases += 1;
             let differences = compare(&model, &read(&case));
             if let Some(first) = first_wrong(&differences) {
-                println!("{}: {} differs by {:.1e}", case.display(), first.name, first.relative);
+                println!(
+                    "{}: {} differs by {:.1e}",
+                    case.display(),
+                    first.name,
+                    first.relative
+                );
                 wrong += 1;
             }
             for difference in differences {
@@ -60,7 +67,10 @@ fn read(folder: &Path) -> Case {
     for (name, tensor) in SafeTensors::deserialize(&bytes).unwrap().iter() {
         if tensor.dtype() == Dtype::F32 {
             let numbers = tensor.data().as_chunks::<4>().0.iter();
-            expected.insert(name.into(), numbers.map(|b| f32::from_le_bytes(*b)).collect());
+            expected.insert(
+                name.into(),
+                numbers.map(|b| f32::from_le_bytes(*b)).collect(),
+            );
         }
     }
     Case {

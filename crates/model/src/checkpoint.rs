@@ -12,6 +12,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+/// Says which shard holds which tensor.
+const INDEX: &str = "model.safetensors.index.json";
+
 /// A configuration and the bytes of its weights.
 pub struct Checkpoint {
     config: String,
@@ -65,10 +68,12 @@ impl Checkpoint {
         let path = folder.join("config.json");
         let config = std::fs::read_to_string(&path).map_err(ModelError::io("reading", &path))?;
         let single = folder.join("model.safetensors");
-        let names = if single.exists() {
+        let index = folder.join(INDEX);
+        // Without either, the error names the file that most folders have.
+        let names = if single.exists() || !index.exists() {
             vec!["model.safetensors".to_string()]
         } else {
-            shards(folder)?
+            shards(&index)?
         };
         let files = names
             .iter()
@@ -224,11 +229,10 @@ impl Numbers<'_> {
 }
 
 /// The files that an index names, each once, all inside the folder.
-fn shards(folder: &Path) -> Result<Vec<String>, ModelError> {
-    let path = folder.join("model.safetensors.index.json");
-    let text = std::fs::read_to_string(&path).map_err(ModelError::io("reading", &path))?;
+fn shards(path: &Path) -> Result<Vec<String>, ModelError> {
+    let text = std::fs::read_to_string(path).map_err(ModelError::io("reading", path))?;
     let wrong = |problem: String| ModelError::WeightFile {
-        path: path.clone(),
+        path: path.into(),
         problem,
     };
     let index: serde_json::Value =

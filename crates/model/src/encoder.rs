@@ -198,22 +198,21 @@ impl Encoder {
             x = norm.apply(isa, &x);
         }
         taps.tap("vision_features", &[tiles, patches, spec.hidden], &x);
-        let merged = self.merge(&x, tiles);
-        let width =
-            merged.len() / tiles.max(1) / spec.grid().div_ceil(self.projector.merge).pow(2).max(1);
-        taps.tap(
-            "merged",
-            &[tiles, merged.len() / tiles.max(1) / width.max(1), width],
-            &merged,
-        );
+        Ok(self.project(isa, &self.merge(&x, tiles), tiles, taps))
+    }
+
+    /// Merged blocks to decoder rows.
+    fn project(&self, isa: Isa, merged: &[f32], tiles: usize, taps: &mut dyn Taps) -> Vec<f32> {
+        let (width, d) = (self.linear_1.inputs(), self.linear_1.outputs());
+        let tokens = self.spec.grid().div_ceil(self.projector.merge).pow(2);
+        taps.tap("merged", &[tiles, tokens, width], merged);
         let mut inner = self
             .linear_1
-            .apply(isa, &self.merge_norm.apply(isa, &merged));
-        let d = inner.len() / (merged.len() / width.max(1)).max(1);
+            .apply(isa, &self.merge_norm.apply(isa, merged));
         activate(isa, self.projector.activation, d, &mut inner);
         let out = self.linear_2.apply(isa, &inner);
-        taps.tap("image_embeds", &[out.len() / d.max(1), d], &out);
-        Ok(out)
+        taps.tap("image_embeds", &[tiles * tokens, d], &out);
+        out
     }
 
     /// One row for each patch, in the order of a convolution's weight: channel, line, column.

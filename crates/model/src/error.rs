@@ -39,6 +39,9 @@ pub enum ModelError {
         /// What it holds.
         found: f32,
     },
+    /// `BLUELM_ISA` asks for instructions that this processor lacks.
+    #[error("{0}")]
+    InstructionSet(String),
     /// The caller cancelled.
     #[error("cancelled")]
     Cancelled,

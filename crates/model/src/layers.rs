@@ -50,6 +50,16 @@ impl Linear {
         })
     }
 
+    /// Numbers of a row that goes in.
+    pub fn inputs(&self) -> usize {
+        self.panels.k
+    }
+
+    /// Numbers of a row that comes out.
+    pub fn outputs(&self) -> usize {
+        self.panels.n
+    }
+
     /// Rows of `x` through the layer.
     pub fn apply(&self, isa: Isa, x: &[f32]) -> Vec<f32> {
         let m = x.len() / self.panels.k;

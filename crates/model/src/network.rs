@@ -19,7 +19,7 @@ impl Model {
     pub fn load(checkpoint: &Checkpoint) -> Result<Model, ModelError> {
         let spec = ModelSpec::from_json(checkpoint.config())?;
         checkpoint.check(&spec)?;
-        let isa = Isa::from_env().map_err(ModelError::Config)?;
+        let isa = Isa::from_env().map_err(ModelError::InstructionSet)?;
         Ok(Model {
             isa,
             encoder: Encoder::load(checkpoint, &spec)?,

@@ -195,6 +195,17 @@ impl ModelSpec {
     }
 
     fn check(&self) -> Result<(), String> {
+        self.check_sizes()?;
+        self.check_decoder()?;
+        self.check_ids()?;
+        match (&self.vision, &self.projector) {
+            (Some(vision), Some(projector)) => check_vision(vision, projector),
+            _ => Ok(()),
+        }
+    }
+
+    /// Nothing is zero, and nothing so large that a product of sizes overflows or a typing error asks for all memory.
+    fn check_sizes(&self) -> Result<(), String> {
         let d = &self.decoder;
         let mut sizes = vec![
             ("hidden_size", d.hidden, 1 << 17),
@@ -216,11 +227,17 @@ impl ModelSpec {
                 ("patch_size", v.patch, 1 << 10),
             ]);
         }
-        for (name, value, limit) in sizes {
-            if value == 0 || value > limit {
-                return Err(format!("{name} is {value}, expected 1 to {limit}"));
-            }
+        match sizes
+            .iter()
+            .find(|(_, value, limit)| *value == 0 || value > limit)
+        {
+            Some((name, value, limit)) => Err(format!("{name} is {value}, expected 1 to {limit}")),
+            None => Ok(()),
         }
+    }
+
+    fn check_decoder(&self) -> Result<(), String> {
+        let d = &self.decoder;
         if !d.heads.is_multiple_of(d.kv_heads) {
             return Err(format!(
                 "{} query heads do not share {} key-value heads evenly",
@@ -233,37 +250,39 @@ impl ModelSpec {
                 d.head_dim
             ));
         }
-        for id in [
+        Ok(())
+    }
+
+    fn check_ids(&self) -> Result<(), String> {
+        let ids = [
             self.image_token_id,
             self.image_start_token_id,
             self.image_end_token_id,
             self.think_token_id,
-        ]
-        .into_iter()
-        .flatten()
+        ];
+        let vocabulary = self.decoder.vocabulary;
+        match ids
+            .into_iter()
+            .flatten()
+            .find(|id| *id as usize >= vocabulary)
         {
-            if id as usize >= d.vocabulary {
-                return Err(format!(
-                    "token id {id}, expected one below vocab_size {}",
-                    d.vocabulary
-                ));
-            }
-        }
-        match (&self.vision, &self.projector) {
-            (Some(v), Some(p))
-                if !v.hidden.is_multiple_of(v.heads)
-                    || v.grid() == 0
-                    || p.merge == 0
-                    || p.merge > v.grid() =>
-            {
-                Err(format!(
-                    "vision: width {}, {} heads, image {}, patch {}, merge {} do not fit together",
-                    v.hidden, v.heads, v.image, v.patch, p.merge
-                ))
-            }
-            _ => Ok(()),
+            Some(id) => Err(format!(
+                "token id {id}, expected one below vocab_size {vocabulary}"
+            )),
+            None => Ok(()),
         }
     }
+}
+
+fn check_vision(v: &VisionSpec, p: &ProjectorSpec) -> Result<(), String> {
+    let fits = v.hidden.is_multiple_of(v.heads) && v.grid() > 0;
+    if fits && p.merge > 0 && p.merge <= v.grid() {
+        return Ok(());
+    }
+    Err(format!(
+        "vision: width {}, {} heads, image {}, patch {}, merge {} do not fit together",
+        v.hidden, v.heads, v.image, v.patch, p.merge
+    ))
 }
 
 #[derive(Default)]

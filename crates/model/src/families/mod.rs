@@ -2,10 +2,13 @@
 //! folder knows a family's name.
 
 mod bluelm_v;
+mod keys;
+mod rotary;
 mod text;
 
-use crate::spec::{Activation, ModelSpec};
-use serde_json::{Map, Value};
+use crate::spec::ModelSpec;
+use keys::Keys;
+use serde_json::Value;
 
 /// The network that a configuration describes, or what is wrong with it.
 pub(crate) fn read(config: &str) -> Result<ModelSpec, String> {
@@ -17,144 +20,5 @@ pub(crate) fn read(config: &str) -> Result<ModelSpec, String> {
         other => Err(format!(
             "model_type is {other:?}, expected bluelm_v, llama, qwen2, qwen3 or bluelm"
         )),
-    }
-}
-
-/// An object of the configuration, with errors that name the key.
-pub(crate) struct Keys<'a> {
-    map: &'a Map<String, Value>,
-    path: String,
-}
-
-impl<'a> Keys<'a> {
-    fn new(value: &'a Value, path: &str) -> Result<Keys<'a>, String> {
-        let map = value.as_object().ok_or_else(|| {
-            format!(
-                "{} is not an object",
-                if path.is_empty() { "the file" } else { path }
-            )
-        })?;
-        Ok(Keys {
-            map,
-            path: path.to_string(),
-        })
-    }
-
-    fn name(&self, key: &str) -> String {
-        if self.path.is_empty() {
-            key.to_string()
-        } else {
-            format!("{}.{key}", self.path)
-        }
-    }
-
-    /// A key that is there and not null.
-    fn get(&self, key: &str) -> Option<&'a Value> {
-        self.map.get(key).filter(|value| !value.is_null())
-    }
-
-    fn object(&self, key: &str) -> Result<Keys<'a>, String> {
-        let value = self
-            .get(key)
-            .ok_or_else(|| format!("{} is missing", self.name(key)))?;
-        Keys::new(value, &self.name(key))
-    }
-
-    fn text(&self, key: &str) -> Result<&'a str, String> {
-        let value = self
-            .get(key)
-            .ok_or_else(|| format!("{} is missing", self.name(key)))?;
-        value
-            .as_str()
-            .ok_or_else(|| format!("{} is {value}, expected a string", self.name(key)))
-    }
-
-    fn text_or(&self, key: &str, default: &'a str) -> Result<&'a str, String> {
-        if self.get(key).is_some() {
-            self.text(key)
-        } else {
-            Ok(default)
-        }
-    }
-
-    fn size(&self, key: &str) -> Result<usize, String> {
-        let value = self
-            .get(key)
-            .ok_or_else(|| format!("{} is missing", self.name(key)))?;
-        let number = value
-            .as_u64()
-            .ok_or_else(|| format!("{} is {value}, expected a whole number", self.name(key)))?;
-        usize::try_from(number)
-            .map_err(|_| format!("{} is {number}, which is too large", self.name(key)))
-    }
-
-    fn size_or(&self, key: &str, default: usize) -> Result<usize, String> {
-        if self.get(key).is_some() {
-            self.size(key)
-        } else {
-            Ok(default)
-        }
-    }
-
-    fn number_or(&self, key: &str, default: f64) -> Result<f64, String> {
-        let Some(value) = self.get(key) else {
-            return Ok(default);
-        };
-        let number = value
-            .as_f64()
-            .ok_or_else(|| format!("{} is {value}, expected a number", self.name(key)))?;
-        if number > 0.0 && number.is_finite() {
-            Ok(number)
-        } else {
-            Err(format!(
-                "{} is {number}, expected a positive number",
-                self.name(key)
-            ))
-        }
-    }
-
-    fn flag_or(&self, key: &str, default: bool) -> Result<bool, String> {
-        let Some(value) = self.get(key) else {
-            return Ok(default);
-        };
-        value
-            .as_bool()
-            .ok_or_else(|| format!("{} is {value}, expected true or false", self.name(key)))
-    }
-
-    fn id(&self, key: &str) -> Result<Option<u32>, String> {
-        if self.get(key).is_none() {
-            return Ok(None);
-        }
-        let id = self.size(key)?;
-        u32::try_from(id)
-            .map(Some)
-            .map_err(|_| format!("{} is {id}, expected a token id", self.name(key)))
-    }
-
-    fn ids(&self, key: &str) -> Result<Vec<u32>, String> {
-        match self.get(key) {
-            Some(Value::Array(list)) => list
-                .iter()
-                .map(|id| {
-                    id.as_u64()
-                        .and_then(|id| u32::try_from(id).ok())
-                        .ok_or_else(|| format!("{} holds {id}, expected token ids", self.name(key)))
-                })
-                .collect(),
-            _ => Ok(self.id(key)?.into_iter().collect()),
-        }
-    }
-
-    fn activation(&self, key: &str, default: &'a str) -> Result<Activation, String> {
-        match self.text_or(key, default)? {
-            "gelu" => Ok(Activation::Gelu),
-            "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
-            "silu" | "swish" => Ok(Activation::Silu),
-            other => Err(format!(
-                "{} is {other:?}, expected gelu, gelu_pytorch_tanh or silu",
-                self.name(key)
-            )),
-        }
     }
 }

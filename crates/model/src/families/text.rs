@@ -1,7 +1,7 @@
 //! Text decoders: llama, qwen2, qwen3 and bluelm are one block with switches. Folders leave out keys that equal the class
 //! default, so each family's defaults stand here.
 
-use super::Keys;
+use super::{Keys, rotary};
 use crate::spec::{Activation, DecoderSpec, EmbeddingNorm, ModelSpec, QkNorm};
 
 struct Defaults {
@@ -65,16 +65,7 @@ pub(super) fn read(keys: &Keys) -> Result<ModelSpec, String> {
             keys.name("hidden_act")
         ));
     }
-    if keys
-        .get("use_sliding_window")
-        .and_then(serde_json::Value::as_bool)
-        == Some(true)
-    {
-        return Err(format!(
-            "{} is true; windowed attention is not supported",
-            keys.name("use_sliding_window")
-        ));
-    }
+    refuse_unsupported(keys)?;
     let hidden = keys.size_or("hidden_size", defaults.hidden)?;
     let heads = keys.size_or("num_attention_heads", defaults.heads)?;
     let bluelm = matches!(family, "bluelm" | "BlueLM");
@@ -85,14 +76,11 @@ pub(super) fn read(keys: &Keys) -> Result<ModelSpec, String> {
         layers: keys.size_or("num_hidden_layers", defaults.layers)?,
         heads,
         kv_heads: keys.size_or("num_key_value_heads", defaults.kv_heads.unwrap_or(heads))?,
-        head_dim: keys.size_or(
-            "head_dim",
-            defaults.head_dim.unwrap_or(hidden / heads.max(1)),
-        )?,
+        head_dim: head_dim(keys, defaults.head_dim, hidden, heads)?,
         vocabulary: keys.size_or("vocab_size", defaults.vocabulary)?,
         context_tokens: keys.size_or("max_position_embeddings", defaults.context)?,
         norm_eps: keys.number_or("rms_norm_eps", 1e-6)? as f32,
-        rope_base: rope_base(keys)?,
+        rope_base: rotary::base(keys)?,
         qk_norm: if family == "qwen3" {
             QkNorm::PerHead
         } else {
@@ -120,23 +108,38 @@ pub(super) fn read(keys: &Keys) -> Result<ModelSpec, String> {
     })
 }
 
-/// `rope_theta`, or the newer `rope_parameters`; scaled positions are refused rather than approximated.
-fn rope_base(keys: &Keys) -> Result<f64, String> {
-    for name in ["rope_parameters", "rope_scaling"] {
-        if keys.get(name).is_none() {
-            continue;
-        }
-        let rope = keys.object(name)?;
-        let sort = rope.text_or("rope_type", rope.text_or("type", "default")?)?;
-        if sort != "default" {
+/// Switches of these classes that would change the result and that nothing here computes.
+fn refuse_unsupported(keys: &Keys) -> Result<(), String> {
+    for (key, what) in [
+        ("use_sliding_window", "windowed attention"),
+        ("mlp_bias", "an MLP with biases"),
+    ] {
+        if keys.flag_or(key, false)? {
             return Err(format!(
-                "{} is {sort:?}; only unscaled rotary positions are supported",
-                rope.name("rope_type")
+                "{} is true; {what} is not supported",
+                keys.name(key)
             ));
         }
-        if rope.get("rope_theta").is_some() {
-            return rope.number_or("rope_theta", 10000.0);
-        }
     }
-    keys.number_or("rope_theta", 10000.0)
+    Ok(())
+}
+
+/// Its own key, the class's default, or the width shared evenly.
+fn head_dim(
+    keys: &Keys,
+    default: Option<usize>,
+    hidden: usize,
+    heads: usize,
+) -> Result<usize, String> {
+    let shared = match default {
+        Some(width) => width,
+        None if keys.get("head_dim").is_none() && heads > 0 && !hidden.is_multiple_of(heads) => {
+            return Err(format!(
+                "{} is {hidden}, which {heads} heads do not share evenly",
+                keys.name("hidden_size")
+            ));
+        }
+        None => hidden / heads.max(1),
+    };
+    keys.size_or("head_dim", shared)
 }

@@ -70,12 +70,18 @@ fn relative(found: &[f32], expected: &[f32]) -> f32 {
     if found.len() != expected.len() {
         return f32::INFINITY;
     }
-    let largest = expected.iter().fold(0f32, |largest, v| largest.max(v.abs()));
+    let largest = expected
+        .iter()
+        .fold(0f32, |largest, v| largest.max(v.abs()));
     let mut apart = 0f32;
     for (found, expected) in found.iter().zip(expected) {
         let difference = (found - expected).abs();
         // max() would pass over what is not a number.
-        apart = if difference > apart || difference.is_nan() { difference } else { apart };
+        apart = if difference > apart || difference.is_nan() {
+            difference
+        } else {
+            apart
+        };
     }
     if apart == 0.0 { 0.0 } else { apart / largest }
 }
@@ -102,7 +108,11 @@ fn compute(model: &Model, case: &Case) -> Tensors {
         let features = model
             .encode_tiles(&case.pixels, tiles, &|| false, &mut record)
             .unwrap();
-        let places = case.ids.iter().enumerate().filter(|(_, id)| Some(**id) == model.spec().image_token_id);
+        let places = case
+            .ids
+            .iter()
+            .enumerate()
+            .filter(|(_, id)| Some(**id) == model.spec().image_token_id);
         for ((place, _), feature) in places.zip(features.chunks_exact(d)) {
             rows[place * d..][..d].copy_from_slice(feature);
         }

@@ -1,0 +1,9 @@
+//! One binary for all tests of the crate: they link once.
+
+mod chunks;
+mod config;
+mod golden;
+mod headers;
+mod support;
+mod weights;
+mod writing;
