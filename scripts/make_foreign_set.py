@@ -21,6 +21,8 @@ from foreign import browser, browser_pictures, content, pillow_pictures
 CANVAS, TILE = 512, 128
 # Text size in pixels that is left when the longer side is fitted into the canvas, and, for small text, into one tile.
 LEAST, MOST_IN_ONE_TILE = 14, 5.5
+# A larger PNG file becomes a JPEG.
+MOST_BYTES = 30_000
 # Pictures for one page of the browser: their heights must not exceed its window.
 PAGE = 10
 
@@ -93,19 +95,23 @@ def finish(plan_, arguments):
         in_one_tile = plan_["size"] * TILE / longer
         if seen < LEAST or plan_["small"] and in_one_tile > MOST_IN_ONE_TILE:
             return []
-    name = f"{scene.kind}-{plan_['index']:03d}"
-    if not plan_["small"] and rng.random() < 0.12:
-        name += ".jpg"
-        image.save(arguments.out / name, quality=rng.randint(70, 90))
-    else:
-        name += ".png"
-        few = image.getcolors(1 << 20)
-        # Few colours make small files; a palette of 256 is exact where there are no more.
-        if few and len(few) <= 256:
-            image = image.quantize(len(few), dither=0)
-        image.save(arguments.out / name, optimize=True)
+    name = save(image, arguments.out / f"{scene.kind}-{plan_['index']:03d}", rng)
     return [{"image": name, "question": one.question, "answer": one.answer, "kind": one.kind, "by": plan_["by"]}
             for one in content.choose_questions(rng, scene, arguments.questions)]
+
+
+def save(image, path, rng):
+    """Flat drawings mostly as PNG, what looks like a photograph as JPEG; gives the file's name."""
+    colors = image.getcolors(256)
+    # A palette makes small files and changes hardly anything where there are no more colours than that.
+    flat = image.quantize(len(colors), dither=0) if colors else image
+    path = path.with_suffix(".png")
+    flat.save(path, optimize=True)
+    if path.stat().st_size > MOST_BYTES or rng.random() < 0.08:
+        path.unlink()
+        path = path.with_suffix(".jpg")
+        image.save(path, quality=rng.randint(75, 90))
+    return path.name
 
 
 if __name__ == "__main__":

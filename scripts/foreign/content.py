@@ -49,7 +49,7 @@ class Scene:
         return str(hundredths // 100)
 
 
-KINDS = {"sign": 30, "receipt": 14, "menu": 11, "table": 12, "chart": 12, "form": 8, "shapes": 13}
+KINDS = {"sign": 30, "receipt": 12, "menu": 13, "table": 14, "chart": 14, "form": 8, "shapes": 9}
 LONG_KINDS = {"receipt": 3, "menu": 3, "table": 2, "form": 2, "sign": 5}
 
 
@@ -242,18 +242,21 @@ def shapes(rng, long):
     return scene
 
 
+# What only this kind of scene can ask.
+OWN = {"receipt": "total", "menu": "sum", "chart": "chart", "table": "table", "shapes": "count", "sign": "read"}
+
+
 def choose_questions(rng, scene, most):
-    """At most so many questions, of as many kinds as possible, none twice."""
+    """At most so many questions, none twice: of the scene's own kind first, then of as many kinds as possible."""
     questions = {question.question: question for question in reversed(scene.questions)}
     left = list(questions.values())
     rng.shuffle(left)
-    # What only this kind of scene can ask comes first.
-    own = {"receipt": "total", "chart": "chart", "table": "table", "shapes": "count", "sign": "read"}
-    left.sort(key=lambda question: question.kind != own.get(scene.kind))
+    own = OWN.get(scene.kind)
+    left.sort(key=lambda question: question.kind != own)
     chosen = []
     while left and len(chosen) < most:
         used = [question.kind for question in chosen]
-        best = min(left, key=lambda question: used.count(question.kind))
+        best = min(left, key=lambda question: used.count(question.kind) / (2 if question.kind == own else 1))
         left.remove(best)
         chosen.append(best)
     return chosen
