@@ -14,9 +14,15 @@ fn small_start(folder: &Path) -> PathBuf {
         std::fs::copy(&path, start.join(path.file_name().unwrap())).unwrap();
     }
     let path = start.join("config.json");
-    let mut config: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let mut config: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     for part in ["vision_config", "text_config"] {
-        for (key, value) in [("hidden_size", 32), ("intermediate_size", 48), ("num_hidden_layers", 2), ("num_attention_heads", 2)] {
+        for (key, value) in [
+            ("hidden_size", 32),
+            ("intermediate_size", 48),
+            ("num_hidden_layers", 2),
+            ("num_attention_heads", 2),
+        ] {
             config[part][key] = value.into();
         }
     }
@@ -73,8 +79,16 @@ data = {{ scenes = {{ receipt = 1.0, shapes = 1.0 }}, min_side = 96, max_side = 
 /// The run's lines without what clocks measured.
 fn lines(config: &RunConfig) -> Vec<Line> {
     let text = std::fs::read_to_string(config.output.join("metrics.jsonl")).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str::<Line>(line).unwrap());
-    lines.map(|line| Line { seconds: 0.0, tokens_per_s: 0.0, ..line }).collect()
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<Line>(line).unwrap());
+    lines
+        .map(|line| Line {
+            seconds: 0.0,
+            tokens_per_s: 0.0,
+            ..line
+        })
+        .collect()
 }
 
 /// Runs until step `stop_at`, or to the end, and returns each step's loss.
@@ -96,26 +110,40 @@ fn run_until(config: &RunConfig, stop_at: u64) -> Vec<(u64, f64, f64)> {
 #[test]
 fn a_stopped_run_resumes_to_the_same_bits_and_threads_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let (whole, parts) = (config(folder.path(), "whole", 1), config(folder.path(), "parts", 2));
+    let (whole, parts) = (
+        config(folder.path(), "whole", 1),
+        config(folder.path(), "parts", 2),
+    );
     run_until(&whole, u64::MAX);
     for stop_at in [1, 3, 4, 7, u64::MAX] {
         run_until(&parts, stop_at);
     }
     assert_eq!(lines(&whole), lines(&parts));
-    let bytes = |config: &RunConfig| std::fs::read(config.output.join("model/model.safetensors")).unwrap();
-    assert!(bytes(&whole) == bytes(&parts), "the finished weights differ");
+    let bytes =
+        |config: &RunConfig| std::fs::read(config.output.join("model/model.safetensors")).unwrap();
+    assert!(
+        bytes(&whole) == bytes(&parts),
+        "the finished weights differ"
+    );
 }
 
 #[test]
 fn a_killed_run_goes_back_to_its_last_checkpoint_and_gives_the_same_curve() {
     let folder = tempfile::tempdir().unwrap();
-    let (whole, killed) = (config(folder.path(), "whole", 2), config(folder.path(), "killed", 2));
+    let (whole, killed) = (
+        config(folder.path(), "whole", 2),
+        config(folder.path(), "killed", 2),
+    );
     run_until(&whole, u64::MAX);
     // A kill between two checkpoints: the metrics know more than the newest checkpoint, a half-written one lies about.
     run_until(&killed, 5);
     std::fs::remove_dir_all(killed.output.join("checkpoint-00000005")).unwrap();
     std::fs::create_dir_all(killed.output.join(".checkpoint.partial")).unwrap();
-    std::fs::write(killed.output.join(".checkpoint.partial/state.safetensors"), b"torn").unwrap();
+    std::fs::write(
+        killed.output.join(".checkpoint.partial/state.safetensors"),
+        b"torn",
+    )
+    .unwrap();
     run_until(&killed, u64::MAX);
     assert_eq!(lines(&whole), lines(&killed));
 }
@@ -129,11 +157,21 @@ fn a_run_under_other_settings_is_not_resumed() {
     let mut other = config.clone();
     other.seed = 6;
     let error = run(&other, &stop, &mut |_| ()).unwrap_err();
-    assert!(error.to_string().contains("seed 5, the configuration says 6"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("seed 5, the configuration says 6"),
+        "{error}"
+    );
     let mut other = config.clone();
     other.stages[0].learning_rate = 0.5;
     let error = run(&other, &stop, &mut |_| ()).unwrap_err();
-    assert!(error.to_string().contains("\"see\" was trained with other settings"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("\"see\" was trained with other settings"),
+        "{error}"
+    );
     let mut later = config;
     later.stages[1].steps = 4;
     let error = run(&later, &stop, &mut |_| ()).unwrap_err();
@@ -154,17 +192,51 @@ fn a_finished_model_is_what_run_loads() {
 #[test]
 fn a_wrong_setting_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let good = std::fs::read_to_string({ config(folder.path(), "run", 1); folder.path().join("run.toml") }).unwrap();
+    let good = std::fs::read_to_string({
+        config(folder.path(), "run", 1);
+        folder.path().join("run.toml")
+    })
+    .unwrap();
     for (from, to, expected) in [
-        ("thinking_share = 0.5", "thinking_share = 1.5", "thinking_share is 1.5, expected 0 to 1"),
-        ("learning_rate = 1e-3", "learning_rate = -1.0", "learning_rate is -1, expected a positive number"),
+        (
+            "thinking_share = 0.5",
+            "thinking_share = 1.5",
+            "thinking_share is 1.5, expected 0 to 1",
+        ),
+        (
+            "learning_rate = 1e-3",
+            "learning_rate = -1.0",
+            "learning_rate is -1, expected a positive number",
+        ),
         ("seed = 5", "seed = 5\nsede = 6", "sede"),
-        ("questions = 3", "questions = 3\nkinds = { reed = 1.0 }", "kinds names \"reed\""),
+        (
+            "questions = 3",
+            "questions = 3\nkinds = { reed = 1.0 }",
+            "kinds names \"reed\"",
+        ),
         ("\"language\"", "\"langauge\"", "langauge"),
     ] {
         let path = folder.path().join("wrong.toml");
         std::fs::write(&path, good.replace(from, to)).unwrap();
         let error = RunConfig::read(&path).unwrap_err().to_string();
-        assert!(error.contains(expected) && error.contains("wrong.toml"), "{error}");
+        assert!(
+            error.contains(expected) && error.contains("wrong.toml"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn the_runs_that_come_with_the_project_can_be_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    let files = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let runs: Vec<PathBuf> = files
+        .filter(|path| path.extension().is_some_and(|ending| ending == "toml"))
+        .collect();
+    assert!(runs.len() >= 2, "{runs:?}");
+    for run in runs {
+        RunConfig::read(&run).unwrap();
     }
 }
