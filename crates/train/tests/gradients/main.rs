@@ -1,5 +1,6 @@
-//! The backward pass against what it must equal: finite differences, unpacked samples, PyTorch.
+//! The step against what it must equal: the model that answers, finite differences, unpacked samples, PyTorch.
 
+mod answering;
 mod finite_differences;
 mod guards;
 mod packing;

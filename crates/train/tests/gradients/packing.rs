@@ -5,7 +5,7 @@ use train::network::{MicroBatch, Sequence, Trainable};
 use crate::support::{self, VARIANTS, worst_difference};
 
 /// One sequence per branch, each with its own copy of the prefix.
-fn unpacked(sequence: &Sequence) -> Vec<Sequence> {
+pub fn unpacked(sequence: &Sequence) -> Vec<Sequence> {
     let branches = *sequence.branch.last().expect("not empty");
     let alone = |branch: u32| {
         let keep: Vec<usize> = (0..sequence.tokens.len())

@@ -50,13 +50,18 @@ pub const VARIANTS: [Variant; 3] = [
 
 /// Widths that are no multiple of a vector, heads that share keys, an odd patch grid: whatever could go wrong at an edge.
 pub fn spec(variant: Variant) -> ModelSpec {
+    ModelSpec::from_json(&config(variant)).expect("a description that the model accepts")
+}
+
+/// The same as a config.json.
+pub fn config(variant: Variant) -> String {
     let Variant {
         text,
         tied,
         feature_layer,
         image,
     } = variant;
-    let json = format!(
+    format!(
         r#"{{ "architectures": ["BlueLMVForConditionalGeneration"], "model_type": "bluelm_v",
         "vision_config": {{ "model_type": "siglip_vision_model", "hidden_size": 24, "intermediate_size": 40,
             "num_hidden_layers": 3, "num_attention_heads": 3, "image_size": {image}, "patch_size": 4,
@@ -68,8 +73,7 @@ pub fn spec(variant: Variant) -> ModelSpec {
             "hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 4096,
             "attention_bias": false, "tie_word_embeddings": {tied} }},
         "image_token_id": {IMAGE_TOKEN}, "image_start_token_id": 4, "image_end_token_id": 5, "think_token_id": 6 }}"#
-    );
-    ModelSpec::from_json(&json).expect("a description that the model accepts")
+    )
 }
 
 /// A network with values that leave no tensor without effect: norms off one, biases off zero. Not the trainer's own first
