@@ -102,9 +102,9 @@ def finish(plan_, arguments):
 
 def save(image, path, rng):
     """Flat drawings mostly as PNG, what looks like a photograph as JPEG; gives the file's name."""
-    colors = image.getcolors(256)
-    # A palette makes small files and changes hardly anything where there are no more colours than that.
-    flat = image.quantize(len(colors), dither=0) if colors else image
+    colors = image.getcolors(1024)
+    # A palette makes small files and changes hardly anything where there are few colours.
+    flat = image.quantize(min(len(colors), 256), dither=0) if colors else image
     path = path.with_suffix(".png")
     flat.save(path, optimize=True)
     if path.stat().st_size > MOST_BYTES or rng.random() < 0.08:
