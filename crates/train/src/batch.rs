@@ -103,7 +103,7 @@ impl<'a> BatchMaker<'a> {
         let mut parts: Vec<Vec<Row>> = (0..self.stage.micro_batches).map(|_| Vec::new()).collect();
         for (at, row) in rows.into_iter().enumerate() {
             let round = at / parts.len();
-            let slot = if round % 2 == 0 {
+            let slot = if round.is_multiple_of(2) {
                 at % parts.len()
             } else {
                 parts.len() - 1 - at % parts.len()

@@ -45,7 +45,7 @@ pub struct Progress<'a> {
 pub enum Outcome {
     /// All stages are done; the folder of the finished model.
     Finished(PathBuf),
-    /// Stopped by the caller; the checkpoint it resumes from.
+    /// Stopped by the caller; the checkpoint it resumes from. The model so far stands in the output folder too.
     Stopped(PathBuf),
 }
 
@@ -74,7 +74,9 @@ pub fn run(
     };
     while run.position.stage < config.stages.len() {
         if !run.stage(&start.encoding, stop, observer)? {
-            return Ok(Outcome::Stopped(run.save()?));
+            let checkpoint = run.save()?;
+            start.export(run.stepper.parameters(), &config.output.join("model"))?;
+            return Ok(Outcome::Stopped(checkpoint));
         }
     }
     run.save()?;
@@ -170,13 +172,20 @@ impl Run<'_> {
             self.count(&batch, report);
             let line = self.report(stage, rate)?;
             self.tell(stage, line.as_ref(), observer);
-            if self.position.step % self.config.evaluate_every == 0
+            if self
+                .position
+                .step
+                .is_multiple_of(self.config.evaluate_every)
                 || self.position.stage_step == stage.steps
             {
                 let line = self.held_out(stage, held_out)?;
                 self.tell(stage, Some(&line), observer);
             }
-            if self.position.step % self.config.checkpoint_every == 0 {
+            if self
+                .position
+                .step
+                .is_multiple_of(self.config.checkpoint_every)
+            {
                 self.save()?;
                 self.metrics.plot(&self.config.name)?;
             }
@@ -201,7 +210,7 @@ impl Run<'_> {
 
     /// A `train` line when one is due.
     fn report(&mut self, stage: &Stage, rate: f32) -> Result<Option<Line>, TrainError> {
-        if self.position.step % REPORT_EVERY != 0 {
+        if !self.position.step.is_multiple_of(REPORT_EVERY) {
             return Ok(None);
         }
         let window = std::mem::take(&mut self.window);
