@@ -68,7 +68,7 @@ pub fn run(arguments: TrainArguments, stop: &AtomicBool) -> anyhow::Result<()> {
         }
         Outcome::Stopped(checkpoint) => {
             eprintln!(
-                "stopped; saved {}; the same command resumes",
+                "stopped; saved {}, and the model so far beside it; the same command resumes",
                 checkpoint.display()
             );
             bail!(crate::Interrupted)

@@ -4,12 +4,14 @@
 //! which costs a seventh more arithmetic and saves most of the memory traffic. Work goes block by block: a block of
 //! query rows meets only the chunks of keys that its mask lets through.
 
-use kernels::isa::Isa;
-use kernels::matmul::{Panels, View, Write, matmul};
+use std::ops::Range;
+
+use kernels::matmul::Write;
 use kernels::training::{self, LANES, ScoreBlock};
 
 use super::buffers::sized;
 use super::plan::{Block, CHUNK, Pass, Plan};
+use super::product::{Arithmetic, Right, Rows};
 
 /// Where heads lie in a row of q, k and v.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +39,7 @@ impl Heads {
 /// One attention over all rows of a batch.
 #[derive(Clone, Copy)]
 pub(crate) struct Attention<'a> {
-    pub isa: Isa,
+    pub arithmetic: Arithmetic,
     pub plan: &'a Plan,
     pub pass: Pass,
     pub heads: Heads,
@@ -56,8 +58,10 @@ pub(crate) struct Saved<'a> {
 #[derive(Default)]
 pub(crate) struct Scratch {
     chunks: Vec<ChunkPanels>,
-    q: Panels,
-    output_gradient: Panels,
+    q: Right,
+    output_gradient: Right,
+    /// A rounded left side.
+    left: Vec<u32>,
     scores: Vec<f32>,
     score_gradients: Vec<f32>,
     /// Per row and head: output gradient times output.
@@ -66,10 +70,10 @@ pub(crate) struct Scratch {
 
 #[derive(Default)]
 struct ChunkPanels {
-    k_transposed: Panels,
-    v: Panels,
-    k: Panels,
-    v_transposed: Panels,
+    k_transposed: Right,
+    v: Right,
+    k: Right,
+    v_transposed: Right,
 }
 
 impl Scratch {
@@ -83,44 +87,22 @@ impl Scratch {
     }
 }
 
-/// All of B's columns.
-fn multiply(isa: Isa, rows: usize, a: View, b: &Panels, into: (&mut [f32], usize), write: Write) {
-    matmul(isa, rows, a, b, 0..b.panel_count(), into.0, into.1, write);
-}
-
-impl<'a> Attention<'a> {
+impl Attention<'_> {
     /// `out[row, head·dim ..] = softmax(q·k)·v`; `log_sums[row, head]` is kept for the backward pass.
     pub fn forward(self, out: &mut [f32], log_sums: &mut [f32], scratch: &mut Scratch) {
         scratch.prepare(self.plan);
-        for (chunks, blocks) in &self.plan.groups {
-            for head in 0..self.heads.heads {
-                let head = Head {
-                    of: self,
-                    head,
-                    first_chunk: chunks.start,
-                };
-                if head.first_of_group() {
-                    let dim = self.heads.head_dim;
-                    for (chunk, panels) in self.plan.chunks[chunks.clone()]
-                        .iter()
-                        .zip(&mut scratch.chunks)
-                    {
-                        panels.k_transposed.pack(
-                            dim,
-                            chunk.len(),
-                            head.k(chunk.start).transposed(),
-                        );
-                        panels.v.pack(chunk.len(), dim, head.v(chunk.start));
-                    }
-                }
-                for block in self.plan.blocks[blocks.clone()]
-                    .iter()
-                    .filter(|block| self.pass.takes(block))
-                {
-                    head.forward(block, out, log_sums, scratch);
-                }
+        self.each_head(|head, chunks, blocks| {
+            for (chunk, packed) in head.keys(chunks).zip(&mut scratch.chunks) {
+                let shape = [chunk.len(), self.heads.head_dim];
+                self.arithmetic
+                    .pack_columns(&mut packed.k_transposed, shape, head.k(chunk.start));
+                self.arithmetic
+                    .pack_rows(&mut packed.v, shape, head.v(chunk.start));
             }
-        }
+            for block in blocks {
+                head.forward(block, out, log_sums, scratch);
+            }
+        });
     }
 
     /// From the gradient of `out` to that of q, k and v (all of `dqkv` is overwritten).
@@ -128,32 +110,54 @@ impl<'a> Attention<'a> {
         scratch.prepare(self.plan);
         dqkv.fill(0.0);
         let dots = sized(&mut scratch.dots, dout.len() / self.heads.head_dim);
-        training::dots(self.isa, dout, saved.out, self.heads.head_dim, dots);
+        training::dots(
+            self.arithmetic.isa,
+            dout,
+            saved.out,
+            self.heads.head_dim,
+            dots,
+        );
+        self.each_head(|head, chunks, blocks| {
+            for (chunk, packed) in head.keys(chunks).zip(&mut scratch.chunks) {
+                let shape = [chunk.len(), self.heads.head_dim];
+                let (k, v) = (head.k(chunk.start), head.v(chunk.start));
+                self.arithmetic
+                    .pack_columns(&mut packed.k_transposed, shape, k);
+                self.arithmetic.pack_rows(&mut packed.k, shape, k);
+                self.arithmetic
+                    .pack_columns(&mut packed.v_transposed, shape, v);
+            }
+            for block in blocks {
+                head.backward(block, saved, dout, dqkv, scratch);
+            }
+        });
+    }
+
+    /// Calls for every query head of every group: with the chunks to pack (none when the head before shares its keys) and
+    /// the blocks to compute.
+    fn each_head<'a>(
+        &'a self,
+        mut visit: impl FnMut(Head<'a>, Range<usize>, &mut dyn Iterator<Item = &'a Block>),
+    ) {
+        let shared = self.heads.heads / self.heads.kv_heads;
         for (chunks, blocks) in &self.plan.groups {
             for head in 0..self.heads.heads {
+                let new_keys = if head % shared == 0 {
+                    chunks.clone()
+                } else {
+                    0..0
+                };
                 let head = Head {
-                    of: self,
+                    of: *self,
                     head,
                     first_chunk: chunks.start,
                 };
-                if head.first_of_group() {
-                    let dim = self.heads.head_dim;
-                    for (chunk, panels) in self.plan.chunks[chunks.clone()]
-                        .iter()
-                        .zip(&mut scratch.chunks)
-                    {
-                        let (k, v) = (head.k(chunk.start), head.v(chunk.start));
-                        panels.k_transposed.pack(dim, chunk.len(), k.transposed());
-                        panels.k.pack(chunk.len(), dim, k);
-                        panels.v_transposed.pack(dim, chunk.len(), v.transposed());
-                    }
-                }
-                for block in self.plan.blocks[blocks.clone()]
-                    .iter()
-                    .filter(|block| self.pass.takes(block))
-                {
-                    head.backward(block, saved, dout, dqkv, scratch);
-                }
+                let blocks = &self.plan.blocks[blocks.clone()];
+                visit(
+                    head,
+                    new_keys,
+                    &mut blocks.iter().filter(|block| self.pass.takes(block)),
+                );
             }
         }
     }
@@ -171,26 +175,28 @@ impl Head<'_> {
     fn kv_head(&self) -> usize {
         self.head / (self.of.heads.heads / self.of.heads.kv_heads)
     }
-    fn first_of_group(&self) -> bool {
-        self.head
-            .is_multiple_of(self.of.heads.heads / self.of.heads.kv_heads)
-    }
     fn q_offset(&self) -> usize {
         self.head * self.of.heads.head_dim
     }
-    fn view(&self, row: usize, offset: usize) -> View<'_> {
+    fn rows(&self, row: usize, offset: usize) -> Rows<'_> {
         let stride = self.of.heads.stride();
-        View::rows(&self.of.qkv[row * stride + offset..], stride)
+        Rows {
+            data: &self.of.qkv[row * stride + offset..],
+            stride,
+        }
     }
-    fn k(&self, row: usize) -> View<'_> {
-        self.view(row, self.of.heads.k_offset(self.kv_head()))
+    fn k(&self, row: usize) -> Rows<'_> {
+        self.rows(row, self.of.heads.k_offset(self.kv_head()))
     }
-    fn v(&self, row: usize) -> View<'_> {
-        self.view(row, self.of.heads.v_offset(self.kv_head()))
+    fn v(&self, row: usize) -> Rows<'_> {
+        self.rows(row, self.of.heads.v_offset(self.kv_head()))
+    }
+    fn keys(&self, chunks: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        self.of.plan.chunks[chunks].iter().cloned()
     }
 
-    /// Calls with every chunk of keys that a block sees: its panels' index, its keys, its first column of the scores.
-    fn columns(&self, block: &Block, mut visit: impl FnMut(usize, std::ops::Range<usize>, usize)) {
+    /// Calls with every chunk of keys that a block sees: its packed index, its keys, its first column of the scores.
+    fn columns(&self, block: &Block, mut visit: impl FnMut(usize, Range<usize>, usize)) {
         let mut column = 0;
         for chunk in block.chunks() {
             let keys = self.of.plan.chunks[chunk].clone();
@@ -218,16 +224,17 @@ impl Head<'_> {
         }
     }
 
-    /// Raw scores of a block, row by row: open keys, then own keys.
-    fn scores(&self, block: &Block, shape: ScoreBlock, chunks: &[ChunkPanels], scores: &mut [f32]) {
-        let q = self.view(block.rows.start, self.q_offset());
+    /// Raw scores of a block, row by row, into `scratch.scores`: open keys, then own keys.
+    fn scores(&self, block: &Block, shape: ScoreBlock, scratch: &mut Scratch) {
+        let arithmetic = self.of.arithmetic;
+        let q = self.rows(block.rows.start, self.q_offset());
+        let q = arithmetic.rows([shape.rows, self.of.heads.head_dim], q, &mut scratch.left);
         self.columns(block, |chunk, _, column| {
-            let into = (&mut scores[column..], shape.columns);
-            multiply(
-                self.of.isa,
+            let into = (&mut scratch.scores[column..], shape.columns);
+            arithmetic.multiply(
                 shape.rows,
                 q,
-                &chunks[chunk].k_transposed,
+                &scratch.chunks[chunk].k_transposed,
                 into,
                 Write::Replace,
             );
@@ -235,21 +242,30 @@ impl Head<'_> {
     }
 
     fn forward(&self, block: &Block, out: &mut [f32], log_sums: &mut [f32], scratch: &mut Scratch) {
-        let (isa, heads, shape) = (self.of.isa, self.of.heads, self.shape(block));
-        self.scores(block, shape, &scratch.chunks, &mut scratch.scores);
+        let (arithmetic, heads, shape) = (self.of.arithmetic, self.of.heads, self.shape(block));
+        self.scores(block, shape, scratch);
         let log_sums = &mut log_sums[block.rows.start * heads.heads + self.head..];
-        training::score_softmax(isa, shape, &mut scratch.scores, log_sums, heads.heads);
+        training::score_softmax(
+            arithmetic.isa,
+            shape,
+            &mut scratch.scores,
+            log_sums,
+            heads.heads,
+        );
         let stride = heads.heads * heads.head_dim;
         let out = &mut out[block.rows.start * stride + self.q_offset()..];
-        self.columns(block, |chunk, _, column| {
-            let p = View::rows(&scratch.scores[column..], shape.columns);
+        self.columns(block, |chunk, keys, column| {
+            let p = Rows {
+                data: &scratch.scores[column..],
+                stride: shape.columns,
+            };
+            let p = arithmetic.rows([shape.rows, keys.len()], p, &mut scratch.left);
             let write = if column == 0 {
                 Write::Replace
             } else {
                 Write::Add
             };
-            multiply(
-                isa,
+            arithmetic.multiply(
                 shape.rows,
                 p,
                 &scratch.chunks[chunk].v,
@@ -267,17 +283,20 @@ impl Head<'_> {
         dqkv: &mut [f32],
         scratch: &mut Scratch,
     ) {
-        let (isa, heads, shape) = (self.of.isa, self.of.heads, self.shape(block));
-        let (rows, columns, first) = (shape.rows, shape.columns, block.rows.start);
-        self.scores(block, shape, &scratch.chunks, &mut scratch.scores);
-        let out_stride = heads.heads * heads.head_dim;
-        let dout = View::rows(&dout[first * out_stride + self.q_offset()..], out_stride);
+        let (arithmetic, heads, shape) = (self.of.arithmetic, self.of.heads, self.shape(block));
+        let (rows, first, dim) = (shape.rows, block.rows.start, heads.head_dim);
+        self.scores(block, shape, scratch);
+        let out_stride = heads.heads * dim;
+        let dout = Rows {
+            data: &dout[first * out_stride + self.q_offset()..],
+            stride: out_stride,
+        };
+        let left = arithmetic.rows([rows, dim], dout, &mut scratch.left);
         self.columns(block, |chunk, _, column| {
-            let into = (&mut scratch.score_gradients[column..], columns);
-            multiply(
-                isa,
+            let into = (&mut scratch.score_gradients[column..], shape.columns);
+            arithmetic.multiply(
                 rows,
-                dout,
+                left,
                 &scratch.chunks[chunk].v_transposed,
                 into,
                 Write::Replace,
@@ -286,47 +305,56 @@ impl Head<'_> {
         let at = first * heads.heads + self.head;
         let (log_sums, dots) = (&saved.log_sums[at..], &scratch.dots[at..]);
         let (scores, gradients) = (&mut scratch.scores, &mut scratch.score_gradients);
-        training::score_backward(isa, shape, scores, gradients, log_sums, dots, heads.heads);
+        training::score_backward(
+            arithmetic.isa,
+            shape,
+            scores,
+            gradients,
+            log_sums,
+            dots,
+            heads.heads,
+        );
 
-        scratch
-            .q
-            .pack(rows, heads.head_dim, self.view(first, self.q_offset()));
-        scratch.output_gradient.pack(rows, heads.head_dim, dout);
+        arithmetic.pack_rows(
+            &mut scratch.q,
+            [rows, dim],
+            self.rows(first, self.q_offset()),
+        );
+        arithmetic.pack_rows(&mut scratch.output_gradient, [rows, dim], dout);
         let stride = heads.stride();
         let (k_offset, v_offset) = (
             heads.k_offset(self.kv_head()),
             heads.v_offset(self.kv_head()),
         );
         self.columns(block, |chunk, keys, column| {
-            let p = View::rows(&scratch.scores[column..], columns);
-            let dp = View::rows(&scratch.score_gradients[column..], columns);
-            let dq = &mut dqkv[first * stride + self.q_offset()..];
-            multiply(
-                isa,
+            let (room, square) = (&mut scratch.left, [rows, keys.len()]);
+            let p = Rows {
+                data: &scratch.scores[column..],
+                stride: shape.columns,
+            };
+            let dp = Rows {
+                data: &scratch.score_gradients[column..],
+                stride: shape.columns,
+            };
+            let dq = (&mut dqkv[first * stride + self.q_offset()..], stride);
+            arithmetic.multiply(
                 rows,
-                dp,
+                arithmetic.rows(square, dp, room),
                 &scratch.chunks[chunk].k,
-                (dq, stride),
+                dq,
                 Write::Add,
             );
-            let dk = &mut dqkv[keys.start * stride + k_offset..];
-            multiply(
-                isa,
+            let dk = (&mut dqkv[keys.start * stride + k_offset..], stride);
+            arithmetic.multiply(
                 keys.len(),
-                dp.transposed(),
+                arithmetic.columns(square, dp, room),
                 &scratch.q,
-                (dk, stride),
+                dk,
                 Write::Add,
             );
-            let dv = &mut dqkv[keys.start * stride + v_offset..];
-            multiply(
-                isa,
-                keys.len(),
-                p.transposed(),
-                &scratch.output_gradient,
-                (dv, stride),
-                Write::Add,
-            );
+            let dv = (&mut dqkv[keys.start * stride + v_offset..], stride);
+            let left = arithmetic.columns(square, p, room);
+            arithmetic.multiply(keys.len(), left, &scratch.output_gradient, dv, Write::Add);
         });
     }
 }

@@ -4,9 +4,10 @@ use kernels::training::{rotate, silu_multiply_backward, silu_multiply_to};
 
 use super::attention::{self, Attention, Heads};
 use super::buffers::{gather_rows, row_blocks, scatter_rows, sized, span};
-use super::linear::{Linear, Rows, Scratch, Weights};
+use super::linear::{Linear, Scratch, Weights};
 use super::norm::{Norm, NormInput, Statistics};
 use super::plan::{Pass, Plan};
+use super::product::Rows;
 use super::rope::RopeTable;
 use super::shape::DecoderShape;
 
@@ -174,7 +175,7 @@ impl Decoder {
         let attended = sized(&mut this.attended, rows * self.shape.q_width());
         let log_sums = sized(&mut this.log_sums, rows * self.shape.heads);
         let attention = Attention {
-            isa: w.isa,
+            arithmetic: w.arithmetic,
             plan: &work.plan,
             pass: self.pass(index),
             heads: self.heads(),
@@ -473,7 +474,7 @@ impl Decoder {
             log_sums: &saved.log_sums,
         };
         let attention = Attention {
-            isa: w.isa,
+            arithmetic: w.arithmetic,
             plan: &work.plan,
             pass: self.pass(index),
             heads: self.heads(),

@@ -13,6 +13,7 @@ mod error;
 mod linear;
 mod norm;
 mod plan;
+mod product;
 mod projector;
 mod rope;
 mod shape;
@@ -27,19 +28,19 @@ use model::ModelSpec;
 
 pub use batch::{AuxSpec, MicroBatch, PatchLabels, Sequence};
 pub use error::NetworkError;
-pub use linear::{PackedWeights, Precision};
+pub use linear::PackedWeights;
+pub use product::Precision;
 pub use step::{StepInputs, Trainable, Workspace};
 
 use crate::parameters::{Layout, Parameters};
 use build::Layers;
+use product::Arithmetic;
 use shape::Shape;
 
 /// A network that can be trained: layers that know where their tensors lie. It holds no values.
 #[derive(Clone, Debug)]
 pub struct Network {
-    isa: Isa,
-    /// Set when linear layers multiply in bf16.
-    bf16: Option<Bf16Isa>,
+    arithmetic: Arithmetic,
     shape: Shape,
     aux: AuxSpec,
     layers: Layers,
@@ -53,8 +54,10 @@ impl Network {
         let (layers, layout) = Layers::new(&shape, aux);
         compare_tensors(spec, &layout)?;
         Ok(Network {
-            isa: Isa::detect(),
-            bf16: None,
+            arithmetic: Arithmetic {
+                isa: Isa::detect(),
+                bf16: None,
+            },
             shape,
             aux,
             layers,
@@ -62,19 +65,17 @@ impl Network {
         })
     }
 
-    /// The same network with linear layers multiplying in another precision; an error where the processor lacks it.
+    /// The same network with matrices multiplied in another precision; an error where the processor lacks it.
     pub fn with_precision(mut self, precision: Precision) -> Result<Network, NetworkError> {
-        self.bf16 = match precision {
+        self.arithmetic.bf16 = match precision {
             Precision::F32 => None,
-            Precision::Bf16 => {
-                Some(
-                    Bf16Isa::detect(self.isa).ok_or_else(|| NetworkError::Unsupported {
-                        what: "in bf16",
-                        expected: "a processor with AVX512-BF16",
-                        found: self.isa.name().into(),
-                    })?,
-                )
-            }
+            Precision::Bf16 => Some(Bf16Isa::detect(self.arithmetic.isa).ok_or_else(|| {
+                NetworkError::Unsupported {
+                    what: "in bf16",
+                    expected: "a processor with AVX512-BF16",
+                    found: self.arithmetic.isa.name().into(),
+                }
+            })?),
         };
         Ok(self)
     }
@@ -101,12 +102,7 @@ impl Network {
 
     /// Packs all weights for multiplication: once after every change of the values, before any step.
     pub fn pack(&self, parameters: &Parameters, packed: &mut PackedWeights) {
-        packed.repack(
-            self.isa,
-            self.bf16,
-            &self.layers.linears,
-            parameters.values(),
-        );
+        packed.repack(self.arithmetic, &self.layers.linears, parameters.values());
     }
 }
 

@@ -4,8 +4,9 @@ use kernels::rows::add;
 use kernels::training::gelu_erf_backward;
 
 use super::buffers::sized;
-use super::linear::{Linear, Rows, Scratch, Weights};
+use super::linear::{Linear, Scratch, Weights};
 use super::norm::{Norm, NormInput, Statistics};
+use super::product::Rows;
 use super::shape::VisionShape;
 
 /// The projector's layers.

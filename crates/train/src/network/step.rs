@@ -8,8 +8,9 @@ use super::batch::{MicroBatch, PatchLabels, Sequence};
 use super::buffers::sized;
 use super::decoder::DecoderWork;
 use super::error::NetworkError;
-use super::linear::{PackedWeights, Rows, Scratch, Weights};
+use super::linear::{PackedWeights, Scratch, Weights};
 use super::norm::{NormInput, Statistics};
+use super::product::Rows;
 use super::projector::{ProjectorGradients, ProjectorWork};
 use super::vision::VisionWork;
 use crate::losses::{IGNORE, Losses};
@@ -141,7 +142,8 @@ impl Network {
         } = inputs;
         let tiles = batch.check(&self.shape, self.aux)?;
         let w = Weights {
-            isa: self.isa,
+            arithmetic: self.arithmetic,
+            isa: self.arithmetic.isa,
             values: parameters.values(),
             packed,
         };

@@ -5,9 +5,10 @@ use kernels::training::{gelu_tanh_backward, gelu_tanh_to};
 
 use super::attention::{self, Attention, Heads};
 use super::buffers::{row_blocks, sized, span};
-use super::linear::{Linear, Rows, Scratch, Weights};
+use super::linear::{Linear, Scratch, Weights};
 use super::norm::{Norm, NormInput, Statistics};
 use super::plan::{Pass, Plan};
+use super::product::Rows;
 use super::shape::VisionShape;
 
 /// One encoder block.
@@ -177,7 +178,7 @@ impl Vision {
         let attended = sized(&mut this.attended, rows * width);
         let log_sums = sized(&mut this.log_sums, rows * self.shape.heads);
         let attention = Attention {
-            isa: w.isa,
+            arithmetic: w.arithmetic,
             plan: &work.plan,
             pass: Pass::Every,
             heads: self.heads(),
@@ -353,7 +354,7 @@ impl Vision {
             log_sums: &saved.log_sums,
         };
         let attention = Attention {
-            isa: w.isa,
+            arithmetic: w.arithmetic,
             plan: &work.plan,
             pass: Pass::Every,
             heads: self.heads(),
