@@ -155,9 +155,21 @@ fn sum_of(left: &[f32], right: &[f32], term: impl Fn(f32, f32, f32) -> f32) -> f
 #[inline(always)]
 fn norm_forward_body(norm: NormWeights, x: &[f32], y: &mut [f32], statistics: &mut [[f32; 2]]) {
     let width = norm.weight.len();
-    assert!(x.len() == y.len() && y.len() == statistics.len() * width, "norm of {} rows of {width}", statistics.len());
-    for ((x, y), statistics) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(statistics) {
-        let mean = if norm.bias.is_some() { sum_of(x, x, |sum, v, _| sum + v) / width as f32 } else { 0.0 };
+    assert!(
+        x.len() == y.len() && y.len() == statistics.len() * width,
+        "norm of {} rows of {width}",
+        statistics.len()
+    );
+    for ((x, y), statistics) in x
+        .chunks_exact(width)
+        .zip(y.chunks_exact_mut(width))
+        .zip(statistics)
+    {
+        let mean = if norm.bias.is_some() {
+            sum_of(x, x, |sum, v, _| sum + v) / width as f32
+        } else {
+            0.0
+        };
         let variance = sum_of(x, x, |sum, v, _| (v - mean).mul_add(v - mean, sum)) / width as f32;
         let inverse = 1.0 / (variance + norm.eps).sqrt();
         *statistics = [mean, inverse];
@@ -186,8 +198,14 @@ fn norm_backward_body(
     mut gradients: Option<NormGradients>,
 ) {
     let width = norm.weight.len();
-    assert!(x.len() == dy.len() && dx.len() == dy.len() && dy.len() == statistics.len() * width, "norm of rows of {width}");
-    let rows = x.chunks_exact(width).zip(dy.chunks_exact_mut(width)).zip(dx.chunks_exact_mut(width));
+    assert!(
+        x.len() == dy.len() && dx.len() == dy.len() && dy.len() == statistics.len() * width,
+        "norm of rows of {width}"
+    );
+    let rows = x
+        .chunks_exact(width)
+        .zip(dy.chunks_exact_mut(width))
+        .zip(dx.chunks_exact_mut(width));
     for (((x, dy), dx), &[mean, inverse]) in rows.zip(statistics) {
         if let Some(gradients) = &mut gradients {
             for ((sum, dy), x) in gradients.weight.iter_mut().zip(&*dy).zip(x) {
@@ -201,7 +219,11 @@ fn norm_backward_body(
             *dy *= weight;
         }
         let share = 1.0 / width as f32;
-        let mean_g = if norm.bias.is_some() { sum_of(dy, dy, |sum, v, _| sum + v) * share } else { 0.0 };
+        let mean_g = if norm.bias.is_some() {
+            sum_of(dy, dy, |sum, v, _| sum + v) * share
+        } else {
+            0.0
+        };
         let mean_gn = sum_of(dy, x, |sum, g, x| g.mul_add(x - mean, sum)) * inverse * share;
         let slope = mean_gn * inverse;
         for ((dx, g), x) in dx.iter_mut().zip(&*dy).zip(x) {
@@ -282,14 +304,21 @@ fn gelu_erf_backward_body(dy: &mut [f32], x: &[f32], y: &[f32]) {
     // The normal density at 0.
     const DENSITY: f32 = 0.398_942_3;
     for ((dy, &x), y) in dy.iter_mut().zip(x).zip(y) {
-        let share = if x.abs() < 1e-3 { DENSITY.mul_add(x, 0.5) } else { y / x };
+        let share = if x.abs() < 1e-3 {
+            DENSITY.mul_add(x, 0.5)
+        } else {
+            y / x
+        };
         *dy *= (x * DENSITY).mul_add(exp_one(-0.5 * x * x), share);
     }
 }
 
 #[inline(always)]
 fn silu_multiply_to_body(y: &mut [f32], gate_up: &[f32], width: usize) {
-    for (y, row) in y.chunks_exact_mut(width).zip(gate_up.chunks_exact(2 * width)) {
+    for (y, row) in y
+        .chunks_exact_mut(width)
+        .zip(gate_up.chunks_exact(2 * width))
+    {
         let (gate, up) = row.split_at(width);
         for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
             *y = gate / (1.0 + exp_one(-gate)) * up;
@@ -299,11 +328,17 @@ fn silu_multiply_to_body(y: &mut [f32], gate_up: &[f32], width: usize) {
 
 #[inline(always)]
 fn silu_multiply_backward_body(dy: &mut [f32], gate_up: &mut [f32], width: usize) {
-    for (dy, row) in dy.chunks_exact_mut(width).zip(gate_up.chunks_exact_mut(2 * width)) {
+    for (dy, row) in dy
+        .chunks_exact_mut(width)
+        .zip(gate_up.chunks_exact_mut(2 * width))
+    {
         let (gate, up) = row.split_at_mut(width);
         // Three slices that change together: in whole arrays, or the compiler does not see that they are apart.
-        let ((dy, dy_rest), (gate, gate_rest), (up, up_rest)) =
-            (dy.as_chunks_mut::<LANES>(), gate.as_chunks_mut::<LANES>(), up.as_chunks_mut::<LANES>());
+        let ((dy, dy_rest), (gate, gate_rest), (up, up_rest)) = (
+            dy.as_chunks_mut::<LANES>(),
+            gate.as_chunks_mut::<LANES>(),
+            up.as_chunks_mut::<LANES>(),
+        );
         for ((dy, gate), up) in dy.iter_mut().zip(gate).zip(up) {
             (*dy, *gate, *up) = silu_lanes(*dy, *gate, *up);
         }
@@ -315,7 +350,11 @@ fn silu_multiply_backward_body(dy: &mut [f32], gate_up: &mut [f32], width: usize
 
 /// The activation and the gradients of gate and up.
 #[inline(always)]
-fn silu_lanes<const N: usize>(mut dy: [f32; N], mut gate: [f32; N], mut up: [f32; N]) -> ([f32; N], [f32; N], [f32; N]) {
+fn silu_lanes<const N: usize>(
+    mut dy: [f32; N],
+    mut gate: [f32; N],
+    mut up: [f32; N],
+) -> ([f32; N], [f32; N], [f32; N]) {
     for lane in 0..N {
         let (d, g, u) = (dy[lane], gate[lane], up[lane]);
         let sigmoid = 1.0 / (1.0 + exp_one(-g));
@@ -337,12 +376,19 @@ fn largest(row: &[f32]) -> f32 {
             *high = if *value > *high { *value } else { *high };
         }
     }
-    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a })
+    lanes
+        .iter()
+        .chain(rest)
+        .fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a })
 }
 
 #[inline(always)]
 fn score_softmax_body(block: ScoreBlock, scores: &mut [f32], log_sums: &mut [f32], stride: usize) {
-    for (index, row) in scores.chunks_exact_mut(block.columns).take(block.rows).enumerate() {
+    for (index, row) in scores
+        .chunks_exact_mut(block.columns)
+        .take(block.rows)
+        .enumerate()
+    {
         let visible = block.first + index * block.step;
         // Whole groups of lanes: what lies behind the visible ones adds less than 1e-37 to a sum of at least 1.
         let (row, hidden) = row.split_at_mut(visible.next_multiple_of(LANES));
@@ -363,8 +409,17 @@ fn score_softmax_body(block: ScoreBlock, scores: &mut [f32], log_sums: &mut [f32
 }
 
 #[inline(always)]
-fn score_backward_body(block: ScoreBlock, scores: &mut [f32], gradients: &mut [f32], log_sums: &[f32], dots: &[f32], stride: usize) {
-    let rows = scores.chunks_exact_mut(block.columns).zip(gradients.chunks_exact_mut(block.columns));
+fn score_backward_body(
+    block: ScoreBlock,
+    scores: &mut [f32],
+    gradients: &mut [f32],
+    log_sums: &[f32],
+    dots: &[f32],
+    stride: usize,
+) {
+    let rows = scores
+        .chunks_exact_mut(block.columns)
+        .zip(gradients.chunks_exact_mut(block.columns));
     for (index, (p, dp)) in rows.take(block.rows).enumerate() {
         let visible = block.first + index * block.step;
         let (log_sum, dot) = (log_sums[index * stride], dots[index * stride]);
@@ -380,7 +435,11 @@ fn score_backward_body(block: ScoreBlock, scores: &mut [f32], gradients: &mut [f
 
 #[inline(always)]
 fn dots_body(left: &[f32], right: &[f32], width: usize, sums: &mut [f32]) {
-    for ((left, right), sum) in left.chunks_exact(width).zip(right.chunks_exact(width)).zip(sums) {
+    for ((left, right), sum) in left
+        .chunks_exact(width)
+        .zip(right.chunks_exact(width))
+        .zip(sums)
+    {
         *sum = sum_of(left, right, |sum, a, b| a.mul_add(b, sum));
     }
 }
@@ -405,7 +464,10 @@ fn cross_entropy_body(logits: &mut [f32], label: usize, scale: f32) -> (f32, boo
 #[inline(always)]
 fn rotate_body(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], sign: f32) {
     let half = head_dim / 2;
-    assert!(cos.len() == half && sin.len() == half, "rope of heads of {head_dim}");
+    assert!(
+        cos.len() == half && sin.len() == half,
+        "rope of heads of {head_dim}"
+    );
     for head in x.chunks_exact_mut(head_dim) {
         let (first, second) = head.split_at_mut(half);
         for (((a, b), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
@@ -416,7 +478,13 @@ fn rotate_body(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], sign: f
 }
 
 #[inline(always)]
-fn adam_body(f: AdamFactors, values: &mut [f32], gradients: &[f32], mean: &mut [f32], square: &mut [f32]) {
+fn adam_body(
+    f: AdamFactors,
+    values: &mut [f32],
+    gradients: &[f32],
+    mean: &mut [f32],
+    square: &mut [f32],
+) {
     let moments = mean.iter_mut().zip(square);
     for ((value, gradient), (mean, square)) in values.iter_mut().zip(gradients).zip(moments) {
         let gradient = gradient * f.clip;

@@ -27,7 +27,13 @@ pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
         for row in (0..work.m).step_by(ROWS) {
             let rows = ROWS.min(work.m - row);
             let a = Steps::new(&mut block, work.a, row, rows, first, steps);
-            let part = Part { work, row, first, steps, fresh };
+            let part = Part {
+                work,
+                row,
+                first,
+                steps,
+                fresh,
+            };
             // SAFETY: `a` reaches `steps` pairs of `rows` rows, and rows and panels lie inside C.
             unsafe {
                 match rows {
@@ -62,22 +68,43 @@ struct Steps {
 
 impl Steps {
     /// In place when a row's pairs stand side by side, else gathered.
-    fn new(block: &mut Block, a: PairView, row: usize, rows: usize, first: usize, steps: usize) -> Steps {
+    fn new(
+        block: &mut Block,
+        a: PairView,
+        row: usize,
+        rows: usize,
+        first: usize,
+        steps: usize,
+    ) -> Steps {
         if steps == 0 {
-            return Steps { first: block.as_ptr().cast(), row: 0, step: 0 };
+            return Steps {
+                first: block.as_ptr().cast(),
+                row: 0,
+                step: 0,
+            };
         }
         let from = &a.data[row * a.row_stride + first * a.pair_stride..];
         if a.pair_stride == 1 {
-            return Steps { first: from.as_ptr(), row: a.row_stride, step: 1 };
+            return Steps {
+                first: from.as_ptr(),
+                row: a.row_stride,
+                step: 1,
+            };
         }
         for (step, to) in block[..steps].iter_mut().enumerate() {
             let from = &from[step * a.pair_stride..];
             match from.first_chunk::<ROWS>() {
                 Some(from) if a.row_stride == 1 => to.write(*from),
-                _ => to.write(std::array::from_fn(|r| if r < rows { from[r * a.row_stride] } else { 0 })),
+                _ => to.write(std::array::from_fn(|r| {
+                    if r < rows { from[r * a.row_stride] } else { 0 }
+                })),
             };
         }
-        Steps { first: block.as_ptr().cast(), row: 1, step: ROWS }
+        Steps {
+            first: block.as_ptr().cast(),
+            row: 1,
+            step: ROWS,
+        }
     }
 }
 
@@ -107,19 +134,31 @@ impl Part<'_> {
         // `panel` has `pairs` rows of 32 pairs, of which `first..first + steps` are read.
         unsafe {
             let c = c.as_mut_ptr().add(self.row * c_stride + panel * PANEL);
-            let from = b.values.as_ptr().add((panel * b.pairs() + self.first) * PANEL);
+            let from = b
+                .values
+                .as_ptr()
+                .add((panel * b.pairs() + self.first) * PANEL);
             let mut sums = [[_mm512_setzero_ps(); REGISTERS]; R];
             if !self.fresh {
                 for (r, sums) in sums.iter_mut().enumerate() {
                     for (g, sum) in sums.iter_mut().enumerate() {
-                        *sum = _mm512_maskz_loadu_ps(masks[g], c.wrapping_add(r * c_stride + g * LANES));
+                        *sum = _mm512_maskz_loadu_ps(
+                            masks[g],
+                            c.wrapping_add(r * c_stride + g * LANES),
+                        );
                     }
                 }
             }
             for step in 0..self.steps {
-                let row = [0, 1].map(|g| pairs(_mm512_loadu_si512(from.add(step * PANEL + g * LANES).cast())));
+                let row = [0, 1].map(|g| {
+                    pairs(_mm512_loadu_si512(
+                        from.add(step * PANEL + g * LANES).cast(),
+                    ))
+                });
                 for (r, sums) in sums.iter_mut().enumerate() {
-                    let x = pairs(_mm512_set1_epi32(*a.first.add(r * a.row + step * a.step) as i32));
+                    let x = pairs(_mm512_set1_epi32(
+                        *a.first.add(r * a.row + step * a.step) as i32
+                    ));
                     for (sum, value) in sums.iter_mut().zip(row) {
                         *sum = _mm512_dpbf16_ps(*sum, x, value);
                     }

@@ -1,6 +1,6 @@
 //! Rounding f32 to pairs of bf16, and B in panels of pairs: `[n / 32][k / 2][32]`, filled up with zeros.
 
-use crate::isa::per_isa;
+use crate::isa::{Isa, per_isa};
 use crate::matmul::{PANEL, View};
 
 /// Packed B of `C[m, n] = A[m, k] · B[k, n]`.
@@ -26,6 +26,11 @@ per_isa! {
 per_isa! {
     /// As [`round_across`], into panels.
     pack_rows(k: usize, n: usize, x: &[f32], stride: usize, values: &mut [u32]) => pack_rows_body
+}
+
+per_isa! {
+    /// Rows of x into columns of the panels.
+    pack_columns(k: usize, n: usize, x: &[f32], stride: usize, values: &mut [u32]) => pack_columns_body
 }
 
 /// The bf16 nearest to x, ties to even, in the upper half. Infinity stays; a NaN stays one as long as arithmetic made it
@@ -57,7 +62,11 @@ fn round_along_body(rows: usize, width: usize, x: &[f32], stride: usize, pairs: 
 
 #[inline(always)]
 fn round_across_body(rows: usize, width: usize, x: &[f32], stride: usize, pairs: &mut [u32]) {
-    for (row, pairs) in pairs.chunks_exact_mut(width.max(1)).take(rows.div_ceil(2)).enumerate() {
+    for (row, pairs) in pairs
+        .chunks_exact_mut(width.max(1))
+        .take(rows.div_ceil(2))
+        .enumerate()
+    {
         let even = &x[2 * row * stride..][..width];
         if 2 * row + 1 < rows {
             let odd = &x[(2 * row + 1) * stride..][..width];
@@ -79,7 +88,11 @@ fn pack_rows_body(k: usize, n: usize, x: &[f32], stride: usize, values: &mut [u3
         let columns = PANEL.min(n - panel * PANEL);
         for (row, values) in values.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
             let even = &x[2 * row * stride + panel * PANEL..];
-            let odd = if 2 * row + 1 < k { &x[(2 * row + 1) * stride + panel * PANEL..] } else { &[0.0; PANEL][..] };
+            let odd = if 2 * row + 1 < k {
+                &x[(2 * row + 1) * stride + panel * PANEL..]
+            } else {
+                &[0.0; PANEL][..]
+            };
             match (even.first_chunk::<PANEL>(), odd.first_chunk::<PANEL>()) {
                 (Some(even), Some(odd)) if columns == PANEL => {
                     for ((to, even), odd) in values.iter_mut().zip(even).zip(odd) {
@@ -91,6 +104,36 @@ fn pack_rows_body(k: usize, n: usize, x: &[f32], stride: usize, values: &mut [u3
                         *to = pair(*even, *odd);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Columns and pairs turned at once.
+const SQUARE: usize = 16;
+
+#[inline(always)]
+fn pack_columns_body(k: usize, n: usize, x: &[f32], stride: usize, values: &mut [u32]) {
+    let half = k.div_ceil(2);
+    for column in (0..n).step_by(SQUARE) {
+        let first = column / PANEL * half * PANEL + column % PANEL;
+        let columns = SQUARE.min(n - column);
+        for pairs in (0..half).step_by(SQUARE) {
+            let mut square = [[0u32; SQUARE]; SQUARE];
+            for (index, square) in square[..columns].iter_mut().enumerate() {
+                let row = &x[(column + index) * stride..][..k][2 * pairs..];
+                let (whole, rest) = row.as_chunks::<2>();
+                for (to, [even, odd]) in square.iter_mut().zip(whole) {
+                    *to = pair(*even, *odd);
+                }
+                if let (Some(to), Some(last)) = (square.get_mut(whole.len()), rest.first()) {
+                    *to = pair(*last, 0.0);
+                }
+            }
+            for at in 0..SQUARE.min(half - pairs) {
+                let turned: [u32; SQUARE] = std::array::from_fn(|index| square[index][at]);
+                let to = &mut values[first + (pairs + at) * PANEL..][..columns];
+                to.copy_from_slice(&turned[..columns]);
             }
         }
     }
@@ -120,32 +163,44 @@ impl PairPanels {
     ///
     /// # Panics
     /// When `b` has columns that lie apart, or is too small.
-    pub fn pack_rows(&mut self, isa: crate::isa::Isa, k: usize, n: usize, b: View) {
+    pub fn pack_rows(&mut self, isa: Isa, k: usize, n: usize, b: View) {
         assert_eq!(b.column_stride, 1, "rows of numbers side by side");
         self.resize(k, n);
         pack_rows(isa, k, n, b.data, b.row_stride, &mut self.values);
     }
 
-    /// A linear layer's weight `[out_features, in_features]`, row-major: B is its transpose.
-    pub fn pack_linear(&mut self, out_features: usize, in_features: usize, weight: &[f32]) {
-        assert_eq!(weight.len(), out_features * in_features, "a weight of {out_features} x {in_features}");
-        self.resize(in_features, out_features);
-        let half = self.pairs();
-        for (row, weight) in weight.chunks_exact(in_features.max(1)).enumerate() {
-            let first = row / PANEL * half * PANEL + row % PANEL;
-            let (whole, rest) = weight.as_chunks::<2>();
-            for (place, [even, odd]) in whole.iter().enumerate() {
-                self.values[first + place * PANEL] = pair(*even, *odd);
-            }
-            if let Some(last) = rest.first() {
-                self.values[first + whole.len() * PANEL] = pair(*last, 0.0);
-            }
-        }
+    /// `n` columns of `k` numbers, given as the rows of `columns`: a linear layer's weight `[n, k]`, or keys.
+    ///
+    /// # Panics
+    /// When the rows' numbers lie apart, or are too few.
+    pub fn pack_columns(&mut self, isa: Isa, k: usize, n: usize, columns: View) {
+        assert_eq!(columns.column_stride, 1, "rows of numbers side by side");
+        self.resize(k, n);
+        pack_columns(
+            isa,
+            k,
+            n,
+            columns.data,
+            columns.row_stride,
+            &mut self.values,
+        );
     }
 
     /// Panels of 32 columns, the last one perhaps not full.
     pub fn panel_count(&self) -> usize {
         self.n.div_ceil(PANEL)
+    }
+
+    /// Panics when somebody gave `k` or `n` a value that the pairs do not fill: unsafe code relies on them.
+    pub(super) fn assert_whole(&self) {
+        let rows = self.pairs().checked_mul(self.panel_count());
+        assert!(
+            rows.and_then(|rows| rows.checked_mul(PANEL)) == Some(self.values.len()),
+            "panels of {} x {} hold {} pairs",
+            self.k,
+            self.n,
+            self.values.len()
+        );
     }
 
     pub(super) fn at(&self, pair: usize, column: usize) -> u32 {

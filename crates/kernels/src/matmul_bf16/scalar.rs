@@ -7,7 +7,11 @@ pub(super) fn matmul(work: &Work, c: &mut [f32]) {
     for row in 0..work.m {
         for column in 0..work.b.n {
             let place = &mut c[row * work.c_stride + column];
-            let mut sum = if work.write == Write::Add { *place } else { 0.0 };
+            let mut sum = if work.write == Write::Add {
+                *place
+            } else {
+                0.0
+            };
             for pair in 0..work.b.pairs() {
                 let a = work.a.data[row * work.a.row_stride + pair * work.a.pair_stride];
                 let b = work.b.at(pair, column);
@@ -33,5 +37,9 @@ fn add_product(a: f32, b: f32, sum: f32) -> f32 {
 
 /// The instruction takes subnormal numbers as zero and gives none.
 fn flush(x: f32) -> f32 {
-    if x.is_subnormal() { 0.0f32.copysign(x) } else { x }
+    if x.is_subnormal() {
+        0.0f32.copysign(x)
+    } else {
+        x
+    }
 }

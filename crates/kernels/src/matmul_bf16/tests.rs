@@ -14,12 +14,22 @@ fn numbers(count: usize, seed: u32) -> Vec<f32> {
 }
 
 fn sets() -> Vec<Bf16Isa> {
-    [Some(Bf16Isa(Twin::Scalar)), Bf16Isa::detect(Isa::available()[Isa::available().len() - 1])].into_iter().flatten().collect()
+    [
+        Some(Bf16Isa(Twin::Scalar)),
+        Bf16Isa::detect(Isa::available()[Isa::available().len() - 1]),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// A row-major `[m, k]`, B row-major `[k, n]`, both ways of pairing A, on one set.
 fn products(isa: Bf16Isa, [m, k, n]: [usize; 3], write: Write) -> [Vec<f32>; 2] {
-    let (a, b, start) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * (n + 3), 3));
+    let (a, b, start) = (
+        numbers(m * k, 1),
+        numbers(k * n, 2),
+        numbers(m * (n + 3), 3),
+    );
     let row_isa = Isa::detect();
     let mut panels = PairPanels::empty();
     panels.pack_rows(row_isa, k, n, View::rows(&b, n));
@@ -30,8 +40,16 @@ fn products(isa: Bf16Isa, [m, k, n]: [usize; 3], write: Write) -> [Vec<f32>; 2] 
     let mut across = vec![0; half * m];
     round_across(row_isa, k, m, &turned, m, &mut across);
     let views = [
-        PairView { data: &along, row_stride: half, pair_stride: 1 },
-        PairView { data: &across, row_stride: 1, pair_stride: m },
+        PairView {
+            data: &along,
+            row_stride: half,
+            pair_stride: 1,
+        },
+        PairView {
+            data: &across,
+            row_stride: 1,
+            pair_stride: m,
+        },
     ];
     views.map(|view| {
         let mut c = start.clone();
@@ -54,7 +72,10 @@ proptest! {
 
 #[test]
 fn long_sums_are_the_same_bits_when_k_is_visited_in_parts() {
-    let results: Vec<[Vec<f32>; 2]> = sets().into_iter().map(|isa| products(isa, [13, 1100, 40], Write::Add)).collect();
+    let results: Vec<[Vec<f32>; 2]> = sets()
+        .into_iter()
+        .map(|isa| products(isa, [13, 1100, 40], Write::Add))
+        .collect();
     assert!(results.iter().all(|result| *result == results[0]));
 }
 
@@ -62,14 +83,23 @@ fn long_sums_are_the_same_bits_when_k_is_visited_in_parts() {
 fn products_equal_f64_of_the_rounded_numbers() {
     let [m, k, n] = [5, 33, 37];
     let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
-    let round = |x: f32| f64::from(f32::from_bits(((u64::from(x.to_bits()) + 0x7fff + u64::from(x.to_bits() >> 16 & 1)) as u32) & 0xffff_0000));
+    let round = |x: f32| {
+        f64::from(f32::from_bits(
+            ((u64::from(x.to_bits()) + 0x7fff + u64::from(x.to_bits() >> 16 & 1)) as u32)
+                & 0xffff_0000,
+        ))
+    };
     for isa in sets() {
         let [c, _] = products(isa, [m, k, n], Write::Replace);
         for i in 0..m {
             for j in 0..n {
-                let expected: f64 = (0..k).map(|x| round(a[i * k + x]) * round(b[x * n + j])).sum();
+                let expected: f64 = (0..k)
+                    .map(|x| round(a[i * k + x]) * round(b[x * n + j]))
+                    .sum();
                 // 33 additions of numbers below 4, each rounded by at most 2^-24 of a sum below 132.
-                assert!((f64::from(c[i * (n + 3) + j]) - expected).abs() < 33.0 * 132.0 / 16_777_216.0);
+                assert!(
+                    (f64::from(c[i * (n + 3) + j]) - expected).abs() < 33.0 * 132.0 / 16_777_216.0
+                );
             }
         }
     }
@@ -77,7 +107,14 @@ fn products_equal_f64_of_the_rounded_numbers() {
 
 #[test]
 fn numbers_round_to_the_nearest_and_ties_to_even() {
-    let cases = [(1.0, 0x3f80), (-2.5, 0xc020), (1.003_906_3, 0x3f80), (1.011_718_8, 0x3f82), (3.4e38, 0x7f80), (f32::INFINITY, 0x7f80)];
+    let cases = [
+        (1.0, 0x3f80),
+        (-2.5, 0xc020),
+        (1.003_906_3, 0x3f80),
+        (1.011_718_8, 0x3f82),
+        (3.4e38, 0x7f80),
+        (f32::INFINITY, 0x7f80),
+    ];
     for (x, bits) in cases {
         let mut pairs = [0];
         round_along(Isa::detect(), 1, 2, &[0.0, x], 2, &mut pairs);
@@ -91,16 +128,25 @@ fn numbers_round_to_the_nearest_and_ties_to_even() {
 }
 
 #[test]
-fn a_linear_weight_is_its_transpose() {
-    let (outputs, inputs) = (37, 9);
-    let weight = numbers(outputs * inputs, 1);
-    let turned: Vec<f32> = (0..inputs * outputs).map(|i| weight[i % outputs * inputs + i / outputs]).collect();
-    let (mut linear, mut rows) = (PairPanels::empty(), PairPanels::empty());
-    linear.pack_linear(outputs, inputs, &weight);
-    rows.pack_rows(Isa::detect(), inputs, outputs, View::rows(&turned, outputs));
-    assert_eq!(linear.values, rows.values);
-    // Used again for a smaller matrix, nothing old stays.
-    linear.pack_linear(3, 2, &weight[..6]);
-    assert_eq!(linear.values.len(), 32);
-    assert!(linear.values[3..].iter().all(|pair| *pair == 0));
+fn columns_given_as_rows_are_the_transpose() {
+    for (n, k) in [(37, 9), (16, 32), (64, 70), (5, 1), (33, 40)] {
+        let stride = k + 3;
+        let rows = numbers(n * stride, 1);
+        let turned: Vec<f32> = (0..k * n).map(|i| rows[i % n * stride + i / n]).collect();
+        for isa in Isa::available() {
+            let (mut columns, mut expected) = (PairPanels::empty(), PairPanels::empty());
+            columns.pack_columns(isa, k, n, View::rows(&rows, stride));
+            expected.pack_rows(isa, k, n, View::rows(&turned, n));
+            assert_eq!(
+                columns.values,
+                expected.values,
+                "{n} columns of {k} on {}",
+                isa.name()
+            );
+            // Used again for a smaller matrix, nothing old stays.
+            columns.pack_columns(isa, 1, 3, View::rows(&rows, stride));
+            assert_eq!(columns.values.len(), 32);
+            assert!(columns.values[3..].iter().all(|pair| *pair == 0));
+        }
+    }
 }
