@@ -178,12 +178,19 @@ fn finish(arguments: &EvalArguments, outcome: &Outcome, output: &Path) -> anyhow
     Ok(())
 }
 
+/// Most characters of a wrong answer that are shown; the results file has all of it.
+const SHOWN_CHARACTERS: usize = 200;
+
 /// One wrong answer, in one line.
 fn mistake(answered: &Answered) -> String {
     let question = answered.question;
+    let mut found: String = answered.reply.chars().take(SHOWN_CHARACTERS).collect();
+    if found.len() < answered.reply.len() {
+        found.push('…');
+    }
     let text = format!(
-        "{}: {} — expected {:?}, found {:?}",
-        question.image, question.question, question.answer, answered.reply
+        "{}: {} — expected {:?}, found {found:?}",
+        question.image, question.question, question.answer
     );
     visible(&text).replace(['\n', '\t'], " ")
 }
