@@ -1,104 +1,261 @@
-//! Attention of one query row and one head over cached keys and values, in f32.
+//! Attention of one head in f32: scores, softmax, weighted values, by blocks of query rows.
 //!
-//! A query's result is a function of its own keys and values only: rows that come together in a chunk do not touch each
-//! other's sums, so any chunking of a prompt gives the same bits.
+//! A query's scores are one multiply-add chain over the head's width each, its sum of exponentials runs in fixed lanes, and
+//! each number of its result is one chain over the keys it sees, in order. Blocks only decide what is computed together: the
+//! bits are the same for every instruction set and however a prompt is cut.
 
 use crate::isa::{Isa, per_isa};
-use crate::matmul::View;
-use crate::rows::softmax;
+use crate::matmul::{PANEL, Panels, View, Work, Write, multiply};
+use crate::rows::{LANES, exp_one, largest, sum_of};
 
-const LANES: usize = 16;
+/// Query rows whose scores are held at once: full blocks of the product, scores that stay in the second cache.
+const ROWS: usize = 24;
 
-/// `out = softmax(scale · q·keys[0..t]ᵀ) · values[0..t]`.
-///
-/// `q` and `out` hold head_dim numbers; keys and values are views of `t` rows of head_dim columns, `column_stride` 1;
-/// `scratch` is memory that calls may share.
-#[allow(clippy::too_many_arguments)]
-pub fn attend_row(
-    isa: Isa,
-    q: &[f32],
-    keys: View,
-    values: View,
-    t: usize,
-    scale: f32,
-    scratch: &mut Vec<f32>,
-    out: &mut [f32],
-) {
-    assert!(
-        keys.column_stride == 1 && values.column_stride == 1 && q.len() == out.len(),
-        "attention over turned keys"
-    );
-    scratch.clear();
-    scratch.resize(t, 0.0);
-    score(isa, q, keys, scale, scratch);
-    softmax(isa, scratch);
-    mix(isa, scratch, values, out);
+/// The keys and values that queries attend to, packed; they may grow.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    width: usize,
+    /// A column for each key.
+    keys: Panels,
+    /// A row for each value, 32 of its numbers in each.
+    values: Vec<Panels>,
 }
 
-per_isa! { score(q: &[f32], keys: View, scale: f32, scores: &mut [f32]) => score_body }
-per_isa! { mix(weights: &[f32], values: View, out: &mut [f32]) => mix_body }
+/// Which keys a query sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// All of them.
+    Everything,
+    /// The first `first` ones for the first `group` rows of queries, one more for each next `group` (heads that share keys).
+    Past {
+        /// Keys of the first rows; at least one.
+        first: usize,
+        /// Rows with the same keys; at least one.
+        group: usize,
+    },
+}
 
-#[inline(always)]
-fn score_body(q: &[f32], keys: View, scale: f32, scores: &mut [f32]) {
-    for (at, score) in scores.iter_mut().enumerate() {
-        let key = &keys.data[at * keys.row_stride..][..q.len()];
-        let mut lanes = [0.0f32; LANES];
-        let (q_chunks, q_rest) = q.as_chunks::<LANES>();
-        let (k_chunks, k_rest) = key.as_chunks::<LANES>();
-        for (q, k) in q_chunks.iter().zip(k_chunks) {
-            for ((lane, q), k) in lanes.iter_mut().zip(q).zip(k) {
-                *lane = q.mul_add(*k, *lane);
+impl Reach {
+    fn visible(self, row: usize, keys: usize) -> usize {
+        match self {
+            Reach::Everything => keys,
+            Reach::Past { first, group } => first + row / group,
+        }
+    }
+}
+
+/// Room for scores that calls share.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    scores: Vec<f32>,
+    sums: [f32; ROWS],
+}
+
+impl Memory {
+    /// Without keys, for heads of `width` numbers.
+    pub fn empty(width: usize) -> Memory {
+        let columns = |first| PANEL.min(width - first);
+        Memory {
+            width,
+            keys: Panels::of_rows(width),
+            values: (0..width)
+                .step_by(PANEL)
+                .map(|first| Panels::of_columns(columns(first)))
+                .collect(),
+        }
+    }
+
+    /// Keys so far.
+    #[allow(clippy::len_without_is_empty)] // nothing asks
+    pub fn len(&self) -> usize {
+        self.keys.n
+    }
+
+    /// Adds `count` keys and values: rows of `width` numbers side by side.
+    pub fn append(&mut self, count: usize, keys: View, values: View) {
+        assert!(
+            keys.column_stride == 1 && values.column_stride == 1,
+            "keys and values lie in rows"
+        );
+        self.keys.append_columns(count, keys.transposed());
+        for (part, panel) in self.values.iter_mut().enumerate() {
+            let data = values.data.get(part * PANEL..).unwrap_or_default();
+            panel.append_rows(count, View { data, ..values });
+        }
+    }
+
+    /// Forgets the keys from `count` on.
+    pub fn truncate(&mut self, count: usize) {
+        self.keys.truncate_columns(count);
+        for panel in &mut self.values {
+            panel.truncate_rows(count);
+        }
+    }
+}
+
+/// Query rows and where their results go.
+#[derive(Debug)]
+pub struct Queries<'a> {
+    /// Rows.
+    pub count: usize,
+    /// Rows of the head's width, columns side by side.
+    pub rows: View<'a>,
+    /// Factor of the scores.
+    pub scale: f32,
+    /// What they see.
+    pub reach: Reach,
+}
+
+/// Row i of the result, `softmax(scale · q·keysᵀ) · values` over the keys it sees, goes to `out[i * out_stride ..]`.
+///
+/// # Panics
+/// When a row sees no key or more than there are, or `out` is too small.
+pub fn attend(
+    isa: Isa,
+    queries: &Queries,
+    memory: &Memory,
+    scratch: &mut Scratch,
+    out: &mut [f32],
+    out_stride: usize,
+) {
+    for first in (0..queries.count).step_by(ROWS) {
+        let rows = ROWS.min(queries.count - first);
+        let block = Block {
+            isa,
+            queries,
+            memory,
+            first,
+            rows,
+        };
+        block.attend(scratch, &mut out[first * out_stride..], out_stride);
+    }
+}
+
+/// Some rows of queries.
+struct Block<'a> {
+    isa: Isa,
+    queries: &'a Queries<'a>,
+    memory: &'a Memory,
+    first: usize,
+    rows: usize,
+}
+
+impl Block<'_> {
+    fn attend(&self, scratch: &mut Scratch, out: &mut [f32], out_stride: usize) {
+        let (least, most) = (self.visible(0), self.visible(self.rows - 1));
+        assert!(
+            least > 0 && most <= self.memory.len(),
+            "queries see {least} to {most} keys of {}",
+            self.memory.len()
+        );
+        let stride = most.next_multiple_of(PANEL);
+        if scratch.scores.len() < self.rows * stride {
+            scratch.scores.resize(self.rows * stride, 0.0);
+        }
+        let scores = &mut scratch.scores[..self.rows * stride];
+        let sums = &mut scratch.sums[..self.rows];
+        self.score(scores, stride);
+        let visible: [usize; ROWS] = std::array::from_fn(|row| self.visible(row));
+        soften(self.isa, scores, stride, &visible, self.queries.scale, sums);
+        self.mix(scores, stride, least, out, out_stride);
+        for (row, sum) in sums.iter().enumerate() {
+            let out = &mut out[row * out_stride..][..self.memory.width];
+            for value in out {
+                *value /= sum;
             }
         }
-        for ((lane, q), k) in lanes.iter_mut().zip(q_rest).zip(k_rest) {
-            *lane = q.mul_add(*k, *lane);
+    }
+
+    fn visible(&self, row: usize) -> usize {
+        self.queries
+            .reach
+            .visible(self.first + row, self.memory.len())
+    }
+
+    fn score(&self, scores: &mut [f32], stride: usize) {
+        let rows = self.queries.rows;
+        let work = Work {
+            m: self.rows,
+            a: View {
+                data: &rows.data[self.first * rows.row_stride..],
+                ..rows
+            },
+            b: &self.memory.keys,
+            depth: 0..self.memory.width,
+            panels: 0..stride / PANEL,
+            c_stride: stride,
+            write: Write::Replace,
+        };
+        multiply(self.isa, work, scores);
+    }
+
+    /// Weights times values: the keys that all rows see in one product, the last ones row by row, continuing its sums.
+    fn mix(
+        &self,
+        weights: &[f32],
+        stride: usize,
+        least: usize,
+        out: &mut [f32],
+        out_stride: usize,
+    ) {
+        for (part, panel) in self.memory.values.iter().enumerate() {
+            let out = &mut out[part * PANEL..];
+            let work = Work {
+                m: self.rows,
+                a: View::rows(weights, stride),
+                b: panel,
+                depth: 0..least,
+                panels: 0..1,
+                c_stride: out_stride,
+                write: Write::Replace,
+            };
+            multiply(self.isa, work, out);
+            for row in 0..self.rows {
+                let rest = least..self.visible(row);
+                let weights = &weights[row * stride..][rest.clone()];
+                let out = &mut out[row * out_stride..][..panel.n];
+                mix_rest(self.isa, weights, &panel.panel_rows()[rest], out);
+            }
         }
-        *score = crate::rows::tree(lanes) * scale;
+    }
+}
+
+per_isa! {
+    /// Rows of scores to exponentials of what `scale` times them is above the highest, and their sums; `visible` numbers of
+    /// each row count.
+    soften(scores: &mut [f32], stride: usize, visible: &[usize], scale: f32, sums: &mut [f32]) => soften_body
+}
+per_isa! {
+    /// Adds weighted rows to at most 32 numbers.
+    mix_rest(weights: &[f32], rows: &[[f32; PANEL]], out: &mut [f32]) => mix_rest_body
+}
+
+#[inline(always)]
+fn soften_body(scores: &mut [f32], stride: usize, visible: &[usize], scale: f32, sums: &mut [f32]) {
+    let rows = scores.chunks_exact_mut(stride).zip(visible);
+    for ((row, visible), sum) in rows.zip(sums) {
+        // Whole groups of lanes: what lies behind the visible ones adds less than 1e-37 to a sum of at least 1.
+        let row = &mut row[..visible.next_multiple_of(LANES)];
+        row[*visible..].fill(f32::NEG_INFINITY);
+        let highest = largest(row) * scale;
+        for value in row.iter_mut() {
+            *value = exp_one(value.mul_add(scale, -highest));
+        }
+        *sum = sum_of(row, |v| v);
     }
 }
 
 #[inline(always)]
-fn mix_body(weights: &[f32], values: View, out: &mut [f32]) {
-    out.fill(0.0);
-    for (at, weight) in weights.iter().enumerate() {
-        let row = &values.data[at * values.row_stride..][..out.len()];
-        for (out, value) in out.iter_mut().zip(row) {
-            *out = weight.mul_add(*value, *out);
+fn mix_rest_body(weights: &[f32], rows: &[[f32; PANEL]], out: &mut [f32]) {
+    let mut sums = [0.0; PANEL];
+    sums[..out.len()].copy_from_slice(out);
+    for (weight, row) in weights.iter().zip(rows) {
+        for (sum, value) in sums.iter_mut().zip(row) {
+            *sum = weight.mul_add(*value, *sum);
         }
     }
+    out.copy_from_slice(&sums[..out.len()]);
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attention_weighs_values_by_the_softmax_of_scores() {
-        let (q, keys, values) = (
-            [1.0, 0.0],
-            [2f32.ln(), 9.0, 0.0, 7.0, 99.0, 99.0],
-            [3.0, 6.0, 0.0, 9.0, 1.0, 1.0],
-        );
-        let mut expected = Vec::new();
-        for isa in Isa::available() {
-            let (mut out, mut scratch) = ([0.0; 2], Vec::new());
-            attend_row(
-                isa,
-                &q,
-                View::rows(&keys, 2),
-                View::rows(&values, 2),
-                2,
-                1.0,
-                &mut scratch,
-                &mut out,
-            );
-            // weights 2/3 and 1/3; the third row is past t
-            assert!(
-                (out[0] - 2.0).abs() < 1e-6 && (out[1] - 7.0).abs() < 1e-5,
-                "{out:?}"
-            );
-            expected.push(out.map(f32::to_bits));
-        }
-        assert!(expected.windows(2).all(|pair| pair[0] == pair[1]));
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@
 use crate::isa::per_isa;
 
 /// Lanes of the partial sums.
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 per_isa! {
     /// `(x - mean) / sqrt(variance + eps) * weight + bias` for every row of `width` numbers.
@@ -117,17 +117,7 @@ fn rms_norm_body(x: &[f32], width: usize, weight: &[f32], eps: f32, out: &mut [f
 
 #[inline(always)]
 fn softmax_body(row: &mut [f32]) {
-    let (chunks, rest) = row.as_chunks::<LANES>();
-    let mut highest = [f32::NEG_INFINITY; LANES];
-    for chunk in chunks {
-        for (high, value) in highest.iter_mut().zip(chunk) {
-            *high = if *value > *high { *value } else { *high };
-        }
-    }
-    let highest = highest
-        .iter()
-        .chain(rest)
-        .fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a });
+    let highest = largest(row);
     for value in row.iter_mut() {
         *value = exp_one(*value - highest);
     }
@@ -135,6 +125,22 @@ fn softmax_body(row: &mut [f32]) {
     for value in row.iter_mut() {
         *value *= scale;
     }
+}
+
+/// The largest number, in 16 lanes; what is not a number is passed over here and shows in a sum.
+#[inline(always)]
+pub(crate) fn largest(row: &[f32]) -> f32 {
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for (high, value) in lanes.iter_mut().zip(chunk) {
+            *high = if *value > *high { *value } else { *high };
+        }
+    }
+    lanes
+        .iter()
+        .chain(rest)
+        .fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a })
 }
 
 /// e^x: x = n ln2 + r, the polynomial of Cephes' expf for e^r with |r| <= ln2 / 2 (error

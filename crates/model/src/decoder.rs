@@ -1,48 +1,16 @@
 //! The causal decoder: grouped-query attention over a key-value cache, gated MLP, and the head.
 
-use crate::layers::{Linear, Norm, each_row};
+use crate::cache::{KvCache, LayerCache};
+use crate::layers::{Linear, Norm, each_row, each_task, head_of, side_by_side};
 use crate::spec::{DecoderSpec, EmbeddingNorm, ModelSpec, QkNorm};
 use crate::{Checkpoint, ModelError, Taps};
-use kernels::attention::attend_row;
+use kernels::attention::{Queries, Reach, Scratch, attend};
 use kernels::isa::Isa;
 use kernels::matmul::View;
 use kernels::rows;
 
-/// Keys (rotated) and values of every layer for the positions so far.
-pub struct KvCache {
-    layers: Vec<LayerCache>,
-    width: usize,
-    tokens: usize,
-    capacity: usize,
-}
-
-#[derive(Default)]
-struct LayerCache {
-    keys: Vec<f32>,
-    values: Vec<f32>,
-}
-
-impl KvCache {
-    /// Positions it holds.
-    #[allow(clippy::len_without_is_empty)] // nothing asks whether a cache is empty
-    pub fn len(&self) -> usize {
-        self.tokens
-    }
-
-    /// Positions it may hold.
-    pub fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    /// Forgets the positions from `tokens` on.
-    pub fn truncate(&mut self, tokens: usize) {
-        self.tokens = self.tokens.min(tokens);
-        for layer in &mut self.layers {
-            layer.keys.truncate(self.tokens * self.width);
-            layer.values.truncate(self.tokens * self.width);
-        }
-    }
-}
+/// Prompt rows of one key head that a thread takes at once.
+const PORTION: usize = 48;
 
 /// Which rows the head is applied to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,15 +128,8 @@ impl Decoder {
     }
 
     pub fn new_cache(&self, capacity: usize) -> KvCache {
-        let layers = (0..self.spec.layers)
-            .map(|_| LayerCache::default())
-            .collect();
-        KvCache {
-            layers,
-            width: self.spec.kv_heads * self.spec.head_dim,
-            tokens: 0,
-            capacity,
-        }
+        let spec = &self.spec;
+        KvCache::new(spec.layers, spec.kv_heads, spec.head_dim, capacity)
     }
 
     /// Rows `[ids, d]`. Panics for an id past the vocabulary.
@@ -196,11 +157,11 @@ impl Decoder {
         taps: &mut dyn Taps,
     ) -> Result<Vec<f32>, ModelError> {
         let d = self.spec.hidden;
-        let (m, before) = (inputs.len() / d, cache.tokens);
+        let (m, before) = (inputs.len() / d, cache.len());
         assert!(
-            before + m <= cache.capacity,
+            before + m <= cache.capacity(),
             "{m} rows after {before}, the cache was made for {}",
-            cache.capacity
+            cache.capacity()
         );
         let angles = self.angles(before, m);
         let mut x = inputs.to_vec();
@@ -213,16 +174,9 @@ impl Decoder {
             if taps.wants(&name) {
                 taps.tap(&name, &[m, d], &x);
             }
-            self.block(
-                isa,
-                block,
-                &angles,
-                before,
-                &mut cache.layers[layer],
-                &mut x,
-            );
+            self.block(isa, block, &angles, before, cache.layer(layer), &mut x);
         }
-        cache.tokens = before + m;
+        cache.advance(before + m);
         Ok(self.logits(isa, &x, logits, taps))
     }
 
@@ -287,14 +241,14 @@ impl Decoder {
             }
             self.rotate(isa, rows, angles);
         }
-        cache.keys.extend_from_slice(&k);
-        cache.values.extend_from_slice(&block.v.apply(isa, &normed));
+        self.remember(&k, &block.v.apply(isa, &normed), cache);
         let attended = self.attend(isa, &q, before, cache);
         rows::add(isa, x, &block.out.apply(isa, &attended));
         let normed = block.mlp_norm.apply(isa, x);
         let (mut gate, up) = (block.gate.apply(isa, &normed), block.up.apply(isa, &normed));
-        each_row(&mut gate, self.spec.ffn, |row, gate| {
-            rows::silu_multiply(isa, gate, &up[row * gate.len()..][..gate.len()])
+        let ffn = self.spec.ffn;
+        each_row(&mut gate, ffn, |first, gate| {
+            rows::silu_multiply(isa, gate, &up[first * ffn..][..gate.len()])
         });
         rows::add(isa, x, &block.down.apply(isa, &gate));
     }
@@ -314,33 +268,55 @@ impl Decoder {
         }
     }
 
-    /// Row i attends to positions 0..=before + i; heads share keys in groups.
+    /// Adds the rows' keys and values to the memories of their heads.
+    fn remember(&self, k: &[f32], v: &[f32], cache: &mut LayerCache) {
+        let (width, d) = (self.spec.head_dim, self.spec.kv_heads * self.spec.head_dim);
+        for (head, memory) in cache.iter_mut().enumerate() {
+            if !k.is_empty() {
+                let at = head * width;
+                memory.append(k.len() / d, head_of(k, d, at), head_of(v, d, at));
+            }
+        }
+    }
+
+    /// Row i attends to positions 0..=before + i; `group` query heads that stand side by side share a key head.
     fn attend(&self, isa: Isa, q: &[f32], before: usize, cache: &LayerCache) -> Vec<f32> {
         let spec = &self.spec;
-        let (width, kv_width) = (spec.head_dim, spec.kv_heads * spec.head_dim);
-        let (group, scale) = (
-            spec.heads / spec.kv_heads,
-            1.0 / (spec.head_dim as f32).sqrt(),
-        );
-        let mut out = vec![0.0; q.len()];
-        each_row(&mut out, spec.heads * width, |row, out| {
-            let mut scratch = Vec::new();
-            for (head, out) in out.chunks_exact_mut(width).enumerate() {
-                let at = head / group * width;
-                let q = &q[(row * spec.heads + head) * width..][..width];
-                let view = |x| View::rows(x, kv_width);
-                attend_row(
-                    isa,
-                    q,
-                    view(&cache.keys[at..]),
-                    view(&cache.values[at..]),
-                    before + row + 1,
-                    scale,
-                    &mut scratch,
-                    out,
-                );
-            }
+        let (group, width) = (spec.heads / spec.kv_heads, spec.head_dim);
+        let (d, share) = (spec.heads * width, group * width);
+        let m = q.len() / d;
+        // A key head's queries, by portions of rows: the tasks for the threads.
+        let portions = m.div_ceil(PORTION);
+        let work = m * (before + m) * d;
+        let parts = each_task(spec.kv_heads * portions, work, |task| {
+            let (head, first) = (task / portions, task % portions * PORTION);
+            let rows = PORTION.min(m - first);
+            let own = |row| &q[(first + row) * d + head * share..][..share];
+            let own: Vec<f32> = (0..rows).flat_map(own).copied().collect();
+            let queries = Queries {
+                count: rows * group,
+                rows: View::rows(&own, width),
+                scale: 1.0 / (width as f32).sqrt(),
+                reach: Reach::Past {
+                    first: before + first + 1,
+                    group,
+                },
+            };
+            let mut out = vec![0.0; own.len()];
+            attend(
+                isa,
+                &queries,
+                &cache[head],
+                &mut Scratch::default(),
+                &mut out,
+                width,
+            );
+            out
         });
-        out
+        let heads: Vec<Vec<f32>> = parts
+            .chunks(portions.max(1))
+            .map(|portions| portions.concat())
+            .collect();
+        side_by_side(&heads, share)
     }
 }

@@ -1,11 +1,10 @@
 //! From pixels to decoder rows: SigLIP blocks on each tile, zero-padded block merge, projector.
 
-use crate::layers::{Bias, Linear, Norm, each_row};
+use crate::layers::{Bias, Linear, Norm, each_row, each_task, head_of, side_by_side};
 use crate::spec::{Activation, ModelSpec, ProjectorSpec, VisionSpec};
 use crate::{Checkpoint, ModelError, Taps};
-use kernels::attention::attend_row;
+use kernels::attention::{Memory, Queries, Reach, Scratch, attend as attend_rows};
 use kernels::isa::Isa;
-use kernels::matmul::View;
 use kernels::rows;
 use rayon::prelude::*;
 
@@ -69,15 +68,15 @@ impl Block {
         })
     }
 
-    /// Attention within each tile of `patches` rows, then the MLP, both added to `x`.
-    fn apply(&self, isa: Isa, spec: &VisionSpec, patches: usize, x: &mut [f32]) {
+    /// Attention among the patches of one tile, then the MLP, both added to `x`.
+    fn apply(&self, isa: Isa, spec: &VisionSpec, x: &mut [f32]) {
         let normed = self.norm_1.apply(isa, x);
         let (q, k, v) = (
             self.q.apply(isa, &normed),
             self.k.apply(isa, &normed),
             self.v.apply(isa, &normed),
         );
-        let attended = attend(isa, spec, patches, [&q, &k, &v]);
+        let attended = attend(isa, spec, [&q, &k, &v]);
         rows::add(isa, x, &self.out.apply(isa, &attended));
         let mut inner = self.fc1.apply(isa, &self.norm_2.apply(isa, x));
         activate(isa, spec.activation, spec.ffn, &mut inner);
@@ -85,38 +84,41 @@ impl Block {
     }
 }
 
-fn attend(isa: Isa, spec: &VisionSpec, patches: usize, [q, k, v]: [&[f32]; 3]) -> Vec<f32> {
+/// Every patch of a tile attends to all; heads are computed apart and then put side by side.
+fn attend(isa: Isa, spec: &VisionSpec, [q, k, v]: [&[f32]; 3]) -> Vec<f32> {
     let (d, width) = (spec.hidden, spec.hidden / spec.heads);
-    let scale = 1.0 / (width as f32).sqrt();
-    let mut out = vec![0.0; q.len()];
-    each_row(&mut out, d, |row, out| {
-        let first = row / patches * patches * d;
-        let mut scratch = Vec::new();
-        for (head, out) in out.chunks_exact_mut(width).enumerate() {
-            let at = head * width;
-            let view = |x| View::rows(x, d);
-            attend_row(
-                isa,
-                &q[row * d + at..][..width],
-                view(&k[first + at..]),
-                view(&v[first + at..]),
-                patches,
-                scale,
-                &mut scratch,
-                out,
-            );
-        }
+    let patches = q.len() / d;
+    let heads = each_task(spec.heads, patches * patches * d, |head| {
+        let at = head * width;
+        let mut memory = Memory::empty(width);
+        memory.append(patches, head_of(k, d, at), head_of(v, d, at));
+        let queries = Queries {
+            count: patches,
+            rows: head_of(q, d, at),
+            scale: 1.0 / (width as f32).sqrt(),
+            reach: Reach::Everything,
+        };
+        let mut out = vec![0.0; patches * width];
+        attend_rows(
+            isa,
+            &queries,
+            &memory,
+            &mut Scratch::default(),
+            &mut out,
+            width,
+        );
+        out
     });
-    out
+    side_by_side(&heads, width)
 }
 
 fn activate(isa: Isa, activation: Activation, width: usize, x: &mut [f32]) {
-    each_row(x, width, |_, row| match activation {
-        Activation::Gelu => rows::gelu_erf(isa, row),
-        Activation::GeluTanh => rows::gelu_tanh(isa, row),
+    each_row(x, width, |_, rows| match activation {
+        Activation::Gelu => rows::gelu_erf(isa, rows),
+        Activation::GeluTanh => rows::gelu_tanh(isa, rows),
         Activation::Silu => {
-            let ones = vec![1.0; row.len()];
-            rows::silu_multiply(isa, row, &ones);
+            let ones = vec![1.0; rows.len()];
+            rows::silu_multiply(isa, rows, &ones);
         }
     });
 }
@@ -192,7 +194,9 @@ impl Encoder {
             if cancel() {
                 return Err(ModelError::Cancelled);
             }
-            block.apply(isa, spec, patches, &mut x);
+            // Tiles do not see each other: one thread keeps a tile's rows in its caches for a whole block.
+            x.par_chunks_mut(patches * spec.hidden)
+                .for_each(|tile| block.apply(isa, spec, tile));
         }
         if let Some(norm) = &self.post_norm {
             x = norm.apply(isa, &x);

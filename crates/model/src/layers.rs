@@ -210,15 +210,46 @@ impl Norm {
     }
 }
 
-/// Applies a row function to pieces of `x` on all threads; `width` numbers stay together.
+/// Applies a function to pieces of whole rows of `x` on all threads; it is told each piece's first row.
 pub(crate) fn each_row(x: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
     let rows = x.len() / width;
     let share = rows.div_ceil(rayon::current_num_threads() * 4).max(1);
+    if x.len() < WORTH_SPLITTING / 16 {
+        work(0, x);
+        return;
+    }
     x.par_chunks_mut(share * width)
         .enumerate()
-        .for_each(|(at, piece)| {
-            for (row, values) in piece.chunks_exact_mut(width).enumerate() {
-                work(at * share + row, values);
-            }
-        });
+        .for_each(|(at, piece)| work(at * share, piece));
+}
+
+/// One result for each number below `count`, on all threads where `multiply_adds` are worth it.
+pub(crate) fn each_task<T: Send>(
+    count: usize,
+    multiply_adds: usize,
+    work: impl Fn(usize) -> T + Sync + Send,
+) -> Vec<T> {
+    if multiply_adds < WORTH_SPLITTING {
+        (0..count).map(work).collect()
+    } else {
+        (0..count).into_par_iter().map(work).collect()
+    }
+}
+
+/// One head's columns, from `first` on, of rows of `d` numbers.
+pub(crate) fn head_of(x: &[f32], d: usize, first: usize) -> View<'_> {
+    View::rows(&x[first..], d)
+}
+
+/// Rows of `width` numbers of every head, to rows that hold all heads.
+pub(crate) fn side_by_side(heads: &[Vec<f32>], width: usize) -> Vec<f32> {
+    let d = heads.len() * width;
+    let rows = heads.first().map_or(0, |head| head.len() / width);
+    let mut out = vec![0.0; rows * d];
+    for (at, head) in heads.iter().enumerate() {
+        for (out, row) in out.chunks_exact_mut(d).zip(head.chunks_exact(width)) {
+            out[at * width..][..width].copy_from_slice(row);
+        }
+    }
+    out
 }

@@ -3,6 +3,7 @@
 //! [`ModelSpec`] says what a model is, [`Checkpoint`] where its numbers lie, [`Model`] computes. Everything is rows of
 //! features, `[rows × width]`; heads are ranges of columns.
 
+mod cache;
 mod checkpoint;
 mod decoder;
 mod encoder;
@@ -14,8 +15,9 @@ pub mod spec;
 mod taps;
 mod write;
 
+pub use cache::KvCache;
 pub use checkpoint::{Checkpoint, Numbers};
-pub use decoder::{KvCache, LogitRows};
+pub use decoder::LogitRows;
 pub use error::{ModelError, TensorProblems};
 pub use network::Model;
 pub use spec::{ModelSpec, TensorSpec};

@@ -1,6 +1,7 @@
 //! A loaded model: weights checked against the specification, packed, and ready to be asked.
 
-use crate::decoder::{Decoder, KvCache, LogitRows};
+use crate::cache::KvCache;
+use crate::decoder::{Decoder, LogitRows};
 use crate::encoder::Encoder;
 use crate::spec::ModelSpec;
 use crate::{Checkpoint, ModelError, Taps};

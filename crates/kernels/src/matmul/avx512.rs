@@ -20,9 +20,9 @@ const REGISTERS: usize = PANEL / LANES;
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
     let mut block = [const { MaybeUninit::uninit() }; DEPTH];
-    let depth = if work.b.k == 0 { 1 } else { work.b.k };
-    for k0 in (0..depth).step_by(DEPTH) {
-        let steps = DEPTH.min(work.b.k - k0);
+    // No rows at all still write zeros.
+    for k0 in (0..work.depth.len().max(1)).step_by(DEPTH) {
+        let steps = DEPTH.min(work.depth.len() - k0);
         let fresh = k0 == 0 && work.write == Write::Replace;
         let mut row = 0;
         while row < work.m {
@@ -92,7 +92,11 @@ impl Steps {
             match from.first_chunk::<ROWS>() {
                 Some(from) if a.row_stride == 1 => to.write(*from),
                 _ => to.write(std::array::from_fn(|r| {
-                    if r < rows { from[r * a.row_stride] } else { 0.0 }
+                    if r < rows {
+                        from[r * a.row_stride]
+                    } else {
+                        0.0
+                    }
                 })),
             };
         }
@@ -132,20 +136,13 @@ impl Part<'_> {
     }
 
     #[target_feature(enable = "avx512f")]
-    unsafe fn group<const R: usize, const P: usize>(
-        &self,
-        panel: usize,
-        a: Steps,
-        c: &mut [f32],
-    ) {
+    unsafe fn group<const R: usize, const P: usize>(&self, panel: usize, a: Steps, c: &mut [f32]) {
         let b = self.work.b;
-        let at = (panel * b.k + self.k0) * PANEL;
+        let at = (panel * b.k + self.work.depth.start + self.k0) * PANEL;
         // SAFETY: panel `panel + P - 1` ends inside the packed numbers; see `Panels::pack`.
         unsafe {
             match &b.values {
-                Values::F32(values) => {
-                    self.tile::<R, P, f32>(panel, values.as_ptr().add(at), a, c)
-                }
+                Values::F32(values) => self.tile::<R, P, f32>(panel, values.as_ptr().add(at), a, c),
                 Values::Bf16(values) => {
                     self.tile::<R, P, u16>(panel, values.as_ptr().add(at), a, c)
                 }
@@ -166,14 +163,14 @@ impl Part<'_> {
         unsafe {
             let c = c
                 .as_mut_ptr()
-                .add(self.row * work.c_stride + (panel - work.panels.start) * PANEL);
+                .wrapping_add(self.row * work.c_stride + (panel - work.panels.start) * PANEL);
             let mut sums = [[[_mm512_setzero_ps(); REGISTERS]; P]; R];
             if !self.fresh {
                 for (r, sums) in sums.iter_mut().enumerate() {
                     for (p, sums) in sums.iter_mut().enumerate() {
                         for (g, sum) in sums.iter_mut().enumerate() {
                             *sum = load(
-                                c.add(r * work.c_stride + p * PANEL + g * LANES),
+                                c.wrapping_add(r * work.c_stride + p * PANEL + g * LANES),
                                 left(work.b.n, panel + p, g),
                             );
                         }
@@ -202,7 +199,7 @@ impl Part<'_> {
                 for (p, sums) in sums.iter().enumerate() {
                     for (g, sum) in sums.iter().enumerate() {
                         store(
-                            c.add(r * work.c_stride + p * PANEL + g * LANES),
+                            c.wrapping_add(r * work.c_stride + p * PANEL + g * LANES),
                             left(work.b.n, panel + p, g),
                             *sum,
                         );

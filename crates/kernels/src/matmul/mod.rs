@@ -8,6 +8,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod grow;
 mod pack;
 mod scalar;
 
@@ -53,15 +54,29 @@ impl<'a> View<'a> {
     }
 
     fn assert_holds(&self, rows: usize, columns: usize) {
-        if rows > 0 && columns > 0 {
-            let last = (rows - 1) * self.row_stride + (columns - 1) * self.column_stride;
-            assert!(
-                last < self.data.len(),
-                "a view of {rows} x {columns} reaches element {last} of {}",
-                self.data.len()
-            );
-        }
+        let held = rows == 0
+            || columns == 0
+            || reach(rows - 1, self.row_stride, columns - 1, self.column_stride)
+                .is_some_and(|last| last < self.data.len());
+        assert!(
+            held,
+            "a view of {rows} x {columns} numbers, {} and {} apart, reaches past its {}",
+            self.row_stride,
+            self.column_stride,
+            self.data.len()
+        );
     }
+}
+
+/// The place `row * row_stride + column * column_stride`, unless that is past all numbers: unsafe code relies on it.
+pub(crate) fn reach(
+    row: usize,
+    row_stride: usize,
+    column: usize,
+    column_stride: usize,
+) -> Option<usize> {
+    row.checked_mul(row_stride)?
+        .checked_add(column.checked_mul(column_stride)?)
 }
 
 /// What happens to the numbers that C holds already.
@@ -73,14 +88,22 @@ pub enum Write {
     Add,
 }
 
-/// The panels of B that a kernel works on, and where their columns go.
-struct Work<'a> {
-    m: usize,
-    a: View<'a>,
-    b: &'a Panels,
-    panels: Range<usize>,
-    c_stride: usize,
-    write: Write,
+/// What a kernel works on: rows of A, rows and panels of B, and where the columns go.
+pub(crate) struct Work<'a> {
+    /// Rows of A.
+    pub m: usize,
+    /// Its columns are as many as `depth` is long.
+    pub a: View<'a>,
+    /// The packed matrix.
+    pub b: &'a Panels,
+    /// Rows of B.
+    pub depth: Range<usize>,
+    /// Panels of B.
+    pub panels: Range<usize>,
+    /// Distance between rows of C.
+    pub c_stride: usize,
+    /// What becomes of C's numbers.
+    pub write: Write,
 }
 
 /// `m` rows of A times the columns of `panels` of B: row i goes to `c[i * c_stride ..]`, beginning with the first column of the
@@ -99,29 +122,24 @@ pub fn matmul(
     c_stride: usize,
     write: Write,
 ) {
-    assert!(
-        panels.end <= b.panel_count() && panels.start <= panels.end,
-        "panels {panels:?} of {}",
-        b.panel_count()
-    );
-    if m == 0 || panels.is_empty() {
-        return;
-    }
-    a.assert_holds(m, b.k);
-    let columns = (panels.end * PANEL).min(b.n) - panels.start * PANEL;
-    assert!(
-        (m == 1 || columns <= c_stride) && (m - 1) * c_stride + columns <= c.len(),
-        "C holds {} numbers, expected {m} rows of {columns}, {c_stride} apart",
-        c.len()
-    );
     let work = Work {
         m,
         a,
         b,
+        depth: 0..b.k,
         panels,
         c_stride,
         write,
     };
+    multiply(isa, work, c);
+}
+
+/// As [`matmul`], with some of B's rows.
+pub(crate) fn multiply(isa: Isa, work: Work, c: &mut [f32]) {
+    work.assert_fits(c.len());
+    if work.m == 0 || work.panels.is_empty() {
+        return;
+    }
     match isa.0 {
         Set::Scalar => scalar::matmul(&work, c),
         #[cfg(target_arch = "x86_64")]
@@ -132,6 +150,36 @@ pub fn matmul(
         // SAFETY: as above.
         #[allow(unsafe_code)]
         Set::Avx512 => unsafe { avx512::matmul(&work, c) },
+    }
+}
+
+impl Work<'_> {
+    /// Panics unless A, B and a C of `length` numbers reach as far as the kernels will go.
+    fn assert_fits(&self, length: usize) {
+        let (b, panels, depth) = (self.b, &self.panels, &self.depth);
+        b.assert_whole();
+        assert!(
+            panels.start <= panels.end && panels.end <= b.panel_count(),
+            "panels {panels:?} of {}",
+            b.panel_count()
+        );
+        assert!(
+            depth.start <= depth.end && depth.end <= b.k,
+            "rows {depth:?} of {}",
+            b.k
+        );
+        if self.m == 0 || panels.is_empty() {
+            return;
+        }
+        self.a.assert_holds(self.m, depth.len());
+        let columns = (panels.end * PANEL).min(b.n) - panels.start * PANEL;
+        let apart = self.m == 1 || columns <= self.c_stride;
+        assert!(
+            apart && reach(self.m - 1, self.c_stride, columns, 1).is_some_and(|end| end <= length),
+            "C holds {length} numbers, expected {} rows of {columns}, {} apart",
+            self.m,
+            self.c_stride
+        );
     }
 }
 

@@ -107,6 +107,22 @@ impl Panels {
         }
     }
 
+    /// Panics when somebody gave `k` or `n` a value that the numbers do not fill: unsafe code relies on them.
+    pub(super) fn assert_whole(&self) {
+        let length = match &self.values {
+            Values::F32(values) => values.len(),
+            Values::Bf16(values) => values.len(),
+        };
+        let expected =
+            (self.k.checked_mul(self.panel_count())).and_then(|rows| rows.checked_mul(PANEL));
+        assert!(
+            expected == Some(length),
+            "panels of {} x {} hold {length} numbers",
+            self.k,
+            self.n
+        );
+    }
+
     pub(super) fn at(&self, k: usize, column: usize) -> f32 {
         let place = ((column / PANEL) * self.k + k) * PANEL + column % PANEL;
         match &self.values {

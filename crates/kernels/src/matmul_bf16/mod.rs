@@ -15,7 +15,7 @@ mod pack;
 mod scalar;
 
 use crate::isa::{Isa, Set};
-use crate::matmul::Write;
+use crate::matmul::{Write, reach};
 pub use pack::{PairPanels, round_across, round_along};
 
 /// The proof that this processor multiplies bf16 pairs itself.
@@ -65,21 +65,41 @@ struct Work<'a> {
 ///
 /// # Panics
 /// When A or C is too small for the shape.
-pub fn matmul_bf16(isa: Bf16Isa, m: usize, a: PairView, b: &PairPanels, c: &mut [f32], c_stride: usize, write: Write) {
+pub fn matmul_bf16(
+    isa: Bf16Isa,
+    m: usize,
+    a: PairView,
+    b: &PairPanels,
+    c: &mut [f32],
+    c_stride: usize,
+    write: Write,
+) {
+    b.assert_whole();
     if m == 0 || b.n == 0 {
         return;
     }
     if b.pairs() > 0 {
-        let last = (m - 1) * a.row_stride + (b.pairs() - 1) * a.pair_stride;
-        assert!(last < a.data.len(), "A of {m} rows reaches pair {last} of {}", a.data.len());
+        let last = reach(m - 1, a.row_stride, b.pairs() - 1, a.pair_stride);
+        assert!(
+            last.is_some_and(|last| last < a.data.len()),
+            "A of {m} rows reaches past its {} pairs",
+            a.data.len()
+        );
     }
     assert!(
-        (m == 1 || b.n <= c_stride) && (m - 1) * c_stride + b.n <= c.len(),
+        (m == 1 || b.n <= c_stride)
+            && reach(m - 1, c_stride, b.n, 1).is_some_and(|end| end <= c.len()),
         "C holds {} numbers, expected {m} rows of {}, {c_stride} apart",
         c.len(),
         b.n
     );
-    let work = Work { m, a, b, c_stride, write };
+    let work = Work {
+        m,
+        a,
+        b,
+        c_stride,
+        write,
+    };
     match isa.0 {
         Twin::Scalar => scalar::matmul(&work, c),
         #[cfg(target_arch = "x86_64")]

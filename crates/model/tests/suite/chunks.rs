@@ -1,6 +1,7 @@
 //! The same bits however work is cut: prompts into chunks, pictures into tiles, rows over threads.
 
-use crate::support::random::{WIDE, model, numbers};
+use crate::support::WIDE;
+use crate::support::random::{model, numbers};
 use model::{LogitRows, Model, ModelError, NoTaps};
 use proptest::prelude::*;
 use std::cell::Cell;

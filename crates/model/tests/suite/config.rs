@@ -1,6 +1,6 @@
 //! config.json: what is left out, and what cannot be.
 
-use crate::support::random::WIDE;
+use crate::support::WIDE;
 use model::ModelSpec;
 use model::spec::{Activation, EmbeddingNorm, QkNorm};
 use serde_json::{Value, json};
@@ -234,7 +234,7 @@ fn sizes_that_are_zero_huge_or_do_not_fit_together_are_refused() {
         ("/vision_config/image_size", json!(0), "image_size is 0"),
         ("/projector_config/merge_size", json!(0), "merge 0"),
         ("/projector_config/merge_size", json!(6), "merge 6"),
-        ("/image_token_id", json!(70), "token id 70"),
+        ("/image_token_id", json!(3700), "token id 3700"),
         ("/image_token_id", Value::Null, "image_token_id is missing"),
         ("/text_config", Value::Null, "text_config is missing"),
         (

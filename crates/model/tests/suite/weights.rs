@@ -1,7 +1,7 @@
 //! Weight files that do not fit, told in one error, and weights that are no numbers.
 
-use crate::support::random::{Tensor, WIDE, load, tensors};
-use crate::support::{golden, golden_model};
+use crate::support::random::{Tensor, load, tensors};
+use crate::support::{WIDE, golden, golden_model};
 use model::{Checkpoint, ModelError, NoTaps};
 use safetensors::Dtype;
 

@@ -4,16 +4,6 @@ use model::{Checkpoint, Model, ModelError, ModelSpec};
 use safetensors::{Dtype, tensor::TensorView};
 use std::borrow::Cow;
 
-/// Wide enough that the work of a few dozen rows is split over threads; heads that share keys, more than one panel.
-pub const WIDE: &str = r#"{"model_type": "bluelm_v",
-  "vision_config": {"hidden_size": 96, "intermediate_size": 160, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "image_size": 40, "patch_size": 8, "hidden_act": "gelu_pytorch_tanh"},
-  "vision_feature_layer": -1, "projector_config": {"merge_size": 2},
-  "text_config": {"model_type": "qwen3", "vocab_size": 70, "hidden_size": 72, "intermediate_size": 200,
-    "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 40,
-    "max_position_embeddings": 512, "tie_word_embeddings": true},
-  "image_token_id": 60, "image_start_token_id": 61, "image_end_token_id": 62}"#;
-
 /// Numbers between -1 and 1 that look random.
 pub fn numbers(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
