@@ -13,6 +13,8 @@ pub(crate) enum Set {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 impl Isa {
@@ -31,8 +33,16 @@ impl Isa {
 
     /// As [`Isa::detect`], with the mistake as text.
     pub fn from_env() -> Result<Isa, String> {
+        let name = std::env::var_os("BLUELM_ISA");
+        Isa::choose(
+            name.map(|name| name.to_string_lossy().into_owned())
+                .as_deref(),
+        )
+    }
+
+    fn choose(name: Option<&str>) -> Result<Isa, String> {
         let available = Isa::available();
-        let Ok(name) = std::env::var("BLUELM_ISA") else {
+        let Some(name) = name else {
             return Ok(available[available.len() - 1]);
         };
         available
@@ -63,10 +73,14 @@ impl Isa {
                 sets.push(Isa(Set::Avx512));
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            sets.push(Isa(Set::Neon));
+        }
         sets
     }
 
-    /// `scalar`, `avx2` or `avx512`.
+    /// `scalar`, `avx2`, `avx512` or `neon`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Set::Scalar => "scalar",
@@ -74,6 +88,8 @@ impl Isa {
             Set::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon => "neon",
         }
     }
 }
@@ -100,6 +116,9 @@ macro_rules! per_isa {
                 // SAFETY: as above.
                 #[allow(unsafe_code)]
                 $crate::isa::Set::Avx512 => unsafe { avx512($($argument),*) },
+                // Part of every 64-bit Arm target: the compiler uses it without being told.
+                #[cfg(target_arch = "aarch64")]
+                $crate::isa::Set::Neon => $body($($argument),*),
             }
         }
     };
@@ -120,5 +139,20 @@ mod tests {
             );
         }
         assert_eq!(names[0], "scalar");
+    }
+
+    #[test]
+    fn a_set_is_chosen_by_its_name_and_an_absent_one_is_a_mistake() {
+        let available = Isa::available();
+        assert_eq!(Isa::choose(None), Ok(available[available.len() - 1]));
+        for isa in available {
+            assert_eq!(Isa::choose(Some(isa.name())), Ok(isa));
+        }
+        for name in ["", "AVX2", "sse9"] {
+            let problem = Isa::choose(Some(name)).unwrap_err();
+            let start =
+                format!("BLUELM_ISA is {name:?}, expected one that this processor has: scalar");
+            assert!(problem.starts_with(&start), "{problem}");
+        }
     }
 }

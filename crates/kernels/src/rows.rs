@@ -25,7 +25,7 @@ per_isa! {
     pub gelu_tanh(x: &mut [f32]) => gelu_tanh_body
 }
 per_isa! {
-    /// GELU with the error function; erf to 2e-7 (Abramowitz and Stegun 7.1.26).
+    /// GELU with the error function, `x · Φ(x)`.
     pub gelu_erf(x: &mut [f32]) => gelu_erf_body
 }
 per_isa! {
@@ -191,23 +191,38 @@ fn gelu_tanh_body(x: &mut [f32]) {
     }
 }
 
+/// The normal distribution below x, Φ(x), without the error function's division: Φ(-t) = e^-(t²/2 + q(t)), where q grows slowly
+/// from ln 2. Coefficients: q interpolated in f64 at the 12 Chebyshev nodes of 0..6, in s = t/3 - 1, and rounded; from 6 on
+/// q(6) stands in, where Φ is below 1e-9. The error is below 1e-7 of the largest result.
 #[inline(always)]
-fn erf_one(x: f32) -> f32 {
-    let size = x.abs();
-    let t = 1.0 / size.mul_add(0.327_591_1, 1.0);
-    let mut p = 1.061_405_4f32;
-    for c in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
-        p = p.mul_add(t, c);
+fn normal_share(x: f32) -> f32 {
+    const TOP: f32 = 6.0;
+    let t = x.abs();
+    let s = (if t > TOP { TOP } else { t }).mul_add(2.0 / TOP, -1.0);
+    let mut q = -2.447_607_4e-4f32;
+    for c in [
+        4.827_766e-4,
+        5.554_642e-5,
+        -1.170_610_9e-3,
+        3.580_891e-3,
+        -1.063_820_7e-2,
+        2.750_597_1e-2,
+        -6.392_906e-2,
+        0.141_617_27,
+        -0.317_513_05,
+        0.849_296,
+        2.107_726,
+    ] {
+        q = q.mul_add(s, c);
     }
-    let y = 1.0 - p * t * exp_one(-size * size);
-    if x < 0.0 { -y } else { y }
+    let below = exp_one((t * t).mul_add(-0.5, -q));
+    if x > 0.0 { 1.0 - below } else { below }
 }
 
 #[inline(always)]
 fn gelu_erf_body(x: &mut [f32]) {
     for value in x {
-        let v = *value;
-        *value = 0.5 * v * (1.0 + erf_one(v * std::f32::consts::FRAC_1_SQRT_2));
+        *value *= normal_share(*value);
     }
 }
 

@@ -164,17 +164,14 @@ impl Part<'_> {
             let rows: [*const f32; R] = std::array::from_fn(|r| a.first.add(r * a.row));
             let stride = work.b.k * PANEL;
             for step in 0..self.steps {
-                let mut row = [[_mm256_setzero_ps(); REGISTERS]; P];
-                for (p, row) in row.iter_mut().enumerate() {
-                    for (g, value) in row.iter_mut().enumerate() {
-                        *value = T::load(b.add(p * stride + step * PANEL + g * LANES));
-                    }
-                }
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let x = _mm256_set1_ps(*rows[r].add(step * a.step));
-                    for (sums, row) in sums.iter_mut().zip(&row) {
-                        for (sum, value) in sums.iter_mut().zip(row) {
-                            *sum = _mm256_fmadd_ps(x, *value, *sum);
+                // Sixteen registers: twelve sums, one number of each row, and B's numbers one register at a time.
+                let x: [__m256; R] =
+                    std::array::from_fn(|r| _mm256_set1_ps(*rows[r].add(step * a.step)));
+                for p in 0..P {
+                    for g in 0..REGISTERS {
+                        let value = T::load(b.add(p * stride + step * PANEL + g * LANES));
+                        for (sums, x) in sums.iter_mut().zip(x) {
+                            sums[p][g] = _mm256_fmadd_ps(x, value, sums[p][g]);
                         }
                     }
                 }

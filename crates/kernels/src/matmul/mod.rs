@@ -9,6 +9,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod grow;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pack;
 mod scalar;
 
@@ -150,6 +152,10 @@ pub(crate) fn multiply(isa: Isa, work: Work, c: &mut [f32]) {
         // SAFETY: as above.
         #[allow(unsafe_code)]
         Set::Avx512 => unsafe { avx512::matmul(&work, c) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        #[allow(unsafe_code)]
+        Set::Neon => unsafe { neon::matmul(&work, c) },
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{PANEL, View};
 
 /// Packed B of `C[m, n] = A[m, k] · B[k, n]`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Panels {
     /// Rows of B.
     pub k: usize,
@@ -13,7 +13,7 @@ pub struct Panels {
 }
 
 /// The numbers; bf16 is widened when it is read, which is exact.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Values {
     F32(Vec<f32>),
     Bf16(Vec<u16>),

@@ -14,7 +14,9 @@ mod avx512;
 mod pack;
 mod scalar;
 
-use crate::isa::{Isa, Set};
+use crate::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Set;
 use crate::matmul::{Write, reach};
 pub use pack::{PairPanels, round_across, round_along};
 
