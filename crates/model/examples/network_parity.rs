@@ -1,6 +1,6 @@
 //! Compares the networks with a reference's recorded intermediates.
 //!
-//! `cargo run --release -p model --example parity -- FOLDER...`: each folder has `model/`, a checkpoint, and
+//! `cargo run --release -p model --example network_parity -- FOLDER...`: each folder has `model/`, a checkpoint, and
 //! `cases/NAME/` with `oracle.json` (`input_ids`, `greedy_tokens`) and `oracle.safetensors` (`in.pixel_values` and the
 //! intermediates). Prints the largest relative difference of every tensor and each case's first one above the bound.
 
