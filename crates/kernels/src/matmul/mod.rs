@@ -94,12 +94,12 @@ pub enum Write {
 pub(crate) struct Work<'a> {
     /// Rows of A.
     pub m: usize,
-    /// Of `depth` columns.
+    /// Its columns are as many as `depth` is long.
     pub a: View<'a>,
     /// The packed matrix.
     pub b: &'a Panels,
-    /// Rows of B, counted from the first.
-    pub depth: usize,
+    /// Rows of B.
+    pub depth: Range<usize>,
     /// Panels of B.
     pub panels: Range<usize>,
     /// Distance between rows of C.
@@ -128,7 +128,7 @@ pub fn matmul(
         m,
         a,
         b,
-        depth: b.k,
+        depth: 0..b.k,
         panels,
         c_stride,
         write,
@@ -162,18 +162,22 @@ pub(crate) fn multiply(isa: Isa, work: Work, c: &mut [f32]) {
 impl Work<'_> {
     /// Panics unless A, B and a C of `length` numbers reach as far as the kernels will go.
     fn assert_fits(&self, length: usize) {
-        let (b, panels) = (self.b, &self.panels);
+        let (b, panels, depth) = (self.b, &self.panels, &self.depth);
         b.assert_whole();
         assert!(
             panels.start <= panels.end && panels.end <= b.panel_count(),
             "panels {panels:?} of {}",
             b.panel_count()
         );
-        assert!(self.depth <= b.k, "{} rows of {}", self.depth, b.k);
+        assert!(
+            depth.start <= depth.end && depth.end <= b.k,
+            "rows {depth:?} of {}",
+            b.k
+        );
         if self.m == 0 || panels.is_empty() {
             return;
         }
-        self.a.assert_holds(self.m, self.depth);
+        self.a.assert_holds(self.m, depth.len());
         let columns = (panels.end * PANEL).min(b.n) - panels.start * PANEL;
         let apart = self.m == 1 || columns <= self.c_stride;
         assert!(
