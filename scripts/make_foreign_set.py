@@ -1,8 +1,8 @@
 """Makes a test set that owes nothing to the training generator: pictures drawn with Pillow and with headless Chromium,
 in other font families and with other words, and their questions as a task file of `bluelm eval`.
 
-    python3 scripts/make_foreign_set.py OUT --pictures 170 --seed 1
-    python3 scripts/make_foreign_set.py OUT --small-text --pictures 60
+    python3 scripts/make_foreign_set.py OUT --count 200 --seed 1
+    python3 scripts/make_foreign_set.py OUT --small-text --count 125
 
 OUT/questions.jsonl says for each question also who drew the picture (`by`). The same seed draws the same set as long as
 fonts, Pillow and Chromium are the same. --small-text draws pictures whose text is 14 pixels or more high when the longer
@@ -30,13 +30,13 @@ PAGE = 10
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--pictures", type=int, default=170)
+    parser.add_argument("--count", type=int, default=200, help="so many pictures")
     parser.add_argument("--questions", type=int, default=3, help="at most so many for each picture")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--small-text", action="store_true")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    plans = [plan(arguments, index) for index in range(arguments.pictures)]
+    plans = [plan(arguments, index) for index in range(arguments.count)]
     draw_by_browser([plan for plan in plans if plan["by"] == "chromium"])
     lines = []
     for plan_ in plans:
@@ -97,7 +97,7 @@ def finish(plan_, arguments):
             return []
     name = save(image, arguments.out / f"{scene.kind}-{plan_['index']:03d}", rng)
     return [{"image": name, "question": one.question, "answer": one.answer, "kind": one.kind, "by": plan_["by"]}
-            for one in content.choose_questions(rng, scene, arguments.questions)]
+            for one in content.choose_questions(rng, scene, arguments.questions, arguments.small_text)]
 
 
 def save(image, path, rng):
