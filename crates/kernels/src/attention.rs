@@ -181,7 +181,7 @@ impl Block<'_> {
                 ..rows
             },
             b: &self.memory.keys,
-            depth: 0..self.memory.width,
+            depth: self.memory.width,
             panels: 0..stride / PANEL,
             c_stride: stride,
             write: Write::Replace,
@@ -204,7 +204,7 @@ impl Block<'_> {
                 m: self.rows,
                 a: View::rows(weights, stride),
                 b: panel,
-                depth: 0..least,
+                depth: least,
                 panels: 0..1,
                 c_stride: out_stride,
                 write: Write::Replace,

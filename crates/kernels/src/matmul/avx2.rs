@@ -20,8 +20,8 @@ const REGISTERS: usize = PANEL / LANES;
 pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
     let mut block = [0.0f32; ROWS * DEPTH];
     // No rows at all still write zeros.
-    for k0 in (0..work.depth.len().max(1)).step_by(DEPTH) {
-        let steps = DEPTH.min(work.depth.len() - k0);
+    for k0 in (0..work.depth.max(1)).step_by(DEPTH) {
+        let steps = DEPTH.min(work.depth - k0);
         let fresh = k0 == 0 && work.write == Write::Replace;
         let mut row = 0;
         while row < work.m {
@@ -122,7 +122,7 @@ impl Part<'_> {
     #[target_feature(enable = "avx2,fma")]
     unsafe fn group<const R: usize, const P: usize>(&self, panel: usize, a: Steps, c: &mut [f32]) {
         let b = self.work.b;
-        let at = (panel * b.k + self.work.depth.start + self.k0) * PANEL;
+        let at = (panel * b.k + self.k0) * PANEL;
         // SAFETY: panel `panel + P - 1` ends inside the packed numbers; see `Panels::pack`.
         unsafe {
             match &b.values {

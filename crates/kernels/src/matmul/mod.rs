@@ -94,12 +94,12 @@ pub enum Write {
 pub(crate) struct Work<'a> {
     /// Rows of A.
     pub m: usize,
-    /// Its columns are as many as `depth` is long.
+    /// Of `depth` columns.
     pub a: View<'a>,
     /// The packed matrix.
     pub b: &'a Panels,
-    /// Rows of B.
-    pub depth: Range<usize>,
+    /// Rows of B, counted from the first.
+    pub depth: usize,
     /// Panels of B.
     pub panels: Range<usize>,
     /// Distance between rows of C.
@@ -128,7 +128,7 @@ pub fn matmul(
         m,
         a,
         b,
-        depth: 0..b.k,
+        depth: b.k,
         panels,
         c_stride,
         write,
@@ -162,22 +162,18 @@ pub(crate) fn multiply(isa: Isa, work: Work, c: &mut [f32]) {
 impl Work<'_> {
     /// Panics unless A, B and a C of `length` numbers reach as far as the kernels will go.
     fn assert_fits(&self, length: usize) {
-        let (b, panels, depth) = (self.b, &self.panels, &self.depth);
+        let (b, panels) = (self.b, &self.panels);
         b.assert_whole();
         assert!(
             panels.start <= panels.end && panels.end <= b.panel_count(),
             "panels {panels:?} of {}",
             b.panel_count()
         );
-        assert!(
-            depth.start <= depth.end && depth.end <= b.k,
-            "rows {depth:?} of {}",
-            b.k
-        );
+        assert!(self.depth <= b.k, "{} rows of {}", self.depth, b.k);
         if self.m == 0 || panels.is_empty() {
             return;
         }
-        self.a.assert_holds(self.m, depth.len());
+        self.a.assert_holds(self.m, self.depth);
         let columns = (panels.end * PANEL).min(b.n) - panels.start * PANEL;
         let apart = self.m == 1 || columns <= self.c_stride;
         assert!(

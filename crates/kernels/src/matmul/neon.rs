@@ -19,11 +19,11 @@ const REGISTERS: usize = PANEL / LANES;
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
     // No rows of B at all still write zeros.
-    for k0 in (0..work.depth.len().max(1)).step_by(DEPTH) {
+    for k0 in (0..work.depth.max(1)).step_by(DEPTH) {
         let part = Part {
             work,
             k0,
-            steps: DEPTH.min(work.depth.len() - k0),
+            steps: DEPTH.min(work.depth - k0),
             fresh: k0 == 0 && work.write == Write::Replace,
         };
         for panel in work.panels.clone() {
@@ -55,7 +55,7 @@ impl Part<'_> {
         let (work, b) = (self.work, self.work.b);
         let first = row * work.c_stride + (panel - work.panels.start) * PANEL;
         let columns = PANEL.min(b.n - panel * PANEL);
-        let at = (panel * b.k + work.depth.start + self.k0) * PANEL;
+        let at = (panel * b.k + self.k0) * PANEL;
         // NEON has no masked loads: C's columns, perhaps fewer than 32, pass through `tile`.
         let mut tile = [[0.0f32; PANEL]; R];
         if !self.fresh {

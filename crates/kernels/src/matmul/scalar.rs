@@ -13,8 +13,8 @@ pub(super) fn matmul(work: &Work, c: &mut [f32]) {
                 } else {
                     0.0
                 };
-                for k in work.depth.clone() {
-                    let a = work.a.at(row, k - work.depth.start);
+                for k in 0..work.depth {
+                    let a = work.a.at(row, k);
                     sum = a.mul_add(work.b.at(k, panel * PANEL + column), sum);
                 }
                 c[place] = sum;

@@ -70,9 +70,13 @@ proptest! {
 }
 
 #[test]
-fn one_token_at_a_time_gives_the_bits_of_the_whole() {
+fn one_token_at_a_time_gives_the_bits_of_the_whole_on_any_number_of_threads() {
     let rows = rows(75, 1);
-    assert_eq!(bits(&prefill(&rows, &[])), bits(&prefill(&rows, &[1; 74])));
+    let whole = prefill(&rows, &[]);
+    for threads in 1..5 {
+        let single = on_threads(threads, || prefill(&rows, &[1; 74]));
+        assert!(bits(&whole) == bits(&single), "{threads} threads");
+    }
 }
 
 #[test]
