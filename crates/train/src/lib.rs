@@ -10,6 +10,7 @@ mod error;
 mod labels;
 pub mod losses;
 mod metrics;
+mod muon;
 pub mod network;
 pub mod optimizer;
 pub mod parameters;
@@ -20,7 +21,7 @@ mod starts;
 mod step;
 
 pub use checkpoint::{Position, discard};
-pub use config::{LossWeight, OptimizerConfig, Part, RunConfig, Stage};
+pub use config::{LossWeight, MatrixRule, OptimizerConfig, Part, RunConfig, Stage};
 pub use error::TrainError;
 pub use metrics::{Line, Right};
 pub use run::{Outcome, Progress, run};

@@ -1,4 +1,5 @@
-//! AdamW over the flat vectors: global-norm clipping, decoupled weight decay, a rate per tensor.
+//! AdamW over the flat vectors: global-norm clipping, decoupled weight decay, a rate per tensor; Muon for inner matrices if the
+//! run wants it.
 //!
 //! The state is two vectors in the order of the parameters. Work is dealt to threads in fixed pieces and sums are added
 //! in the order of the pieces, so the numbers do not depend on the number of threads.
@@ -7,8 +8,9 @@ use kernels::isa::Isa;
 use kernels::training::{AdamFactors, adam, sum_of_squares};
 use rayon::prelude::*;
 
-use crate::config::OptimizerConfig;
-use crate::network::NetworkError;
+use crate::config::{MatrixRule, OptimizerConfig};
+use crate::muon::{self, Matrix};
+use crate::network::{Arithmetic, NetworkError};
 use crate::parameters::{Gradients, Group, Layout, Parameters, TensorRecord};
 
 /// Elements of one piece of work.
@@ -18,6 +20,7 @@ const PIECE: usize = 1 << 15;
 #[derive(Clone, Debug)]
 pub struct AdamW {
     config: OptimizerConfig,
+    arithmetic: Arithmetic,
     mean: Vec<f32>,
     square: Vec<f32>,
 }
@@ -88,9 +91,18 @@ impl AdamW {
     pub fn new(layout: &Layout, config: &OptimizerConfig) -> AdamW {
         AdamW {
             config: config.clone(),
+            arithmetic: Arithmetic {
+                isa: Isa::detect(),
+                bf16: None,
+            },
             mean: vec![0.0; layout.length()],
             square: vec![0.0; layout.length()],
         }
+    }
+
+    /// The same with Muon's products in a run's precision.
+    pub(crate) fn with_arithmetic(self, arithmetic: Arithmetic) -> AdamW {
+        AdamW { arithmetic, ..self }
     }
 
     /// The running mean of gradients.
@@ -134,40 +146,51 @@ impl AdamW {
             epsilon,
             weight_decay,
             clip_norm,
+            matrices: _,
+            momentum,
         } = self.config;
         let steps = update.step.clamp(1, i32::MAX as u64) as i32;
         let corrected = |beta: f32| 1.0 - f64::from(beta).powi(steps);
         let clip = (f64::from(clip_norm) / (norm + 1e-6)).min(1.0) as f32;
         let root_correction = (1.0 / corrected(beta2).sqrt()) as f32;
         let (isa, learning_rate) = (Isa::detect(), update.learning_rate);
-        self.pieces(parameters, gradients, update.rates)
+        let muon_factors = muon::Factors {
+            momentum,
+            clip,
+            learning_rate,
+            weight_decay,
+        };
+        let arithmetic = self.arithmetic;
+        let (matrices, pieces) = self.pieces(parameters, gradients, update.rates);
+        matrices
             .into_par_iter()
-            .for_each(|piece| {
-                let rate = f64::from(learning_rate) * f64::from(piece.rate);
-                let kept = if piece.decays {
-                    (1.0 - rate * f64::from(weight_decay)) as f32
-                } else {
-                    1.0
-                };
-                let rate = (rate / corrected(beta1)) as f32;
-                let factors = AdamFactors {
-                    beta1,
-                    beta2,
-                    epsilon,
-                    clip,
-                    rate,
-                    root_correction,
-                    kept,
-                };
-                adam(
-                    isa,
-                    factors,
-                    piece.values,
-                    piece.gradients,
-                    piece.mean,
-                    piece.square,
-                );
-            });
+            .for_each(|matrix| muon::step(arithmetic, muon_factors, matrix));
+        pieces.into_par_iter().for_each(|piece| {
+            let rate = f64::from(learning_rate) * f64::from(piece.rate);
+            let kept = if piece.decays {
+                (1.0 - rate * f64::from(weight_decay)) as f32
+            } else {
+                1.0
+            };
+            let rate = (rate / corrected(beta1)) as f32;
+            let factors = AdamFactors {
+                beta1,
+                beta2,
+                epsilon,
+                clip,
+                rate,
+                root_correction,
+                kept,
+            };
+            adam(
+                isa,
+                factors,
+                piece.values,
+                piece.gradients,
+                piece.mean,
+                piece.square,
+            );
+        });
         Ok(norm)
     }
 
@@ -176,7 +199,8 @@ impl AdamW {
         parameters: &'a mut Parameters,
         gradients: &'a Gradients,
         rates: &[f32],
-    ) -> Vec<Piece<'a>> {
+    ) -> (Vec<Matrix<'a>>, Vec<Piece<'a>>) {
+        let muon = self.config.matrices == MatrixRule::Muon;
         let layout = parameters.layout().clone();
         assert_eq!(rates.len(), layout.tensors().len(), "one rate per tensor");
         let (mut values, mut mean, mut square) = (
@@ -185,10 +209,12 @@ impl AdamW {
             &mut self.square[..],
         );
         let mut gradients = gradients.values();
-        let mut pieces = Vec::new();
+        let (mut matrices, mut pieces) = (Vec::new(), Vec::new());
         for (tensor, &rate) in layout.tensors().iter().zip(rates) {
-            for start in (0..tensor.length).step_by(PIECE) {
-                let length = PIECE.min(tensor.length - start);
+            let whole = muon && tensor.is_inner_matrix();
+            let most = if whole { tensor.length } else { PIECE };
+            for start in (0..tensor.length).step_by(most) {
+                let length = most.min(tensor.length - start);
                 let piece = Piece {
                     values: values
                         .split_off_mut(..length)
@@ -203,12 +229,23 @@ impl AdamW {
                     rate,
                     decays: tensor.decays(),
                 };
-                if rate != 0.0 {
+                if rate == 0.0 {
+                    continue;
+                }
+                if whole {
+                    matrices.push(Matrix {
+                        width: tensor.shape[1],
+                        values: piece.values,
+                        mean: piece.mean,
+                        gradients: piece.gradients,
+                        rate,
+                    });
+                } else {
                     pieces.push(piece);
                 }
             }
         }
-        pieces
+        (matrices, pieces)
     }
 }
 

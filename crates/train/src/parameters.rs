@@ -56,7 +56,13 @@ impl TensorRecord {
 
     /// Weight decay pulls matrices only: not norms, biases or positions.
     pub fn decays(&self) -> bool {
-        self.shape.len() > 1 && !matches!(self.start, Start::SineGrid { .. })
+        self.shape.len() > 1 && !matches!(self.start, Start::Places(_))
+    }
+
+    /// Whether it is a matrix that turns rows into rows: those of layers and projector, not embeddings and heads.
+    pub fn is_inner_matrix(&self) -> bool {
+        let inside = self.group == Group::Projector || self.name.contains(".layers.");
+        self.shape.len() == 2 && inside && self.group != Group::Auxiliary
     }
 }
 
@@ -93,6 +99,12 @@ impl Layout {
         });
         self.length += length;
         offset
+    }
+
+    /// Gives a tensor that is laid out already another start.
+    pub(crate) fn restart(&mut self, name: &str, start: Start) {
+        let index = self.by_name[name];
+        self.tensors[index].start = start;
     }
 
     /// All tensors in the order of their offsets.
@@ -223,6 +235,7 @@ impl Gradients {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::starts::Places;
 
     fn layout() -> Arc<Layout> {
         let mut layout = Layout::default();
@@ -239,10 +252,11 @@ mod tests {
             &[16, 8],
             Group::Vision,
             Some(0),
-            Start::SineGrid {
+            Start::Places(Places {
                 side: 4,
-                amplitude: 0.5,
-            },
+                width: 8,
+                pairs: 2,
+            }),
         );
         layout.push(
             "aux.weight".into(),

@@ -1,6 +1,10 @@
-//! First values. Small encoders learn to read sooner if they need not first find out what a picture is, so the patch embedding
-//! starts as cosine waves and the positions as sines. (Heads that start out looking at one neighbour each were tried too and
-//! changed nothing: docs/log.md.)
+//! First values. Small encoders learn to read only if they need not first find out what a picture is: that neighbouring
+//! pixels belong together and that a glyph's other half stands in the patch beside. Ordinary random values tell them
+//! neither; three kinds of start do, and training is free to leave them again.
+//!
+//! * The patch embedding starts as cosine waves: random rows all answer to a patch's brightness and hardly to its strokes.
+//! * Positions start as waves in features of their own, in which "one patch to the left" is a rotation.
+//! * Heads of the first layers start looking at one neighbour each, by that rotation between queries and keys.
 
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
@@ -15,19 +19,84 @@ pub enum Start {
     Ones,
     /// Normal with this standard deviation.
     Normal(f32),
-    /// A patch embedding `[width, 3, patch, patch]`: two-dimensional cosine waves, low frequencies first. Neighbouring pixels are
-    /// nearly equal, so random rows all answer to the patch's brightness and hardly to its strokes.
+    /// A patch embedding `[width, 3, patch, patch]`: cosine waves in all rows but those that hold the position.
     Cosines {
         /// Pixels a side.
         patch: usize,
+        /// Features of a row that hold the position.
+        reserved: usize,
     },
-    /// Positions `[side * side, width]`: sine and cosine waves down in the first half of the features, across in the second.
-    SineGrid {
-        /// Places a side.
-        side: usize,
-        /// Largest value.
-        amplitude: f32,
+    /// Positions `[side * side, width]`.
+    Places(Places),
+    /// Keys `[heads * head_dim, width]` that show where a row stands.
+    Whereabouts {
+        /// Where positions are kept.
+        places: Places,
+        /// Heads.
+        heads: usize,
     },
+    /// Queries `[heads * head_dim, width]` that ask for the neighbour of their row, another one for each head.
+    Neighbours {
+        /// Where positions are kept.
+        places: Places,
+        /// Heads.
+        heads: usize,
+        /// Which neighbours, by layer.
+        layer: usize,
+    },
+}
+
+/// Positions as waves: features `4 p ..` hold sine and cosine of wave p down, then across.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Places {
+    /// Places a side.
+    pub side: usize,
+    /// Features of a row, of which the first hold the position.
+    pub width: usize,
+    /// Waves in each direction; wave p turns (p + 1) / 2 times over the side, so that as many as the side tell all places apart.
+    pub pairs: usize,
+}
+
+/// Size of the position's features beside those of a patch, which are below one.
+const LOUDNESS: f32 = 1.5;
+/// Noise of queries and keys, so that heads do not stay alike.
+const NOISE: f32 = 0.02;
+/// Down and across, for the first layer's heads in turn and the next layer's.
+const OFFSETS: [(i32, i32); 12] = [
+    (0, -1),
+    (0, 1),
+    (-1, 0),
+    (1, 0),
+    (-1, -1),
+    (-1, 1),
+    (0, -1),
+    (0, 1),
+    (1, -1),
+    (1, 1),
+    (0, 2),
+    (1, 0),
+];
+
+impl Places {
+    /// As many waves as fit into a quarter of a head, at most one for each place.
+    pub fn fitting(side: usize, width: usize, head_dim: usize) -> Places {
+        Places {
+            side,
+            width,
+            pairs: side.min(head_dim / 4),
+        }
+    }
+
+    /// Features that hold the position.
+    pub fn features(self) -> usize {
+        4 * self.pairs
+    }
+
+    /// Sine and cosine of wave `pair` at `at`.
+    fn wave(self, pair: usize, at: f32) -> [f32; 2] {
+        let angle = PI * (pair + 1) as f32 * at / self.side as f32;
+        [angle.sin(), angle.cos()]
+    }
 }
 
 impl Start {
@@ -37,8 +106,22 @@ impl Start {
             Start::Zeros => {}
             Start::Ones => values.fill(1.0),
             Start::Normal(deviation) => fill_normal(values, deviation, seed, name),
-            Start::Cosines { patch } => fill_cosines(values, patch),
-            Start::SineGrid { side, amplitude } => fill_sine_grid(values, side, amplitude),
+            Start::Cosines { patch, reserved } => fill_cosines(values, patch, reserved),
+            Start::Places(places) => fill_places(values, places),
+            Start::Whereabouts { places, heads } => {
+                fill_normal(values, NOISE, seed, name);
+                add_rotations(values, places, heads, |_| (0, 0));
+            }
+            Start::Neighbours {
+                places,
+                heads,
+                layer,
+            } => {
+                fill_normal(values, NOISE, seed, name);
+                add_rotations(values, places, heads, |head| {
+                    OFFSETS[(layer * heads + head) % OFFSETS.len()]
+                });
+            }
         }
     }
 }
@@ -66,7 +149,7 @@ fn fill_normal(values: &mut [f32], deviation: f32, seed: u64, name: &str) {
 
 /// One row in sixteen answers to colour (red against green, blue against both), the others to brightness, each with the next
 /// wave in the order of its waves across plus down.
-fn fill_cosines(values: &mut [f32], patch: usize) {
+fn fill_cosines(values: &mut [f32], patch: usize, reserved: usize) {
     const COLOURS: [[f32; 3]; 2] = [[0.7, -0.7, 0.0], [-0.4, -0.4, 0.8]];
     const GREY: [f32; 3] = [0.577; 3];
     /// Waves below which the amplitude falls, because pictures hold most of their energy there.
@@ -77,7 +160,11 @@ fn fill_cosines(values: &mut [f32], patch: usize) {
     waves.sort_by_key(|(y, x)| (y + x, *y));
     let wave =
         |count: usize, at: usize| (PI * count as f32 * (at as f32 + 0.5) / patch as f32).cos();
-    for (row, values) in values.chunks_mut(3 * patch * patch).enumerate() {
+    for (row, values) in values
+        .chunks_mut(3 * patch * patch)
+        .skip(reserved)
+        .enumerate()
+    {
         let colour = row % 16 == 15;
         let (place, mix) = if colour {
             (row / 32, COLOURS[row / 16 % 2])
@@ -100,26 +187,41 @@ fn fill_cosines(values: &mut [f32], patch: usize) {
     }
 }
 
-/// Row-major places; geometrically falling frequencies from 1 to 1/20, because slower waves would hardly move over a tile.
-fn fill_sine_grid(values: &mut [f32], side: usize, amplitude: f32) {
-    const SLOWEST: f32 = 20.0;
-    let width = values.len() / (side * side).max(1);
-    let (half, quarter) = (width / 2, (width / 4).max(1));
-    for (place, row) in values.chunks_mut(width.max(1)).enumerate() {
-        for (feature, value) in row.iter_mut().enumerate() {
-            let (along, feature) = if feature < half {
-                (place / side, feature)
-            } else {
-                (place % side, feature - half)
-            };
-            let frequency = SLOWEST.powf(-((feature % quarter) as f32) / quarter as f32);
-            let angle = along as f32 * frequency;
-            *value = amplitude
-                * if feature < quarter {
-                    angle.sin()
-                } else {
-                    angle.cos()
-                };
+fn fill_places(values: &mut [f32], places: Places) {
+    for (place, row) in values.chunks_mut(places.width).enumerate() {
+        let (y, x) = ((place / places.side) as f32, (place % places.side) as f32);
+        for (pair, features) in row[..places.features()]
+            .as_chunks_mut::<4>()
+            .0
+            .iter_mut()
+            .enumerate()
+        {
+            let ([a, b], [c, d]) = (places.wave(pair, y), places.wave(pair, x));
+            *features = [a, b, c, d].map(|value| value * LOUDNESS);
+        }
+    }
+}
+
+/// Adds to each head the matrix that turns a position's waves by the head's offset: a query for the place beside.
+fn add_rotations(
+    values: &mut [f32],
+    places: Places,
+    heads: usize,
+    offset: impl Fn(usize) -> (i32, i32),
+) {
+    let width = places.width;
+    let head_rows = values.len() / heads / width;
+    for (head, rows) in values.chunks_mut(head_rows * width).enumerate() {
+        let (down, across) = offset(head);
+        for pair in 0..places.pairs {
+            for (at, by) in [(4 * pair, down), (4 * pair + 2, across)] {
+                let [sine, cosine] = places.wave(pair, by as f32);
+                for (row, turned) in [[cosine, sine], [-sine, cosine]].into_iter().enumerate() {
+                    for (column, value) in turned.into_iter().enumerate() {
+                        rows[(at + row) * width + at + column] += value;
+                    }
+                }
+            }
         }
     }
 }
@@ -129,31 +231,69 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sine_grid_tells_rows_from_columns() {
-        let mut values = vec![0.0; 16 * 8];
-        Start::SineGrid {
-            side: 4,
-            amplitude: 0.5,
+    fn a_query_for_the_left_neighbour_matches_that_place_best() {
+        let places = Places::fitting(8, 40, 32);
+        let mut rows = vec![0.0; 64 * 40];
+        Start::Places(places).fill(&mut rows, 1, "positions");
+        let (mut q, mut k) = (vec![0.0; 64 * 40], vec![0.0; 64 * 40]);
+        Start::Neighbours {
+            places,
+            heads: 2,
+            layer: 0,
         }
-        .fill(&mut values, 1, "positions");
-        let rows: Vec<&[f32]> = values.chunks(8).collect();
-        assert_eq!(rows[1][..4], rows[2][..4], "same y, same first half");
-        assert_eq!(rows[1][4..], rows[5][4..], "same x, same second half");
-        assert_ne!(rows[1], rows[4]);
+        .fill(&mut q, 1, "q");
+        Start::Whereabouts { places, heads: 2 }.fill(&mut k, 1, "k");
+        let project = |weight: &[f32], place: usize| -> Vec<f32> {
+            weight
+                .chunks(40)
+                .take(32)
+                .map(|w| w.iter().zip(&rows[place * 40..]).map(|(a, b)| a * b).sum())
+                .collect()
+        };
+        let query = project(&q, 3 * 8 + 5);
+        let scores: Vec<f32> = (0..64)
+            .map(|place| {
+                query
+                    .iter()
+                    .zip(project(&k, place))
+                    .map(|(a, b)| a * b)
+                    .sum()
+            })
+            .collect();
+        let best = (0..64)
+            .max_by(|a, b| scores[*a].total_cmp(&scores[*b]))
+            .unwrap();
+        assert_eq!(best, 3 * 8 + 4);
+        let second = (0..64)
+            .filter(|place| *place != best)
+            .map(|place| scores[place])
+            .fold(f32::MIN, f32::max);
+        // Of 32 matching features a place in the same row or column shares about half.
+        assert!(
+            second < 0.6 * scores[best],
+            "{second} against {}",
+            scores[best]
+        );
     }
 
     #[test]
     fn the_rows_of_a_patch_embedding_take_a_patch_apart() {
         let mut weight = vec![0.0; 60 * 3 * 64];
-        Start::Cosines { patch: 8 }.fill(&mut weight, 1, "patch");
+        Start::Cosines {
+            patch: 8,
+            reserved: 4,
+        }
+        .fill(&mut weight, 1, "patch");
         let rows: Vec<&[f32]> = weight.chunks(192).collect();
-        let colour = |row: usize| row % 16 == 15;
-        for a in 0..60 {
-            for b in 0..a {
+        assert!(
+            rows[..4].iter().all(|row| row.iter().all(|v| *v == 0.0)),
+            "reserved features are left to the position"
+        );
+        for a in 4..60 {
+            for b in 4..a {
                 let dot: f32 = rows[a].iter().zip(rows[b]).map(|(x, y)| x * y).sum();
-                // Sums of 192 products of numbers below 0.3, each rounded at 2^-24: far below 1e-3. Two colour rows may overlap.
                 assert!(
-                    dot.abs() < 1e-3 || (colour(a) && colour(b)),
+                    dot.abs() < 1e-3 || (a + 1 - 4) % 16 == 0 || (b + 1 - 4) % 16 == 0,
                     "rows {a} and {b} overlap by {dot}"
                 );
             }

@@ -103,7 +103,8 @@ impl Stepper {
         .with_precision(config.precision)?;
         let mut parameters = Parameters::random(network.layout().clone(), config.seed);
         start.load_weights(&mut parameters)?;
-        let optimizer = AdamW::new(network.layout(), &config.optimizer);
+        let optimizer =
+            AdamW::new(network.layout(), &config.optimizer).with_arithmetic(network.arithmetic());
         let workers = (0..config.thread_count())
             .map(|_| Mutex::new(Workspace::default()))
             .collect();

@@ -42,6 +42,7 @@ output = {:?}
 threads = {threads}
 checkpoint_every = 2
 evaluate_every = 3
+optimizer = {{ matrices = "muon" }}
 
 [[stage]]
 name = "see"

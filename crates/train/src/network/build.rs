@@ -112,11 +112,15 @@ impl Builder {
         self.group = Group::Vision;
         self.vision_layer = Some(0);
         let inputs = v.patch_inputs();
+        let places = v.places();
         let name = format!("{VISION}.embeddings.patch_embedding");
         let weight = self.tensor(
             format!("{name}.weight"),
             &[v.width, 3, v.patch, v.patch],
-            Start::Cosines { patch: v.patch },
+            Start::Cosines {
+                patch: v.patch,
+                reserved: places.features(),
+            },
         );
         let bias = self.tensor(format!("{name}.bias"), &[v.width], Start::Zeros);
         let patch = self.register(Linear {
@@ -126,10 +130,7 @@ impl Builder {
             bias: Some(bias),
             slot: 0,
         });
-        let grid = Start::SineGrid {
-            side: v.side(),
-            amplitude: 0.5,
-        };
+        let grid = Start::Places(places);
         let positions = self.tensor(
             format!("{VISION}.embeddings.position_embedding.weight"),
             &[v.patches(), v.width],
@@ -166,6 +167,24 @@ impl Builder {
             true,
             deviation,
         );
+        if index + LOOKING_FREELY < v.used_layers {
+            let places = v.places();
+            self.layout.restart(
+                &format!("{attention}q_proj.weight"),
+                Start::Neighbours {
+                    places,
+                    heads: v.heads,
+                    layer: index,
+                },
+            );
+            self.layout.restart(
+                &format!("{attention}k_proj.weight"),
+                Start::Whereabouts {
+                    places,
+                    heads: v.heads,
+                },
+            );
+        }
         let out = self.linear(
             &attention,
             &[("out_proj", width)],
@@ -279,6 +298,9 @@ impl Builder {
         }
     }
 }
+
+/// Encoder layers at the end whose heads start out looking anywhere.
+const LOOKING_FREELY: usize = 2;
 
 impl Layers {
     /// Lays all tensors out: vision, projector, language, auxiliary.

@@ -34,7 +34,7 @@ pub use step::{StepInputs, Trainable, Workspace};
 
 use crate::parameters::{Layout, Parameters};
 use build::Layers;
-use product::Arithmetic;
+pub(crate) use product::{Arithmetic, Right, Rows};
 use shape::Shape;
 
 /// A network that can be trained: layers that know where their tensors lie. It holds no values.
@@ -78,6 +78,11 @@ impl Network {
             })?),
         };
         Ok(self)
+    }
+
+    /// Who multiplies.
+    pub(crate) fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic
     }
 
     /// The table of tensors, for [`Parameters`] and [`crate::parameters::Gradients`].

@@ -5,6 +5,8 @@ use model::spec::{Activation, DecoderSpec, EmbeddingNorm, QkNorm};
 
 use super::error::NetworkError;
 
+use crate::starts::Places;
+
 /// The vision encoder: SigLIP's layers up to the feature layer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct VisionShape {
@@ -29,6 +31,10 @@ impl VisionShape {
     /// Patches along one side.
     pub fn side(&self) -> usize {
         self.image / self.patch
+    }
+    /// Where rows start out keeping their position.
+    pub fn places(&self) -> Places {
+        Places::fitting(self.side(), self.width, self.width / self.heads)
     }
     /// Patches of one tile.
     pub fn patches(&self) -> usize {
