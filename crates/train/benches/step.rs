@@ -12,7 +12,7 @@ use train::network::{
     AuxSpec, MicroBatch, Network, PackedWeights, Precision, Sequence, StepInputs, Trainable,
     Workspace,
 };
-use train::optimizer::{AdamW, Rates, Update};
+use train::optimizer::{Optimizer, Rates, Update};
 use train::parameters::{Gradients, Parameters};
 
 /// The shapes of `scripts/bench_train_torch.py`: about those of bluelm-nano, but they stay when that model changes.
@@ -91,7 +91,7 @@ struct Bench {
     network: Network,
     parameters: Parameters,
     packed: PackedWeights,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     rates: Vec<f32>,
     batch: Vec<MicroBatch>,
     gradients: Vec<Mutex<Gradients>>,
@@ -118,7 +118,7 @@ impl Bench {
         Bench {
             parameters: Parameters::random(layout.clone(), 1),
             packed: PackedWeights::default(),
-            optimizer: AdamW::new(&layout, &OptimizerConfig::default()),
+            optimizer: Optimizer::new(&layout, &OptimizerConfig::default()),
             rates: rates.for_layout(&layout),
             gradients: (0..parts)
                 .map(|_| Mutex::new(Gradients::zeros(&layout)))

@@ -18,7 +18,7 @@ const PIECE: usize = 1 << 15;
 
 /// The optimizer's state.
 #[derive(Clone, Debug)]
-pub struct AdamW {
+pub struct Optimizer {
     config: OptimizerConfig,
     arithmetic: Arithmetic,
     mean: Vec<f32>,
@@ -86,10 +86,10 @@ struct Piece<'a> {
     decays: bool,
 }
 
-impl AdamW {
+impl Optimizer {
     /// Moments at zero.
-    pub fn new(layout: &Layout, config: &OptimizerConfig) -> AdamW {
-        AdamW {
+    pub fn new(layout: &Layout, config: &OptimizerConfig) -> Optimizer {
+        Optimizer {
             config: config.clone(),
             arithmetic: Arithmetic {
                 isa: Isa::detect(),
@@ -101,8 +101,8 @@ impl AdamW {
     }
 
     /// The same with Muon's products in a run's precision.
-    pub(crate) fn with_arithmetic(self, arithmetic: Arithmetic) -> AdamW {
-        AdamW { arithmetic, ..self }
+    pub(crate) fn with_arithmetic(self, arithmetic: Arithmetic) -> Optimizer {
+        Optimizer { arithmetic, ..self }
     }
 
     /// The running mean of gradients.
@@ -312,10 +312,10 @@ mod tests {
         gradients
     }
 
-    fn run(threads: usize, steps: u64) -> (Parameters, AdamW) {
+    fn run(threads: usize, steps: u64) -> (Parameters, Optimizer) {
         let layout = layout();
         let mut parameters = Parameters::random(layout.clone(), 3);
-        let mut optimizer = AdamW::new(&layout, &OptimizerConfig::default());
+        let mut optimizer = Optimizer::new(&layout, &OptimizerConfig::default());
         let (rates, gradients) = (RATES.for_layout(&layout), gradients(&layout));
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -374,7 +374,7 @@ mod tests {
         let layout = layout();
         let mut parameters = Parameters::random(layout.clone(), 3);
         let before = parameters.values().to_vec();
-        let mut optimizer = AdamW::new(&layout, &OptimizerConfig::default());
+        let mut optimizer = Optimizer::new(&layout, &OptimizerConfig::default());
         let rates = Rates {
             language: 0.0,
             ..RATES
@@ -399,7 +399,7 @@ mod tests {
         let layout = layout();
         let mut parameters = Parameters::random(layout.clone(), 3);
         let before = parameters.values().to_vec();
-        let mut optimizer = AdamW::new(&layout, &OptimizerConfig::default());
+        let mut optimizer = Optimizer::new(&layout, &OptimizerConfig::default());
         let mut gradients = gradients(&layout);
         gradients.values_mut()[17] = f32::NAN;
         let rates = RATES.for_layout(&layout);
@@ -425,7 +425,7 @@ mod tests {
             clip_norm: 0.5,
             ..OptimizerConfig::default()
         };
-        let mut optimizer = AdamW::new(&layout, &config);
+        let mut optimizer = Optimizer::new(&layout, &config);
         let mut gradients = Gradients::zeros(&layout);
         gradients.values_mut()[..2].copy_from_slice(&[3.0, 4.0]);
         let rates = RATES.for_layout(&layout);

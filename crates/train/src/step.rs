@@ -9,7 +9,7 @@ use crate::losses::Losses;
 use crate::network::{
     AuxSpec, Network, NetworkError, PackedWeights, StepInputs, Trainable, Workspace,
 };
-use crate::optimizer::{AdamW, Rates, Update};
+use crate::optimizer::{Optimizer, Rates, Update};
 use crate::parameters::{Gradients, Parameters};
 use crate::start::Start;
 use std::sync::Mutex;
@@ -81,7 +81,7 @@ pub struct Stepper {
     network: Network,
     parameters: Parameters,
     packed: PackedWeights,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     workers: Vec<Mutex<Workspace>>,
     /// One set of gradients for each part of a batch, reused from step to step.
     gradients: Vec<Mutex<Gradients>>,
@@ -103,8 +103,8 @@ impl Stepper {
         .with_precision(config.precision)?;
         let mut parameters = Parameters::random(network.layout().clone(), config.seed);
         start.load_weights(&mut parameters)?;
-        let optimizer =
-            AdamW::new(network.layout(), &config.optimizer).with_arithmetic(network.arithmetic());
+        let optimizer = Optimizer::new(network.layout(), &config.optimizer)
+            .with_arithmetic(network.arithmetic());
         let workers = (0..config.thread_count())
             .map(|_| Mutex::new(Workspace::default()))
             .collect();

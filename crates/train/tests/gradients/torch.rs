@@ -11,7 +11,7 @@ use train::OptimizerConfig;
 use train::network::{
     AuxSpec, MicroBatch, Network, PackedWeights, Sequence, StepInputs, Trainable, Workspace,
 };
-use train::optimizer::{AdamW, Rates, Update};
+use train::optimizer::{Optimizer, Rates, Update};
 use train::parameters::{Gradients, Parameters};
 
 const IMAGE_TOKEN: u32 = 3;
@@ -172,8 +172,9 @@ fn run(fixture: &Fixture, case: &Case) {
         epsilon: s.epsilon,
         weight_decay: s.weight_decay,
         clip_norm: s.clip_norm,
+        ..OptimizerConfig::default()
     };
-    let mut optimizer = AdamW::new(&layout, &config);
+    let mut optimizer = Optimizer::new(&layout, &config);
     let rates = Rates {
         vision: 1.0,
         vision_layer_decay: s.vision_layer_decay,
