@@ -50,6 +50,7 @@ fn picture(network: &Network, seed: u32) -> MicroBatch {
         weights: vec![0.0; prefix.len()],
         tokens: prefix,
         tiles: TILES,
+        sight: None,
     };
     for branch in 1..=BRANCHES {
         for place in 0..LENGTH {
@@ -72,6 +73,7 @@ fn picture(network: &Network, seed: u32) -> MicroBatch {
         sequences: vec![sequence],
         pixels,
         patch_labels: None,
+        target: None,
     }
 }
 

@@ -5,11 +5,11 @@
 
 use crate::TrainError;
 use crate::config::{LossWeight, Stage};
-use crate::labels::{self, patch_labels};
-use crate::network::{MicroBatch, PatchLabels, Sequence};
-use data::{Example, Generator, Kind, Question};
+use crate::labels::{self, block_marks, patch_labels};
+use crate::network::{MicroBatch, PatchLabels, Sequence, Sight};
+use data::{Example, Generator, Kind, MarkClass, Question};
 use engine::{ChatTemplate, Message, Part, Role, Tokenizer};
-use image_prep::Preprocessor;
+use image_prep::{Preprocessor, TilePlan};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -32,8 +32,26 @@ pub struct Encoding {
     pub tokens_per_tile: usize,
     /// Side of an encoder patch in pixels.
     pub patch: usize,
+    /// Side of the square of patches that becomes one image token.
+    pub merge: usize,
     /// Opens and closes a thought.
     pub thought: (String, String),
+}
+
+impl Encoding {
+    /// The ids that name a mark: its character's, or the first ones of its colour and its shape.
+    fn words(&self, mark: &MarkClass) -> Result<Vec<u32>, TrainError> {
+        match mark {
+            MarkClass::Glyph(glyph) => Ok(self.tokenizer.encode(&glyph.to_string())?),
+            MarkClass::Shape { shape, color } => {
+                let mut words = Vec::new();
+                for word in [color.name(), shape.plural()] {
+                    words.extend(self.tokenizer.encode(word)?.first());
+                }
+                Ok(words)
+            }
+        }
+    }
 }
 
 /// Which question a run of labels belongs to, for the accuracy per kind.
@@ -73,6 +91,7 @@ struct Row {
     asked: Vec<Asked>,
     pixels: Vec<f32>,
     classes: Vec<i32>,
+    target: Sight,
 }
 
 impl<'a> BatchMaker<'a> {
@@ -131,13 +150,16 @@ impl<'a> BatchMaker<'a> {
                     .count()
             })
             .sum();
+        let drawn: f32 = parts.iter().flatten().map(|row| row.target.weight()).sum();
         for rows in parts {
             let mut part = MicroBatch {
                 sequences: Vec::new(),
                 pixels: Vec::new(),
                 patch_labels: None,
+                target: None,
             };
             let mut classes = Vec::new();
+            let mut target = Sight::default();
             let mut asked = Vec::new();
             for row in rows {
                 batch.weight += row
@@ -150,6 +172,7 @@ impl<'a> BatchMaker<'a> {
                 batch.tiles += row.sequence.tiles;
                 part.pixels.extend(row.pixels);
                 classes.extend(row.classes);
+                target.append(row.target);
                 if !row.sequence.tokens.is_empty() {
                     part.sequences.push(row.sequence);
                     asked.push(row.asked);
@@ -161,6 +184,9 @@ impl<'a> BatchMaker<'a> {
                     classes,
                     weight: self.stage.patch_weight / patch_labels.max(1) as f32,
                 });
+            }
+            if !target.is_empty() {
+                part.target = Some((target, self.stage.sight_weight / drawn.max(1.0)));
             }
             batch.parts.push(part);
             batch.asked.push(asked);
@@ -179,12 +205,19 @@ impl<'a> BatchMaker<'a> {
             asked: Vec::new(),
             pixels: Vec::new(),
             classes: Vec::new(),
+            target: Sight::default(),
         };
         let mut tiles = 0;
+        let mut told = None;
         if !as_text {
             let prepared = self.encoding.preprocessor.prepare(&example.picture);
             tiles = prepared.plan.tiles;
-            if self.stage.patch_weight > 0.0 {
+            if unit(&mut random) < self.stage.sight_share {
+                told = Some(self.sight(&example, &prepared.plan)?);
+            } else if self.stage.sight_weight > 0.0 {
+                row.target = self.sight(&example, &prepared.plan)?;
+            }
+            if told.is_none() && self.stage.patch_weight > 0.0 {
                 let size = (example.picture.width, example.picture.height);
                 row.classes = patch_labels(
                     &example.marks,
@@ -194,7 +227,9 @@ impl<'a> BatchMaker<'a> {
                     self.encoding.patch,
                 );
             }
-            row.pixels = prepared.pixels;
+            if told.is_none() {
+                row.pixels = prepared.pixels;
+            }
         }
         if self.stage.questions > 0 {
             let name = format!("{} {index}", self.stage.name);
@@ -202,7 +237,25 @@ impl<'a> BatchMaker<'a> {
                 self.sequence(&name, &example, &questions, as_text, tiles)?;
         }
         row.sequence.tiles = tiles;
+        row.sequence.sight = told;
         Ok(row)
+    }
+
+    /// What an encoder without mistakes would see in each image token of a picture.
+    fn sight(&self, example: &Example, plan: &TilePlan) -> Result<Sight, TrainError> {
+        let encoding = self.encoding;
+        let side = encoding.preprocessor.tile_size();
+        let block = (encoding.patch, encoding.merge);
+        let size = (example.picture.width, example.picture.height);
+        let mut sight = Sight::default();
+        for place in block_marks(&example.marks, size, plan, side, block) {
+            let mut words = Vec::new();
+            for class in place.iter().flatten() {
+                words.extend(encoding.words(class)?);
+            }
+            sight.push(&words, place.is_some());
+        }
+        Ok(sight)
     }
 
     /// Up to `questions` of the example's questions without repetition, by the stage's weights, each with or without a thought.

@@ -147,6 +147,13 @@ pub struct Stage {
     /// Share of the examples that give the scene as text instead of a picture.
     #[serde(default)]
     pub text_only_share: f32,
+    /// Share of the pictures that are told instead of shown: image tokens are sums of the words that stand there, as if the
+    /// encoder read without mistakes, and nothing is encoded.
+    #[serde(default)]
+    pub sight_share: f32,
+    /// Weight of the distance of the projector's image tokens from those sums; 0 leaves it out.
+    #[serde(default)]
+    pub sight_weight: f32,
     /// Weight of the per-patch character and shape labels; 0 leaves the auxiliary head out.
     #[serde(default)]
     pub patch_weight: f32,
@@ -231,6 +238,7 @@ impl Stage {
         let shares = [
             ("thinking_share", self.thinking_share),
             ("text_only_share", self.text_only_share),
+            ("sight_share", self.sight_share),
             ("warmup_ratio", self.warmup_ratio),
             ("final_ratio", self.final_ratio),
         ];
@@ -251,8 +259,11 @@ impl Stage {
         if self.pictures == 0 || self.micro_batches == 0 || self.steps == 0 {
             return Err("steps, pictures and micro_batches must be at least 1".into());
         }
-        if self.questions == 0 && self.patch_weight == 0.0 {
-            return Err("questions and patch_weight are both 0: nothing would be learned".into());
+        if self.questions == 0 && self.patch_weight == 0.0 && self.sight_weight == 0.0 {
+            return Err(
+                "questions, patch_weight and sight_weight are all 0: nothing would be learned"
+                    .into(),
+            );
         }
         self.data.check().map_err(|e| format!("data: {e}"))?;
         for name in self.kinds.keys() {

@@ -13,7 +13,7 @@ pub const BLANK: i32 = 0;
 /// Slot value: not counted, because the patch holds more than fits or its glyphs are too small to read.
 pub const IGNORE: i32 = -100;
 
-/// Smallest glyph height after fitting, in pixels, that a label is asked for.
+/// Smallest letter height after fitting, in pixels, that a label is asked for.
 const LEGIBLE_PIXELS: f32 = 5.0;
 /// One of so many empty patches is labelled.
 const EMPTY_KEPT: usize = 5;
@@ -36,12 +36,24 @@ fn class(mark: &MarkClass) -> i32 {
     class as i32
 }
 
+/// How tall a letter beside this mark would be, as a multiple of the mark's own longer side: a point is small in any text.
+fn letter_share(mark: &MarkClass) -> f32 {
+    match mark {
+        MarkClass::Glyph('.' | ',' | '·') => 4.0,
+        MarkClass::Glyph('\'' | '"' | '`' | '^' | '°' | '-') => 2.5,
+        _ => 1.0,
+    }
+}
+
 /// One mark on the pixel grid of a fitted picture.
 #[derive(Clone, Copy)]
 struct Placed {
+    /// Which of the picture's marks.
+    mark: usize,
     class: i32,
     x: f32,
     y: f32,
+    /// Of a letter in the same text, about.
     height: f32,
 }
 
@@ -55,8 +67,59 @@ pub fn patch_labels(
     side: usize,
     patch: usize,
 ) -> Vec<i32> {
-    let grid = side / patch;
-    let mut labels = Vec::with_capacity(plan.tiles * grid * grid * SLOTS);
+    let cells = Cells {
+        tile: side,
+        side: patch,
+        along: side / patch,
+    };
+    let mut places = places(marks, picture, plan, cells);
+    let each = places.iter_mut().enumerate();
+    each.flat_map(|(at, place)| slots(at, place)).collect()
+}
+
+/// What stands in each image token of one picture, `[tiles, tokens]` in the order of its tiles: the classes of its marks in
+/// reading order, or none where one of them is too small to read. An image token is a square of `merge` patches a side; those at
+/// the end of a row may be filled up.
+pub fn block_marks<'m>(
+    marks: &'m [Mark],
+    picture: (u32, u32),
+    plan: &TilePlan,
+    side: usize,
+    (patch, merge): (usize, usize),
+) -> Vec<Option<Vec<&'m MarkClass>>> {
+    let cells = Cells {
+        tile: side,
+        side: patch * merge,
+        along: (side / patch).div_ceil(merge),
+    };
+    let mut places = places(marks, picture, plan, cells);
+    let each = places.iter_mut().map(|place| {
+        let legible = place.iter().all(|placed| placed.height >= LEGIBLE_PIXELS);
+        legible.then(|| {
+            let ordered = reading_order(place);
+            ordered
+                .iter()
+                .map(|placed| &marks[placed.mark].class)
+                .collect()
+        })
+    });
+    each.collect()
+}
+
+/// Squares that a tile is cut into.
+#[derive(Clone, Copy)]
+struct Cells {
+    /// The tile's side in pixels.
+    tile: usize,
+    /// A cell's.
+    side: usize,
+    /// Cells along one side of the tile.
+    along: usize,
+}
+
+/// The marks of each cell of each tile; a mark stands where its middle is.
+fn places(marks: &[Mark], picture: (u32, u32), plan: &TilePlan, cells: Cells) -> Vec<Vec<Placed>> {
+    let mut places = Vec::new();
     if let Some(thumbnail) = &plan.thumbnail {
         let view = View {
             resized: thumbnail.resized,
@@ -64,7 +127,7 @@ pub fn patch_labels(
             columns: 1,
             rows: 1,
         };
-        view.write(marks, picture, side, patch, &mut labels);
+        places.extend(view.places(marks, picture, cells));
     }
     let view = View {
         resized: plan.resized,
@@ -72,8 +135,8 @@ pub fn patch_labels(
         columns: plan.grid.columns as usize,
         rows: plan.grid.rows as usize,
     };
-    view.write(marks, picture, side, patch, &mut labels);
-    labels
+    places.extend(view.places(marks, picture, cells));
+    places
 }
 
 /// A canvas of tiles that the picture was fitted on.
@@ -85,26 +148,19 @@ struct View {
 }
 
 impl View {
-    fn write(
-        &self,
-        marks: &[Mark],
-        picture: (u32, u32),
-        side: usize,
-        patch: usize,
-        labels: &mut Vec<i32>,
-    ) {
-        let grid = side / patch;
+    fn places(&self, marks: &[Mark], picture: (u32, u32), cells: Cells) -> Vec<Vec<Placed>> {
+        let (side, cell, grid) = (cells.tile, cells.side, cells.along);
         let tiles = self.columns * self.rows;
         let mut places: Vec<Vec<Placed>> = vec![Vec::new(); tiles * grid * grid];
         let scale = (
             self.resized.0 as f32 / picture.0 as f32,
             self.resized.1 as f32 / picture.1 as f32,
         );
-        for mark in marks {
+        for (at, mark) in marks.iter().enumerate() {
             let x = (mark.x0 + mark.x1) * 0.5 * scale.0 + self.offset.0 as f32;
             let y = (mark.y0 + mark.y1) * 0.5 * scale.1 + self.offset.1 as f32;
             let (column, row) = (x as usize / side, y as usize / side);
-            let (px, py) = ((x as usize % side) / patch, (y as usize % side) / patch);
+            let (px, py) = ((x as usize % side) / cell, (y as usize % side) / cell);
             if x >= 0.0
                 && y >= 0.0
                 && column < self.columns
@@ -114,16 +170,17 @@ impl View {
             {
                 let place = ((row * self.columns + column) * grid + py) * grid + px;
                 places[place].push(Placed {
+                    mark: at,
                     class: class(&mark.class),
                     x,
                     y,
-                    height: (mark.y1 - mark.y0).max(mark.x1 - mark.x0) * scale.1,
+                    height: (mark.y1 - mark.y0).max(mark.x1 - mark.x0)
+                        * scale.1
+                        * letter_share(&mark.class),
                 });
             }
         }
-        for (at, place) in places.iter_mut().enumerate() {
-            labels.extend(slots(at, place));
-        }
+        places
     }
 }
 
@@ -141,19 +198,25 @@ fn slots(at: usize, place: &mut [Placed]) -> [i32; SLOTS] {
     if place.len() > SLOTS || place.iter().any(|p| p.height < LEGIBLE_PIXELS) {
         return [IGNORE; SLOTS];
     }
+    let mut slots = [BLANK; SLOTS];
+    for (slot, placed) in slots.iter_mut().zip(reading_order(place)) {
+        *slot = placed.class;
+    }
+    slots
+}
+
+/// Line by line, each from left to right.
+fn reading_order(place: &mut [Placed]) -> Vec<Placed> {
     place.sort_by(|a, b| a.y.total_cmp(&b.y));
     let mut line = 0;
     let mut order: Vec<(u32, Placed)> = Vec::with_capacity(place.len());
     for (at, placed) in place.iter().enumerate() {
-        if at > 0 && placed.y - place[at - 1].y > 0.5 * placed.height {
+        let before = place[at.saturating_sub(1)];
+        if placed.y - before.y > 0.7 * placed.height.max(before.height) {
             line += 1;
         }
         order.push((line, *placed));
     }
     order.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.x.total_cmp(&b.1.x)));
-    let mut slots = [BLANK; SLOTS];
-    for (slot, (_, placed)) in slots.iter_mut().zip(&order) {
-        *slot = placed.class;
-    }
-    slots
+    order.into_iter().map(|(_, placed)| placed).collect()
 }

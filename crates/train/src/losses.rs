@@ -27,6 +27,10 @@ pub struct Losses {
     pub patch_filled: usize,
     /// Those of them that were right.
     pub patch_filled_correct: usize,
+    /// Σ weight · squared distance of image tokens from perfect sight, in mean squared lengths of an embedding.
+    pub sight_sum: f64,
+    /// Σ weight of those image tokens.
+    pub sight_weight: f64,
 }
 
 impl Losses {
@@ -45,6 +49,8 @@ impl Losses {
         self.patch_correct += other.patch_correct;
         self.patch_filled += other.patch_filled;
         self.patch_filled_correct += other.patch_filled_correct;
+        self.sight_sum += other.sight_sum;
+        self.sight_weight += other.sight_weight;
     }
 
     /// Mean weighted loss per unit of weight, or 0 without supervision.

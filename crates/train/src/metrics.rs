@@ -47,6 +47,9 @@ pub struct Line {
     pub patch_loss: f64,
     /// Share of non-blank patch labels that were right.
     pub patch_right: f64,
+    /// Mean squared distance of image tokens from perfect sight, in mean squared lengths of an embedding.
+    #[serde(default)]
+    pub sight_loss: f64,
     /// Learning rate.
     pub learning_rate: f32,
     /// Length of the gradient before clipping.

@@ -162,7 +162,7 @@ impl Run<'_> {
                 .expect("the batch thread sends every step of the stage")?;
             let rate = stage.rate_at(self.position.stage_step);
             let report = self.stepper.step(&batch, rate, self.position.updates)?;
-            if !report.loss().is_finite() || !report.patch_loss().is_finite() {
+            if !(report.loss() + report.patch_loss() + report.sight_loss()).is_finite() {
                 return Err(TrainError::Diverged {
                     stage: stage.name.clone(),
                     step: self.position.stage_step,
@@ -260,6 +260,7 @@ impl Run<'_> {
             loss: report.loss(),
             patch_loss: report.patch_loss(),
             patch_right: report.patch_right(),
+            sight_loss: report.sight_loss(),
             learning_rate: rate,
             gradient_norm: report.gradient_norm,
             tokens_per_s,

@@ -62,6 +62,7 @@ impl Start {
             .ok_or_else(|| wrong("no image_token_id in config.json".into()))?;
         let encoding = Encoding {
             patch: vision.patch,
+            merge: spec.projector.as_ref().map_or(1, |p| p.merge),
             tokens_per_tile: spec.tokens_per_tile(),
             tokenizer: files.tokenizer,
             template: files.template,

@@ -24,6 +24,8 @@ pub struct Report {
     patch_count: u64,
     glyphs: u64,
     glyphs_right: u64,
+    sight_sum: f64,
+    sight_weight: f64,
     /// Length of the last gradient before clipping.
     pub gradient_norm: f64,
     /// Each answer and whether every token of it was predicted right.
@@ -50,6 +52,11 @@ impl Report {
         self.glyphs_right as f64 / self.glyphs.max(1) as f64
     }
 
+    /// Mean squared distance of image tokens from perfect sight, in mean squared lengths of an embedding.
+    pub fn sight_loss(&self) -> f64 {
+        self.sight_sum / self.sight_weight.max(1e-9)
+    }
+
     /// Takes in another report.
     pub fn add(&mut self, other: Report) {
         self.language_sum += other.language_sum;
@@ -58,6 +65,8 @@ impl Report {
         self.patch_count += other.patch_count;
         self.glyphs += other.glyphs;
         self.glyphs_right += other.glyphs_right;
+        self.sight_sum += other.sight_sum;
+        self.sight_weight += other.sight_weight;
         self.gradient_norm = other.gradient_norm;
         self.answers.extend(other.answers);
     }
@@ -69,6 +78,8 @@ impl Report {
         self.patch_count += losses.patch_count as u64;
         self.glyphs += losses.patch_filled as u64;
         self.glyphs_right += losses.patch_filled_correct as u64;
+        self.sight_sum += losses.sight_sum;
+        self.sight_weight += losses.sight_weight;
         for &(sequence, branch, right) in &losses.branch_correct {
             self.answers
                 .push((asked[sequence][branch as usize - 1].clone(), right));

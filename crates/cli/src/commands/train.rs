@@ -115,12 +115,13 @@ fn show(bar: &ProgressBar, progress: &Progress, json: bool) {
 /// The held-out line that people watch: losses and the share of right answers by kind.
 fn held_out(line: &Line) -> String {
     let mut text = format!(
-        "{:>12} step {:>6}  loss {:.4}  patch {:.4} ({:.1}% right)",
+        "{:>12} step {:>6}  loss {:.4}  patch {:.4} ({:.1}% right)  sight {:.3}",
         line.stage,
         line.step,
         line.loss,
         line.patch_loss,
-        100.0 * line.patch_right
+        100.0 * line.patch_right,
+        line.sight_loss
     );
     for (kind, right) in &line.kinds {
         text.push_str(&format!("  {kind} {:.0}%", 100.0 * right.share()));

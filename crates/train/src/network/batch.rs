@@ -2,6 +2,7 @@
 
 use super::error::NetworkError;
 use super::shape::Shape;
+use super::sight::Sight;
 use crate::losses::IGNORE;
 
 /// Positions beyond this are a mistake, not a long text: the rope table grows with them.
@@ -23,6 +24,8 @@ pub struct Sequence {
     pub weights: Vec<f32>,
     /// Tiles of this sequence.
     pub tiles: usize,
+    /// What its image tokens say, instead of pixels: its tiles are then not encoded.
+    pub sight: Option<Sight>,
 }
 
 /// Dense labels for every patch of every tile: which characters lie in it.
@@ -42,10 +45,13 @@ pub struct PatchLabels {
 pub struct MicroBatch {
     /// May be empty: then only patch labels teach, on whatever tiles `pixels` holds.
     pub sequences: Vec<Sequence>,
-    /// `[tiles, 3, image, image]` of all sequences in order.
+    /// `[tiles, 3, image, image]` of all sequences without `sight` in order.
     pub pixels: Vec<f32>,
     /// Labels for the auxiliary patch head.
     pub patch_labels: Option<PatchLabels>,
+    /// What the projector is drawn to, for all tiles in `pixels`, and the weight of that distance per unit of its own weight
+    /// (wanted share / weight of the whole optimizer step).
+    pub target: Option<(Sight, f32)>,
 }
 
 /// Size of the auxiliary patch head; zeros for none.
@@ -67,7 +73,8 @@ impl MicroBatch {
         let tiles = if self.sequences.is_empty() {
             self.pixels.len() / tile
         } else {
-            self.sequences.iter().map(|sequence| sequence.tiles).sum()
+            let seen = self.sequences.iter().filter(|s| s.sight.is_none());
+            seen.map(|sequence| sequence.tiles).sum()
         };
         if self.pixels.len() != tiles * tile {
             return Err(NetworkError::Pixels {
@@ -77,6 +84,9 @@ impl MicroBatch {
         }
         if let Some(labels) = &self.patch_labels {
             labels.check(tiles * shape.vision.patches(), aux)?;
+        }
+        if let Some((sight, _)) = &self.target {
+            sight.check(tiles * shape.vision.tokens(), shape)?;
         }
         Ok(tiles)
     }
@@ -183,6 +193,9 @@ impl Sequence {
                 format!("{expected} for {} tiles", self.tiles),
                 images.to_string(),
             );
+        }
+        if let Some(sight) = &self.sight {
+            sight.check(expected, shape)?;
         }
         if self.labels.iter().all(|&label| label == IGNORE) {
             return Err(NetworkError::NoSupervisedTokens {

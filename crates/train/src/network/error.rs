@@ -61,6 +61,16 @@ pub enum NetworkError {
         /// What was there.
         found: i64,
     },
+    /// What image tokens say does not match the tiles or the vocabulary.
+    #[error("sight: {what} expected {expected}, found {found}")]
+    Sight {
+        /// Which part.
+        what: &'static str,
+        /// The rule.
+        expected: usize,
+        /// What was there.
+        found: usize,
+    },
     /// A loss or gradient is infinite or not a number.
     #[error("{what} is not finite: {value}")]
     NotFinite {

@@ -17,6 +17,7 @@ mod product;
 mod projector;
 mod rope;
 mod shape;
+mod sight;
 mod step;
 mod vision;
 
@@ -30,6 +31,7 @@ pub use batch::{AuxSpec, MicroBatch, PatchLabels, Sequence};
 pub use error::NetworkError;
 pub use linear::PackedWeights;
 pub use product::Precision;
+pub use sight::Sight;
 pub use step::{StepInputs, Trainable, Workspace};
 
 use crate::parameters::{Layout, Parameters};

@@ -12,6 +12,7 @@ use super::linear::{PackedWeights, Scratch, Weights};
 use super::norm::{NormInput, Statistics};
 use super::product::Rows;
 use super::projector::{ProjectorGradients, ProjectorWork};
+use super::sight::Words;
 use super::vision::VisionWork;
 use crate::losses::{IGNORE, Losses};
 use crate::parameters::{Gradients, Parameters};
@@ -114,11 +115,13 @@ struct Running<'a> {
 impl Reach {
     fn new(batch: &MicroBatch, tiles: usize, trainable: Trainable) -> Reach {
         let in_sequences = tiles > 0 && !batch.sequences.is_empty();
-        let images = in_sequences && (trainable.projector || trainable.vision);
+        let projected = in_sequences || batch.target.is_some();
+        let images = projected && (trainable.projector || trainable.vision);
         Reach {
-            decoder: !batch.sequences.is_empty() && (trainable.language || images),
+            decoder: !batch.sequences.is_empty()
+                && (trainable.language || (in_sequences && images)),
             images,
-            vision: trainable.vision && tiles > 0 && (in_sequences || batch.patch_labels.is_some()),
+            vision: trainable.vision && tiles > 0 && (projected || batch.patch_labels.is_some()),
             trainable,
         }
     }
@@ -165,16 +168,25 @@ impl Network {
         if let Some(labels) = &batch.patch_labels {
             self.patch_head(&mut running, labels, work);
         }
+        if tiles > 0 && (batch.target.is_some() || !batch.sequences.is_empty()) {
+            let features = self.layers.vision.features(&work.vision);
+            self.layers
+                .projector
+                .forward(w, features, &mut work.projector);
+        }
         if !batch.sequences.is_empty() {
             self.decode(w, &batch.sequences, tiles, work);
             self.head(&mut running, work);
         }
         check_finite("the language loss", running.losses.language_sum)?;
         check_finite("the patch loss", running.losses.patch_sum)?;
-        if let Some(flat) = running.gradients {
-            self.backward(w, batch, reach, flat, work);
+        let mut losses = running.losses;
+        match running.gradients {
+            Some(flat) => self.backward(w, batch, reach, (flat, &mut losses), work),
+            None => self.draw_projector(w, batch, work, &mut losses),
         }
-        Ok(running.losses)
+        check_finite("the distance from perfect sight", losses.sight_sum)?;
+        Ok(losses)
     }
 
     /// Logits of every patch's slots, their loss, and what it gives to the head and to the features.
@@ -223,12 +235,6 @@ impl Network {
     /// Embeds tokens and images, runs the decoder.
     fn decode(&self, w: Weights, sequences: &[Sequence], tiles: usize, work: &mut Workspace) {
         let width = self.shape.decoder.width;
-        if tiles > 0 {
-            let features = self.layers.vision.features(&work.vision);
-            self.layers
-                .projector
-                .forward(w, features, &mut work.projector);
-        }
         let decoder = &mut work.decoder;
         decoder.rows = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
         decoder.positions.clear();
@@ -246,15 +252,21 @@ impl Network {
             .projector
             .output(width, tiles * self.shape.vision.tokens())
             .chunks_exact(width);
-        let embedding = &w.values[self.layers.embedding..][..self.shape.decoder.vocabulary * width];
-        let tokens = sequences.iter().flat_map(|sequence| &sequence.tokens);
-        for (row, &token) in decoder.input(width).chunks_exact_mut(width).zip(tokens) {
-            let image = if token == self.shape.image_token {
-                images.next()
-            } else {
-                None
-            };
-            row.copy_from_slice(image.unwrap_or(&embedding[token as usize * width..][..width]));
+        let words = self.words(w);
+        let mut rows = decoder.input(width).chunks_exact_mut(width);
+        for sequence in sequences {
+            let mut place = 0;
+            for (&token, row) in sequence.tokens.iter().zip(&mut rows) {
+                match &sequence.sight {
+                    Some(sight) if token == self.shape.image_token => {
+                        sight.embed(place, words, row);
+                        place += 1;
+                    }
+                    None if token == self.shape.image_token => row
+                        .copy_from_slice(images.next().expect("checked: one row per image token")),
+                    _ => row.copy_from_slice(words.row(token)),
+                }
+            }
         }
         self.layers.decoder.forward(w, decoder);
     }
@@ -312,7 +324,7 @@ impl Network {
         w: Weights,
         batch: &MicroBatch,
         reach: Reach,
-        flat: &mut [f32],
+        (flat, losses): (&mut [f32], &mut Losses),
         work: &mut Workspace,
     ) {
         let features = self.layers.vision.features(&work.vision).len();
@@ -323,6 +335,11 @@ impl Network {
                 None => dfeatures.fill(0.0),
             }
         }
+        if reach.images {
+            let vision = &self.shape.vision;
+            let image_rows = features / (vision.patches() * vision.width) * vision.tokens();
+            sized(&mut work.dimage, image_rows * self.shape.decoder.width).fill(0.0);
+        }
         if reach.decoder {
             let doutput =
                 &mut work.head.doutput[..work.head.labelled.len() * self.shape.decoder.width];
@@ -332,6 +349,7 @@ impl Network {
                 .backward(w, doutput, for_decoder, &mut work.decoder);
             self.embedding_backward(w, &batch.sequences, reach, flat, work);
         }
+        self.draw_projector(w, batch, work, losses);
         if reach.images {
             let parameters = reach.trainable.projector.then_some(&mut *flat);
             let dfeatures = if reach.vision {
@@ -364,28 +382,62 @@ impl Network {
         work: &mut Workspace,
     ) {
         let width = self.shape.decoder.width;
-        let tiles: usize = sequences.iter().map(|sequence| sequence.tiles).sum();
-        let dimage = sized(&mut work.dimage, tiles * self.shape.vision.tokens() * width);
-        let mut image_rows = dimage.chunks_exact_mut(width);
-        let tokens = sequences.iter().flat_map(|sequence| &sequence.tokens);
-        for (dx, &token) in work
-            .decoder
-            .input_gradient(width)
-            .chunks_exact(width)
-            .zip(tokens)
-        {
-            if token == self.shape.image_token {
-                image_rows
-                    .next()
-                    .expect("checked: one row per image token")
-                    .copy_from_slice(dx);
-            } else if reach.trainable.language {
-                add(
-                    w.isa,
-                    &mut flat[self.layers.embedding + token as usize * width..][..width],
-                    dx,
-                );
+        let words = self.words(w);
+        let dembedding = &mut flat[self.layers.embedding..][..words.embedding.len()];
+        let mut image_rows = work.dimage.chunks_exact_mut(width);
+        let mut rows = work.decoder.input_gradient(width).chunks_exact(width);
+        for sequence in sequences {
+            let mut place = 0;
+            for (&token, dx) in sequence.tokens.iter().zip(&mut rows) {
+                let image = token == self.shape.image_token;
+                match &sequence.sight {
+                    None if image => {
+                        if let Some(row) = image_rows.next().filter(|_| reach.images) {
+                            row.copy_from_slice(dx);
+                        }
+                    }
+                    Some(sight) if image && reach.trainable.language => {
+                        sight.embed_backward(place, words, dx, dembedding);
+                    }
+                    _ if reach.trainable.language => {
+                        add(
+                            w.isa,
+                            &mut dembedding[token as usize * width..][..width],
+                            dx,
+                        );
+                    }
+                    _ => {}
+                }
+                place += usize::from(image);
             }
+        }
+    }
+
+    /// The distance of the projector's output from perfect sight, its gradient added to the images' where they get one.
+    fn draw_projector(
+        &self,
+        w: Weights,
+        batch: &MicroBatch,
+        work: &mut Workspace,
+        losses: &mut Losses,
+    ) {
+        let Some((sight, weight)) = &batch.target else {
+            return;
+        };
+        let projected = work.projector.output(self.shape.decoder.width, sight.len());
+        let gradient = work.dimage.get_mut(..projected.len());
+        let distance = sight.distance(projected, self.words(w), *weight, gradient);
+        losses.sight_sum += distance.sum;
+        losses.sight_weight += distance.weight;
+    }
+
+    fn words<'a>(&self, w: Weights<'a>) -> Words<'a> {
+        let width = self.shape.decoder.width;
+        Words {
+            isa: w.isa,
+            embedding: &w.values[self.layers.embedding..][..self.shape.decoder.vocabulary * width],
+            width,
+            image_token: self.shape.image_token,
         }
     }
 }

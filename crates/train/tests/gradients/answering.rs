@@ -68,6 +68,7 @@ fn training_and_answering_compute_the_same_loss() {
                 sequences: vec![sequence.clone()],
                 pixels: pixels.to_vec(),
                 patch_labels: None,
+                target: None,
             };
             let (found, _) =
                 support::step(&network, &parameters, &alone, Trainable::ALL, 1.0).unwrap();

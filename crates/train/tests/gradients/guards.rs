@@ -103,6 +103,7 @@ fn text_alone_trains_the_decoder_and_patches_alone_the_encoder() {
         sequences: Vec::new(),
         pixels: whole.pixels.clone(),
         patch_labels: whole.patch_labels.clone(),
+        target: None,
     };
     let (losses, gradients) =
         support::step(&network, &parameters, &patches, Trainable::ALL, 0.1).unwrap();

@@ -5,5 +5,6 @@ mod finite_differences;
 mod guards;
 mod packing;
 mod precision;
+mod sight;
 mod support;
 mod torch;

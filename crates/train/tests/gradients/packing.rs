@@ -18,6 +18,7 @@ pub fn unpacked(sequence: &Sequence) -> Vec<Sequence> {
             labels: keep.iter().map(|&i| sequence.labels[i]).collect(),
             weights: keep.iter().map(|&i| sequence.weights[i]).collect(),
             tiles: sequence.tiles,
+            sight: None,
         }
     };
     (1..=branches).map(alone).collect()
@@ -89,6 +90,7 @@ fn micro_batches_add_up_to_the_whole_batch() {
             sequences: vec![sequence.clone()],
             pixels: whole.pixels[tiles.start * tile..tiles.end * tile].to_vec(),
             patch_labels: Some(labels),
+            target: None,
         };
         let (losses, gradients) =
             support::step(&network, &parameters, &part, Trainable::ALL, 0.02).unwrap();

@@ -214,6 +214,7 @@ pub fn batch(network: &Network, variant: Variant) -> MicroBatch {
         sequences,
         pixels,
         patch_labels: Some(patch_labels(network, 4, &mut random)),
+        target: None,
     }
 }
 

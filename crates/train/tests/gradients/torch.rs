@@ -104,6 +104,7 @@ fn batch(outlines: &[Outline], network: &Network, image: usize) -> MicroBatch {
             weights: vec![0.0; prefix.len()],
             tokens: prefix.clone(),
             tiles: outline.tiles,
+            sight: None,
         };
         for (branch, &length) in outline.branches.iter().enumerate() {
             sequence
