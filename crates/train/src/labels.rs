@@ -4,7 +4,7 @@
 //! encoder's early stages learn from one small classification per patch, which the exported model does not need.
 
 use data::{Mark, MarkClass};
-use image_prep::TilePlan;
+use image_prep::{ThumbnailPosition, TilePlan};
 
 /// Glyphs in one patch that can be told apart, left to right and top to bottom.
 pub const SLOTS: usize = 3;
@@ -119,24 +119,25 @@ struct Cells {
 
 /// The marks of each cell of each tile; a mark stands where its middle is.
 fn places(marks: &[Mark], picture: (u32, u32), plan: &TilePlan, cells: Cells) -> Vec<Vec<Placed>> {
-    let mut places = Vec::new();
-    if let Some(thumbnail) = &plan.thumbnail {
-        let view = View {
-            resized: thumbnail.resized,
-            offset: thumbnail.offset,
-            columns: 1,
-            rows: 1,
-        };
-        places.extend(view.places(marks, picture, cells));
-    }
-    let view = View {
+    let grid = View {
         resized: plan.resized,
         offset: plan.offset,
         columns: plan.grid.columns as usize,
         rows: plan.grid.rows as usize,
     };
-    places.extend(view.places(marks, picture, cells));
-    places
+    let thumbnail = plan.thumbnail.as_ref().map(|placement| View {
+        resized: placement.resized,
+        offset: placement.offset,
+        columns: 1,
+        rows: 1,
+    });
+    let views = match plan.thumbnail_position {
+        ThumbnailPosition::First => [thumbnail, Some(grid)],
+        ThumbnailPosition::Last => [Some(grid), thumbnail],
+    };
+    let each = views.iter().flatten();
+    each.flat_map(|view| view.places(marks, picture, cells))
+        .collect()
 }
 
 /// A canvas of tiles that the picture was fitted on.
@@ -219,4 +220,122 @@ fn reading_order(place: &mut [Placed]) -> Vec<Placed> {
     }
     order.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.x.total_cmp(&b.1.x)));
     order.into_iter().map(|(_, placed)| placed).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image_prep::Placement;
+    use image_prep::tiling::Grid;
+
+    const TILE: usize = 32;
+
+    fn plan(size: (u32, u32)) -> TilePlan {
+        TilePlan {
+            grid: Grid::SINGLE,
+            canvas: size,
+            resized: size,
+            offset: (0, 0),
+            thumbnail: None,
+            thumbnail_position: ThumbnailPosition::First,
+            tiles: 1,
+        }
+    }
+
+    fn glyph(glyph: char, x: f32, y: f32, width: f32, height: f32) -> Mark {
+        Mark {
+            class: MarkClass::Glyph(glyph),
+            x0: x,
+            y0: y,
+            x1: x + width,
+            y1: y + height,
+        }
+    }
+
+    /// A price of digits 9 pixels tall on one line, its point 2 pixels.
+    fn price() -> Vec<Mark> {
+        vec![
+            glyph('5', 10.0, 2.0, 5.0, 9.0),
+            glyph('.', 7.0, 9.0, 2.0, 2.0),
+            glyph('4', 1.0, 2.0, 5.0, 9.0),
+        ]
+    }
+
+    fn text(place: &Option<Vec<&MarkClass>>) -> Option<String> {
+        let classes = place.as_ref()?.iter();
+        Some(
+            classes
+                .map(|class| match class {
+                    MarkClass::Glyph(glyph) => *glyph,
+                    MarkClass::Shape { .. } => '?',
+                })
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn a_point_is_readable_and_stands_between_its_digits() {
+        let labels = patch_labels(&price(), (32, 32), &plan((32, 32)), TILE, 16);
+        let class_of = |c| class(&MarkClass::Glyph(c));
+        assert_eq!(
+            labels[..SLOTS],
+            [class_of('4'), class_of('.'), class_of('5')]
+        );
+        let price = price();
+        let blocks = block_marks(&price, (32, 32), &plan((32, 32)), TILE, (8, 2));
+        assert_eq!(blocks.len(), 4);
+        assert_eq!(text(&blocks[0]).as_deref(), Some("4.5"));
+        assert_eq!(text(&blocks[3]).as_deref(), Some(""));
+    }
+
+    #[test]
+    fn lines_in_one_block_are_read_one_after_the_other() {
+        let marks = [
+            glyph('c', 1.0, 9.0, 5.0, 6.0),
+            glyph('b', 8.0, 0.0, 5.0, 6.0),
+            glyph('a', 1.0, 0.0, 5.0, 6.0),
+        ];
+        let blocks = block_marks(&marks, (32, 32), &plan((32, 32)), TILE, (8, 2));
+        assert_eq!(text(&blocks[0]).as_deref(), Some("abc"));
+    }
+
+    #[test]
+    fn glyphs_too_small_to_read_are_not_asked_for() {
+        let mut plan = plan((320, 320));
+        (plan.resized, plan.canvas) = ((32, 32), (32, 32));
+        let marks = [glyph('a', 10.0, 10.0, 40.0, 40.0)];
+        let labels = patch_labels(&marks, (320, 320), &plan, TILE, 16);
+        assert_eq!(labels[..SLOTS], [IGNORE; SLOTS]);
+        assert_eq!(
+            block_marks(&marks, (320, 320), &plan, TILE, (8, 2))[0],
+            None
+        );
+    }
+
+    #[test]
+    fn the_thumbnail_is_labelled_where_it_stands() {
+        let mut plan = plan((64, 32));
+        plan.grid = Grid {
+            columns: 2,
+            rows: 1,
+        };
+        plan.tiles = 3;
+        plan.thumbnail = Some(Placement {
+            resized: (32, 16),
+            offset: (0, 8),
+        });
+        // On the grid in the first tile's first block, on the thumbnail 8 pixels lower.
+        let marks = [glyph('x', 2.0, 2.0, 12.0, 12.0)];
+        let at = |plan: &TilePlan| {
+            let blocks = block_marks(&marks, (64, 32), plan, TILE, (8, 2));
+            assert_eq!(blocks.len(), 12);
+            let seen = blocks.iter().enumerate();
+            seen.filter(|(_, place)| place.as_ref().is_some_and(|p| !p.is_empty()))
+                .map(|(at, _)| at)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(at(&plan), [0, 4]);
+        plan.thumbnail_position = ThumbnailPosition::Last;
+        assert_eq!(at(&plan), [0, 8]);
+    }
 }

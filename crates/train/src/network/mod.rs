@@ -38,6 +38,7 @@ use crate::parameters::{Layout, Parameters};
 use build::Layers;
 pub(crate) use product::{Arithmetic, Right, Rows};
 use shape::Shape;
+use sight::PlaceCodes;
 
 /// A network that can be trained: layers that know where their tensors lie. It holds no values.
 #[derive(Clone, Debug)]
@@ -47,6 +48,7 @@ pub struct Network {
     aux: AuxSpec,
     layers: Layers,
     layout: Arc<Layout>,
+    places: PlaceCodes,
 }
 
 impl Network {
@@ -55,7 +57,9 @@ impl Network {
         let shape = Shape::new(spec)?;
         let (layers, layout) = Layers::new(&shape, aux);
         compare_tensors(spec, &layout)?;
+        let places = PlaceCodes::new(shape.vision.merged_side(), shape.decoder.width);
         Ok(Network {
+            places,
             arithmetic: Arithmetic {
                 isa: Isa::detect(),
                 bf16: None,

@@ -4,6 +4,8 @@
 
 use kernels::isa::Isa;
 use kernels::rows::add;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
 
 use super::error::NetworkError;
 use super::shape::Shape;
@@ -12,6 +14,8 @@ use super::shape::Shape;
 const SHARES: [f32; 4] = [1.0, 0.6, 0.4, 0.25];
 /// Empty image tokens are many; each draws the projector less than one with words.
 const EMPTY_WEIGHT: f32 = 0.2;
+/// How much a row or a column of the tile counts, beside a word: an encoder knows where in the tile it looks.
+const PLACE_SHARE: f32 = 0.5;
 
 /// The words of every image token, in the order of the tiles.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,6 +34,38 @@ pub(crate) struct Words<'a> {
     pub width: usize,
     /// Every image token begins from this word.
     pub image_token: u32,
+    /// Where in its tile an image token lies.
+    pub places: &'a PlaceCodes,
+    /// Root mean square of the embedding.
+    pub spread: f32,
+}
+
+/// For each column and each row of a tile's image tokens a fixed pattern of signs.
+#[derive(Clone, Debug)]
+pub(crate) struct PlaceCodes {
+    /// Image tokens along one side of a tile.
+    side: usize,
+    /// `[side + side, width]`, columns first.
+    signs: Vec<f32>,
+}
+
+impl PlaceCodes {
+    pub fn new(side: usize, width: usize) -> PlaceCodes {
+        let mut random = ChaCha8Rng::seed_from_u64(0x7369_6768_74);
+        let sign = |_| 1.0 - 2.0 * (random.next_u32() >> 31) as f32;
+        PlaceCodes {
+            side,
+            signs: (0..2 * side * width).map(sign).collect(),
+        }
+    }
+
+    /// The patterns of an image token's column and row.
+    fn of(&self, place: usize, width: usize) -> impl Iterator<Item = f32> {
+        let (column, row) = (place % self.side, place / self.side % self.side);
+        let code = |at: usize| &self.signs[at * width..][..width];
+        let pairs = code(column).iter().zip(code(self.side + row));
+        pairs.map(|(column, row)| column + row)
+    }
 }
 
 /// The distance of projected image tokens from perfect sight.
@@ -95,6 +131,10 @@ impl Sight {
     /// Writes the embedding of one image token, `[width]`.
     pub(super) fn embed(&self, place: usize, words: Words, row: &mut [f32]) {
         row.copy_from_slice(words.row(words.image_token));
+        let share = PLACE_SHARE * words.spread;
+        for (value, code) in row.iter_mut().zip(words.places.of(place, words.width)) {
+            *value += share * code;
+        }
         for (&token, share) in self.words(place).iter().zip(SHARES) {
             for (value, part) in row.iter_mut().zip(words.row(token)) {
                 *value += share * part;
@@ -128,9 +168,7 @@ impl Sight {
         scale: f32,
         mut gradient: Option<&mut [f32]>,
     ) -> Distance {
-        let rows = words.embedding.len() / words.width;
-        let squares: f32 = words.embedding.iter().map(|value| value * value).sum();
-        let length = (squares / rows as f32).max(f32::MIN_POSITIVE);
+        let length = (words.spread * words.spread * words.width as f32).max(f32::MIN_POSITIVE);
         let mut distance = Distance::default();
         let mut wanted = vec![0.0; words.width];
         for (place, row) in projected.chunks_exact(words.width).enumerate() {
@@ -174,8 +212,69 @@ impl Sight {
 }
 
 impl<'a> Words<'a> {
+    /// Words of an embedding `[vocabulary, width]`.
+    pub fn new(
+        isa: Isa,
+        embedding: &'a [f32],
+        width: usize,
+        image_token: u32,
+        places: &'a PlaceCodes,
+    ) -> Words<'a> {
+        let squares: f32 = embedding.iter().map(|value| value * value).sum();
+        Words {
+            isa,
+            embedding,
+            width,
+            image_token,
+            places,
+            spread: (squares / embedding.len().max(1) as f32).sqrt(),
+        }
+    }
+
     /// The embedding of one word.
     pub fn row(&self, token: u32) -> &'a [f32] {
         &self.embedding[token as usize * self.width..][..self.width]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_count_by_their_order_and_the_place_in_the_tile_is_told() {
+        // Word w is the w-th unit vector of 64; the picture's own word is the last.
+        let width = 64;
+        let embedding: Vec<f32> = (0..width * width)
+            .map(|at| f32::from(at % width == at / width))
+            .collect();
+        let places = PlaceCodes::new(2, width);
+        let words = Words::new(Isa::detect(), &embedding, width, 63, &places);
+        assert_eq!(words.spread, 0.125);
+        let mut sight = Sight::default();
+        sight.push(&[7, 9], true);
+        (0..4).for_each(|_| sight.push(&[], true));
+        let embed = |place| {
+            let mut row = vec![0.0; width];
+            sight.embed(place, words, &mut row);
+            row
+        };
+        // Places 0 and 4 are the same corner of two tiles.
+        let told: Vec<f32> = embed(0).iter().zip(embed(4)).map(|(a, b)| a - b).collect();
+        let expected = |at| match at {
+            7 => 1.0,
+            9 => 0.6,
+            _ => 0.0,
+        };
+        for (at, value) in told.iter().enumerate() {
+            assert!((value - expected(at)).abs() < 1e-6, "{at}: {value}");
+        }
+        for (one, other) in [(1, 2), (1, 3), (2, 3), (3, 4)] {
+            assert_ne!(embed(one), embed(other), "{one} and {other}");
+        }
+        // Column and row each move every number by half the spread.
+        let blank = embed(3);
+        let allowed = [-0.125, 0.0, 0.125, 0.875, 1.0, 1.125];
+        assert!(blank.iter().all(|value| allowed.contains(value)));
     }
 }

@@ -431,14 +431,11 @@ impl Network {
         losses.sight_weight += distance.weight;
     }
 
-    fn words<'a>(&self, w: Weights<'a>) -> Words<'a> {
+    fn words<'a>(&'a self, w: Weights<'a>) -> Words<'a> {
         let width = self.shape.decoder.width;
-        Words {
-            isa: w.isa,
-            embedding: &w.values[self.layers.embedding..][..self.shape.decoder.vocabulary * width],
-            width,
-            image_token: self.shape.image_token,
-        }
+        let embedding = &w.values[self.layers.embedding..][..self.shape.decoder.vocabulary * width];
+        let image_token = self.shape.image_token;
+        Words::new(w.isa, embedding, width, image_token, &self.places)
     }
 }
 
