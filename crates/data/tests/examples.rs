@@ -287,7 +287,7 @@ fn a_printed_total_is_the_last_number_of_its_line() {
 }
 
 #[test]
-fn counts_of_shapes_equal_the_marks() {
+fn counts_of_shapes_equal_the_marks_and_their_thoughts_count_along() {
     let mut zero = 0;
     for example in examples(only(SceneKind::Shapes), 21, 500) {
         let shapes: Vec<(String, String)> = example
@@ -332,6 +332,17 @@ fn counts_of_shapes_equal_the_marks() {
                 example.twin
             );
             zero += usize::from(count == 0);
+            let thought = question.thought.as_deref().unwrap_or_default();
+            let counted: Vec<&str> = thought.split(", ").collect();
+            let names = counted
+                .iter()
+                .map(|thing| thing.trim_end_matches(|c: char| c.is_ascii_digit() || c == ' '));
+            assert_eq!(names.collect::<Vec<_>>().join(", "), example.twin);
+            let numbers: Vec<usize> = counted
+                .iter()
+                .filter_map(|thing| thing.rsplit(' ').next()?.parse().ok())
+                .collect();
+            assert_eq!(numbers, (1..=count).collect::<Vec<_>>(), "{thought}");
         }
     }
     assert!(zero > 50, "absent shapes are asked for, too: {zero}");

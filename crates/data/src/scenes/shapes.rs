@@ -286,41 +286,72 @@ impl Content for Shapes {
     }
 }
 
-/// "1, 2, 3", or "none".
-fn enumeration(count: usize) -> String {
-    let numbers: Vec<String> = (1..=count).map(|number| number.to_string()).collect();
-    if numbers.is_empty() {
-        "none".to_owned()
-    } else {
-        numbers.join(", ")
+/// Which things a question means; nothing given means all.
+#[derive(Clone, Copy, Default)]
+struct Wanted {
+    shape: Option<Shape>,
+    color: Option<Color>,
+}
+
+impl Wanted {
+    fn shape(shape: Shape) -> Wanted {
+        Wanted {
+            shape: Some(shape),
+            color: None,
+        }
+    }
+
+    fn color(color: Color) -> Wanted {
+        Wanted {
+            shape: None,
+            color: Some(color),
+        }
+    }
+
+    fn takes(self, thing: &Thing) -> bool {
+        self.shape.is_none_or(|shape| shape == thing.shape)
+            && self.color.is_none_or(|color| color == thing.color)
+    }
+
+    /// "red circles", "stars", "blue shapes" or "shapes".
+    fn plural(self) -> String {
+        let shapes = self.shape.map_or("shapes", Shape::plural);
+        match self.color {
+            Some(color) => format!("{} {shapes}", color.name()),
+            None => shapes.to_owned(),
+        }
     }
 }
 
-fn count_question(random: &mut Random, singular: &str, plural: &str, count: usize) -> Question {
-    let wordings = [
-        "How many {} are there?",
-        "How many {} are there?",
-        "How many {} do you see?",
-        "How many {} can you see?",
-        "Count the {}.",
-        "How many {} are in the picture?",
-    ];
-    let thought = format!("{singular} {}", enumeration(count));
-    ask(
-        Kind::Count,
-        worded(random, &wordings, plural),
-        count.to_string(),
-    )
-    .thinking(thought)
-}
-
 impl Shapes {
-    fn count(&self, shape: Option<Shape>, color: Option<Color>) -> usize {
-        let fits = |thing: &&Thing| {
-            shape.is_none_or(|shape| shape == thing.shape)
-                && color.is_none_or(|color| color == thing.color)
-        };
-        self.things.iter().filter(fits).count()
+    fn count(&self, wanted: Wanted) -> usize {
+        self.things.iter().filter(|t| wanted.takes(t)).count()
+    }
+
+    /// "red circle 1, blue star, red circle 2": everything in reading order, what is wanted counted along.
+    fn counted(&self, wanted: Wanted) -> String {
+        let mut count = 0;
+        let each = self.things.iter().map(|thing| {
+            if !wanted.takes(thing) {
+                return thing.name();
+            }
+            count += 1;
+            format!("{} {count}", thing.name())
+        });
+        each.collect::<Vec<_>>().join(", ")
+    }
+
+    fn count_question(&self, random: &mut Random, wanted: Wanted) -> Question {
+        let wordings = [
+            "How many {} are there?",
+            "How many {} are there?",
+            "How many {} do you see?",
+            "How many {} can you see?",
+            "Count the {}.",
+            "How many {} are in the picture?",
+        ];
+        let question = worded(random, &wordings, &wanted.plural());
+        ask(Kind::Count, question, self.count(wanted).to_string()).thinking(self.counted(wanted))
     }
 
     fn present(&self) -> (Vec<Shape>, Vec<Color>) {
@@ -348,33 +379,18 @@ impl Shapes {
             kinds.push((random.pick(&Shape::ALL[..4]), random.pick(&Color::ALL[..4])));
         }
         for (shape, color) in kinds {
-            let (color_name, count) = (color.name(), self.count(Some(shape), Some(color)));
-            let names = (
-                format!("{color_name} {}", shape.name()),
-                format!("{color_name} {}", shape.plural()),
-            );
-            questions.push(count_question(random, &names.0, &names.1, count));
+            let wanted = Wanted {
+                shape: Some(shape),
+                color: Some(color),
+            };
+            questions.push(self.count_question(random, wanted));
         }
         let (shapes, colors) = self.present();
-        let shape = random.pick(&shapes);
-        questions.push(count_question(
-            random,
-            shape.name(),
-            shape.plural(),
-            self.count(Some(shape), None),
-        ));
-        let color = random.pick(&colors);
-        let names = (
-            format!("{} shape", color.name()),
-            format!("{} shapes", color.name()),
-        );
-        questions.push(count_question(
-            random,
-            &names.0,
-            &names.1,
-            self.count(None, Some(color)),
-        ));
-        questions.push(count_question(random, "shape", "shapes", self.things.len()));
+        let wanted = Wanted::shape(random.pick(&shapes));
+        questions.push(self.count_question(random, wanted));
+        let wanted = Wanted::color(random.pick(&colors));
+        questions.push(self.count_question(random, wanted));
+        questions.push(self.count_question(random, Wanted::default()));
         if colors.len() > 1 {
             let names: Vec<&str> = colors.iter().map(|color| color.name()).collect();
             let question = random.pick(&[
@@ -391,11 +407,11 @@ impl Shapes {
         let (shapes, colors) = self.present();
         let colored: Vec<(&str, usize)> = colors
             .iter()
-            .map(|&color| (color.name(), self.count(None, Some(color))))
+            .map(|&color| (color.name(), self.count(Wanted::color(color))))
             .collect();
         let shaped: Vec<(&str, usize)> = shapes
             .iter()
-            .map(|&shape| (shape.plural(), self.count(Some(shape), None)))
+            .map(|&shape| (shape.plural(), self.count(Wanted::shape(shape))))
             .collect();
         for (mut groups, after) in [(colored.clone(), " shapes"), (shaped.clone(), "")] {
             random.shuffle(&mut groups);
@@ -425,7 +441,7 @@ impl Shapes {
         ];
         let shaped: Vec<(&str, usize)> = shapes
             .iter()
-            .map(|&shape| (shape.name(), self.count(Some(shape), None)))
+            .map(|&shape| (shape.name(), self.count(Wanted::shape(shape))))
             .collect();
         for (groups, wordings) in [(colored, color_wordings), (shaped, shape_wordings)] {
             let most = groups.iter().map(|group| group.1).max().unwrap_or(0);
@@ -445,7 +461,7 @@ impl Shapes {
 
     fn ask_single(&self, random: &mut Random, questions: &mut Vec<Question>) {
         for thing in &self.things {
-            if self.count(Some(thing.shape), None) == 1 {
+            if self.count(Wanted::shape(thing.shape)) == 1 {
                 let wordings = [
                     "What color is the {}?",
                     "What colour is the {}?",
@@ -455,7 +471,7 @@ impl Shapes {
                 questions
                     .push(ask(Kind::Lookup, question, thing.color.name()).thinking(thing.name()));
             }
-            if self.count(None, Some(thing.color)) == 1 {
+            if self.count(Wanted::color(thing.color)) == 1 {
                 let wordings = [
                     "What shape is {}?",
                     "What is the {} shape?",
