@@ -14,7 +14,7 @@ pub const BLANK: i32 = 0;
 pub const IGNORE: i32 = -100;
 
 /// Smallest letter height after fitting, in pixels, that a label is asked for.
-const LEGIBLE_PIXELS: f32 = 5.0;
+const LEGIBLE_PIXELS: f32 = 7.0;
 /// One of so many empty patches is labelled.
 const EMPTY_KEPT: usize = 5;
 const ASCII: usize = 94;
@@ -291,9 +291,9 @@ mod tests {
     #[test]
     fn lines_in_one_block_are_read_one_after_the_other() {
         let marks = [
-            glyph('c', 1.0, 9.0, 5.0, 6.0),
-            glyph('b', 8.0, 0.0, 5.0, 6.0),
-            glyph('a', 1.0, 0.0, 5.0, 6.0),
+            glyph('c', 1.0, 8.0, 5.0, 7.0),
+            glyph('b', 8.0, 0.0, 5.0, 7.0),
+            glyph('a', 1.0, 0.0, 5.0, 7.0),
         ];
         let blocks = block_marks(&marks, (32, 32), &plan((32, 32)), TILE, (8, 2));
         assert_eq!(text(&blocks[0]).as_deref(), Some("abc"));
@@ -325,7 +325,7 @@ mod tests {
             offset: (0, 8),
         });
         // On the grid in the first tile's first block, on the thumbnail 8 pixels lower.
-        let marks = [glyph('x', 2.0, 2.0, 12.0, 12.0)];
+        let marks = [glyph('x', 1.0, 1.0, 14.0, 14.0)];
         let at = |plan: &TilePlan| {
             let blocks = block_marks(&marks, (64, 32), plan, TILE, (8, 2));
             assert_eq!(blocks.len(), 12);
