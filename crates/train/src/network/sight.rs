@@ -51,7 +51,7 @@ pub(crate) struct PlaceCodes {
 
 impl PlaceCodes {
     pub fn new(side: usize, width: usize) -> PlaceCodes {
-        let mut random = ChaCha8Rng::seed_from_u64(0x7369_6768_74);
+        let mut random = ChaCha8Rng::seed_from_u64(0x0073_6967_6874);
         let sign = |_| 1.0 - 2.0 * (random.next_u32() >> 31) as f32;
         PlaceCodes {
             side,
