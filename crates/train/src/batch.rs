@@ -5,7 +5,7 @@
 
 use crate::TrainError;
 use crate::config::{LossWeight, Stage};
-use crate::labels::{self, block_marks, patch_labels};
+use crate::labels::{self, Shown, block_marks, patch_labels};
 use crate::network::{MicroBatch, PatchLabels, Sequence, Sight};
 use data::{Example, Generator, Kind, MarkClass, Question};
 use engine::{ChatTemplate, Message, Part, Role, Tokenizer};
@@ -249,11 +249,17 @@ impl<'a> BatchMaker<'a> {
         let size = (example.picture.width, example.picture.height);
         let mut sight = Sight::default();
         for place in block_marks(&example.marks, size, plan, side, block) {
-            let mut words = Vec::new();
-            for class in place.iter().flatten() {
-                words.extend(encoding.words(class)?);
+            match place {
+                Shown::Marks(marks) => {
+                    let mut words = Vec::new();
+                    for mark in marks {
+                        words.extend(encoding.words(mark)?);
+                    }
+                    sight.push(&words, true);
+                }
+                Shown::Illegible => sight.push(&[], false),
+                Shown::Outside => sight.push(&[encoding.end_token], true),
             }
-            sight.push(&words, place.is_some());
         }
         Ok(sight)
     }

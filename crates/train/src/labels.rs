@@ -77,33 +77,47 @@ pub fn patch_labels(
     each.flat_map(|(at, place)| slots(at, place)).collect()
 }
 
-/// What stands in each image token of one picture, `[tiles, tokens]` in the order of its tiles: the classes of its marks in
-/// reading order, or none where one of them is too small to read. An image token is a square of `merge` patches a side; those at
-/// the end of a row may be filled up.
+/// What an image token shows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shown<'m> {
+    /// Marks in reading order; perhaps none.
+    Marks(Vec<&'m MarkClass>),
+    /// Something too small to read.
+    Illegible,
+    /// The border that the picture was filled up with. The thumbnail's is all that tells a grid's shape.
+    Outside,
+}
+
+/// What each image token of one picture shows, `[tiles, tokens]` in the order of its tiles. An image token is a square of `merge`
+/// patches a side; those at the end of a row may be filled up.
 pub fn block_marks<'m>(
     marks: &'m [Mark],
     picture: (u32, u32),
     plan: &TilePlan,
     side: usize,
     (patch, merge): (usize, usize),
-) -> Vec<Option<Vec<&'m MarkClass>>> {
+) -> Vec<Shown<'m>> {
     let cells = Cells {
         tile: side,
         side: patch * merge,
         along: (side / patch).div_ceil(merge),
     };
-    let mut places = places(marks, picture, plan, cells);
-    let each = places.iter_mut().map(|place| {
-        let legible = place.iter().all(|placed| placed.height >= LEGIBLE_PIXELS);
-        legible.then(|| {
-            let ordered = reading_order(place);
-            ordered
-                .iter()
-                .map(|placed| &marks[placed.mark].class)
-                .collect()
-        })
-    });
-    each.collect()
+    let mut shown = Vec::new();
+    for view in views(plan) {
+        let places = view.places(marks, picture, cells);
+        for (at, mut place) in places.into_iter().enumerate() {
+            let legible = place.iter().all(|p| p.height >= LEGIBLE_PIXELS);
+            shown.push(match place.is_empty() && view.is_outside(at, cells) {
+                true => Shown::Outside,
+                false if legible => {
+                    let ordered = reading_order(&mut place).into_iter();
+                    Shown::Marks(ordered.map(|p| &marks[p.mark].class).collect())
+                }
+                false => Shown::Illegible,
+            });
+        }
+    }
+    shown
 }
 
 /// Squares that a tile is cut into.
@@ -119,6 +133,13 @@ struct Cells {
 
 /// The marks of each cell of each tile; a mark stands where its middle is.
 fn places(marks: &[Mark], picture: (u32, u32), plan: &TilePlan, cells: Cells) -> Vec<Vec<Placed>> {
+    views(plan)
+        .flat_map(|view| view.places(marks, picture, cells))
+        .collect()
+}
+
+/// The grid and the thumbnail, if there is one, in the order of the tiles.
+fn views(plan: &TilePlan) -> impl Iterator<Item = View> {
     let grid = View {
         resized: plan.resized,
         offset: plan.offset,
@@ -135,9 +156,7 @@ fn places(marks: &[Mark], picture: (u32, u32), plan: &TilePlan, cells: Cells) ->
         ThumbnailPosition::First => [thumbnail, Some(grid)],
         ThumbnailPosition::Last => [Some(grid), thumbnail],
     };
-    let each = views.iter().flatten();
-    each.flat_map(|view| view.places(marks, picture, cells))
-        .collect()
+    views.into_iter().flatten()
 }
 
 /// A canvas of tiles that the picture was fitted on.
@@ -149,6 +168,20 @@ struct View {
 }
 
 impl View {
+    /// Whether the middle of a cell lies beside the picture.
+    fn is_outside(&self, place: usize, cells: Cells) -> bool {
+        let (tile, place) = (place / cells.along.pow(2), place % cells.along.pow(2));
+        let beside = |tile: usize, cell: usize, offset: u32, resized: u32| {
+            let middle = tile * cells.tile + cell * cells.side + cells.side / 2;
+            let start = offset as usize;
+            !(start..start + resized as usize).contains(&middle)
+        };
+        let (column, row) = (tile % self.columns, tile / self.columns);
+        let (x, y) = (place % cells.along, place / cells.along);
+        beside(column, x, self.offset.0, self.resized.0)
+            || beside(row, y, self.offset.1, self.resized.1)
+    }
+
     fn places(&self, marks: &[Mark], picture: (u32, u32), cells: Cells) -> Vec<Vec<Placed>> {
         let (side, cell, grid) = (cells.tile, cells.side, cells.along);
         let tiles = self.columns * self.rows;
@@ -261,16 +294,15 @@ mod tests {
         ]
     }
 
-    fn text(place: &Option<Vec<&MarkClass>>) -> Option<String> {
-        let classes = place.as_ref()?.iter();
-        Some(
-            classes
-                .map(|class| match class {
-                    MarkClass::Glyph(glyph) => *glyph,
-                    MarkClass::Shape { .. } => '?',
-                })
-                .collect(),
-        )
+    fn text(shown: &Shown) -> String {
+        let Shown::Marks(classes) = shown else {
+            return format!("{shown:?}");
+        };
+        let glyph = |class: &&MarkClass| match class {
+            MarkClass::Glyph(glyph) => *glyph,
+            MarkClass::Shape { .. } => '?',
+        };
+        classes.iter().map(glyph).collect()
     }
 
     #[test]
@@ -284,8 +316,8 @@ mod tests {
         let price = price();
         let blocks = block_marks(&price, (32, 32), &plan((32, 32)), TILE, (8, 2));
         assert_eq!(blocks.len(), 4);
-        assert_eq!(text(&blocks[0]).as_deref(), Some("4.5"));
-        assert_eq!(text(&blocks[3]).as_deref(), Some(""));
+        assert_eq!(text(&blocks[0]), "4.5");
+        assert_eq!(text(&blocks[3]), "");
     }
 
     #[test]
@@ -296,7 +328,7 @@ mod tests {
             glyph('a', 1.0, 0.0, 5.0, 7.0),
         ];
         let blocks = block_marks(&marks, (32, 32), &plan((32, 32)), TILE, (8, 2));
-        assert_eq!(text(&blocks[0]).as_deref(), Some("abc"));
+        assert_eq!(text(&blocks[0]), "abc");
     }
 
     #[test]
@@ -308,7 +340,7 @@ mod tests {
         assert_eq!(labels[..SLOTS], [IGNORE; SLOTS]);
         assert_eq!(
             block_marks(&marks, (320, 320), &plan, TILE, (8, 2))[0],
-            None
+            Shown::Illegible
         );
     }
 
@@ -330,12 +362,33 @@ mod tests {
             let blocks = block_marks(&marks, (64, 32), plan, TILE, (8, 2));
             assert_eq!(blocks.len(), 12);
             let seen = blocks.iter().enumerate();
-            seen.filter(|(_, place)| place.as_ref().is_some_and(|p| !p.is_empty()))
+            seen.filter(|(_, shown)| text(shown) == "x")
                 .map(|(at, _)| at)
                 .collect::<Vec<_>>()
         };
         assert_eq!(at(&plan), [0, 4]);
         plan.thumbnail_position = ThumbnailPosition::Last;
         assert_eq!(at(&plan), [0, 8]);
+    }
+
+    #[test]
+    fn the_border_around_a_picture_is_told() {
+        let mut plan = plan((64, 16));
+        plan.grid = Grid {
+            columns: 2,
+            rows: 1,
+        };
+        (plan.canvas, plan.offset, plan.tiles) = ((64, 32), (0, 16), 3);
+        plan.thumbnail = Some(Placement {
+            resized: (32, 8),
+            offset: (0, 12),
+        });
+        let shown = block_marks(&[], (64, 16), &plan, TILE, (4, 2));
+        let outside = |shown: &Shown| *shown == Shown::Outside;
+        let rows: Vec<bool> = shown.iter().step_by(4).map(outside).collect();
+        // Rows of 8 pixels: of the thumbnail only those around its middle, of the tiles the lower half.
+        let (out, inside) = (true, false);
+        let tile = [out, out, inside, inside];
+        assert_eq!(rows, [[out, inside, out, out], tile, tile].concat());
     }
 }
