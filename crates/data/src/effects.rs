@@ -320,6 +320,8 @@ mod tests {
             y0: 48.0,
             x1: 183.0,
             y1: 53.0,
+            line: -4.0,
+            size: 20.0,
         });
         turn(&mut picture, 0.035);
         let dark: Vec<_> = (0..201 * 101)

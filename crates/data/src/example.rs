@@ -155,6 +155,10 @@ pub struct Mark {
     pub x1: f32,
     /// Lower edge.
     pub y1: f32,
+    /// From the box's middle down to the middle of its line of text, the same height for all glyphs of a line; 0 for a shape.
+    pub line: f32,
+    /// Text size, the side of an em; for a shape its longer side.
+    pub size: f32,
 }
 
 /// Outlines of shapes.

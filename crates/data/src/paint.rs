@@ -105,19 +105,14 @@ impl Canvas {
             if let Some(sprite) = cache.sprite(face, character) {
                 let left = pen.round() as i32 + sprite.left;
                 self.glyph(&sprite, left, baseline + sprite.top, ink, table);
-                self.mark(
-                    MarkClass::Glyph(character),
-                    left,
-                    baseline + sprite.top,
-                    sprite.width,
-                    sprite.height,
-                );
+                self.mark(character, &sprite, (left, baseline), face.size);
             }
             pen += face.width(character.encode_utf8(&mut letter));
         }
     }
 
-    fn mark(&mut self, class: MarkClass, left: i32, top: i32, width: usize, height: usize) {
+    fn mark(&mut self, character: char, sprite: &Sprite, (left, baseline): (i32, i32), size: f32) {
+        let (top, width, height) = (baseline + sprite.top, sprite.width, sprite.height);
         let clamp = |value: i32, limit: usize| value.clamp(0, limit as i32) as f32;
         let (x0, y0) = (clamp(left, self.width), clamp(top, self.height));
         let (x1, y1) = (
@@ -125,11 +120,13 @@ impl Canvas {
             clamp(top + height as i32, self.height),
         );
         self.marks.push(Mark {
-            class,
+            class: MarkClass::Glyph(character),
             x0,
             y0,
             x1,
             y1,
+            line: baseline as f32 - LINE_MIDDLE * size - (y0 + y1) / 2.0,
+            size,
         });
     }
 
@@ -238,9 +235,14 @@ impl Canvas {
             y0,
             x1,
             y1,
+            line: 0.0,
+            size: (x1 - x0).max(y1 - y0),
         });
     }
 }
+
+/// Height of the middle of a line above its baseline, between those of small and of capital letters, in text sizes.
+const LINE_MIDDLE: f32 = 0.3;
 
 fn blend(pixel: &mut [u8], ink: Rgb, part: u32) {
     for (value, target) in pixel.iter_mut().zip(ink) {

@@ -13,8 +13,10 @@ pub const BLANK: i32 = 0;
 /// Slot value: not counted, because the patch holds more than fits or its glyphs are too small to read.
 pub const IGNORE: i32 = -100;
 
-/// Smallest letter height after fitting, in pixels, that a label is asked for.
-const LEGIBLE_PIXELS: f32 = 7.0;
+/// Smallest text size after fitting, in pixels, that a label is asked for: the smallest on tiles is 12.
+const LEGIBLE_TEXT_PIXELS: f32 = 10.5;
+/// Smallest side of a shape after fitting, in pixels, that a label is asked for.
+const LEGIBLE_SHAPE_PIXELS: f32 = 7.0;
 /// One of so many empty patches is labelled.
 const EMPTY_KEPT: usize = 5;
 const ASCII: usize = 94;
@@ -36,13 +38,13 @@ fn class(mark: &MarkClass) -> i32 {
     class as i32
 }
 
-/// How tall a letter beside this mark would be, as a multiple of the mark's own longer side: a point is small in any text.
-fn letter_share(mark: &MarkClass) -> f32 {
-    match mark {
-        MarkClass::Glyph('.' | ',' | '·') => 4.0,
-        MarkClass::Glyph('\'' | '"' | '`' | '^' | '°' | '-') => 2.5,
-        _ => 1.0,
-    }
+/// Whether a mark is large enough to be read, `scale` being its size on the tiles by its size on the picture.
+fn is_legible(mark: &Mark, scale: f32) -> bool {
+    mark.size * scale
+        >= match mark.class {
+            MarkClass::Glyph(_) => LEGIBLE_TEXT_PIXELS,
+            MarkClass::Shape { .. } => LEGIBLE_SHAPE_PIXELS,
+        }
 }
 
 /// One mark on the pixel grid of a fitted picture.
@@ -53,8 +55,9 @@ struct Placed {
     class: i32,
     x: f32,
     y: f32,
-    /// Of a letter in the same text, about.
-    height: f32,
+    /// The mark's, after fitting.
+    size: f32,
+    legible: bool,
 }
 
 /// The labels of one picture: `[tiles, patches, SLOTS]` in the order of its tiles.
@@ -106,7 +109,7 @@ pub fn block_marks<'m>(
     for view in views(plan) {
         let places = view.places(marks, picture, cells);
         for (at, mut place) in places.into_iter().enumerate() {
-            let legible = place.iter().all(|p| p.height >= LEGIBLE_PIXELS);
+            let legible = place.iter().all(|p| p.legible);
             shown.push(match place.is_empty() && view.is_outside(at, cells) {
                 true => Shown::Outside,
                 false if legible => {
@@ -131,7 +134,8 @@ struct Cells {
     along: usize,
 }
 
-/// The marks of each cell of each tile; a mark stands where its middle is.
+/// The marks of each cell of each tile. A mark stands where the middle of its box is from left to right and the middle of its
+/// line from top to bottom: were it its own middle, half of a line's letters would often stand a row lower than the others.
 fn places(marks: &[Mark], picture: (u32, u32), plan: &TilePlan, cells: Cells) -> Vec<Vec<Placed>> {
     views(plan)
         .flat_map(|view| view.places(marks, picture, cells))
@@ -192,7 +196,7 @@ impl View {
         );
         for (at, mark) in marks.iter().enumerate() {
             let x = (mark.x0 + mark.x1) * 0.5 * scale.0 + self.offset.0 as f32;
-            let y = (mark.y0 + mark.y1) * 0.5 * scale.1 + self.offset.1 as f32;
+            let y = ((mark.y0 + mark.y1) * 0.5 + mark.line) * scale.1 + self.offset.1 as f32;
             let (column, row) = (x as usize / side, y as usize / side);
             let (px, py) = ((x as usize % side) / cell, (y as usize % side) / cell);
             if x >= 0.0
@@ -208,9 +212,8 @@ impl View {
                     class: class(&mark.class),
                     x,
                     y,
-                    height: (mark.y1 - mark.y0).max(mark.x1 - mark.x0)
-                        * scale.1
-                        * letter_share(&mark.class),
+                    size: mark.size * scale.1,
+                    legible: is_legible(mark, scale.1),
                 });
             }
         }
@@ -229,7 +232,7 @@ fn slots(at: usize, place: &mut [Placed]) -> [i32; SLOTS] {
         }
         return slots;
     }
-    if place.len() > SLOTS || place.iter().any(|p| p.height < LEGIBLE_PIXELS) {
+    if place.len() > SLOTS || place.iter().any(|p| !p.legible) {
         return [IGNORE; SLOTS];
     }
     let mut slots = [BLANK; SLOTS];
@@ -246,7 +249,7 @@ fn reading_order(place: &mut [Placed]) -> Vec<Placed> {
     let mut order: Vec<(u32, Placed)> = Vec::with_capacity(place.len());
     for (at, placed) in place.iter().enumerate() {
         let before = place[at.saturating_sub(1)];
-        if placed.y - before.y > 0.7 * placed.height.max(before.height) {
+        if placed.y - before.y > 0.5 * placed.size {
             line += 1;
         }
         order.push((line, *placed));
@@ -275,22 +278,29 @@ mod tests {
         }
     }
 
-    fn glyph(glyph: char, x: f32, y: f32, width: f32, height: f32) -> Mark {
+    /// A glyph that begins at `x` on the line with its middle at `middle`; points hang low.
+    fn glyph(glyph: char, x: f32, middle: f32, size: f32) -> Mark {
+        let (top, bottom) = match glyph {
+            '.' => (0.15, 0.3),
+            _ => (-0.4, 0.3),
+        };
         Mark {
             class: MarkClass::Glyph(glyph),
             x0: x,
-            y0: y,
-            x1: x + width,
-            y1: y + height,
+            y0: middle + top * size,
+            x1: x + 0.4 * size,
+            y1: middle + bottom * size,
+            line: -(top + bottom) / 2.0 * size,
+            size,
         }
     }
 
-    /// A price of digits 9 pixels tall on one line, its point 2 pixels.
+    /// Digits and a point on one line, which lies just above the edge of a block.
     fn price() -> Vec<Mark> {
         vec![
-            glyph('5', 10.0, 2.0, 5.0, 9.0),
-            glyph('.', 7.0, 9.0, 2.0, 2.0),
-            glyph('4', 1.0, 2.0, 5.0, 9.0),
+            glyph('5', 9.0, 15.0, 12.0),
+            glyph('.', 6.0, 15.0, 12.0),
+            glyph('4', 1.0, 15.0, 12.0),
         ]
     }
 
@@ -306,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_point_is_readable_and_stands_between_its_digits() {
+    fn a_point_is_readable_and_stands_on_the_line_of_its_digits() {
         let labels = patch_labels(&price(), (32, 32), &plan((32, 32)), TILE, 16);
         let class_of = |c| class(&MarkClass::Glyph(c));
         assert_eq!(
@@ -323,9 +333,9 @@ mod tests {
     #[test]
     fn lines_in_one_block_are_read_one_after_the_other() {
         let marks = [
-            glyph('c', 1.0, 8.0, 5.0, 7.0),
-            glyph('b', 8.0, 0.0, 5.0, 7.0),
-            glyph('a', 1.0, 0.0, 5.0, 7.0),
+            glyph('c', 1.0, 12.0, 11.0),
+            glyph('b', 8.0, 4.0, 11.0),
+            glyph('a', 1.0, 4.0, 11.0),
         ];
         let blocks = block_marks(&marks, (32, 32), &plan((32, 32)), TILE, (8, 2));
         assert_eq!(text(&blocks[0]), "abc");
@@ -335,7 +345,7 @@ mod tests {
     fn glyphs_too_small_to_read_are_not_asked_for() {
         let mut plan = plan((320, 320));
         (plan.resized, plan.canvas) = ((32, 32), (32, 32));
-        let marks = [glyph('a', 10.0, 10.0, 40.0, 40.0)];
+        let marks = [glyph('a', 10.0, 40.0, 60.0)];
         let labels = patch_labels(&marks, (320, 320), &plan, TILE, 16);
         assert_eq!(labels[..SLOTS], [IGNORE; SLOTS]);
         assert_eq!(
@@ -357,7 +367,7 @@ mod tests {
             offset: (0, 8),
         });
         // On the grid in the first tile's first block, on the thumbnail 8 pixels lower.
-        let marks = [glyph('x', 1.0, 1.0, 14.0, 14.0)];
+        let marks = [glyph('x', 1.0, 8.0, 24.0)];
         let at = |plan: &TilePlan| {
             let blocks = block_marks(&marks, (64, 32), plan, TILE, (8, 2));
             assert_eq!(blocks.len(), 12);
