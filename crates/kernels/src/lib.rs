@@ -7,5 +7,6 @@ pub mod attention;
 pub mod isa;
 pub mod matmul;
 pub mod matmul_bf16;
+pub mod matmul_quantized;
 pub mod rows;
 pub mod training;

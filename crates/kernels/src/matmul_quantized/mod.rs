@@ -1,0 +1,208 @@
+//! C = A·Wᵀ with INT4 or INT8 weights, read in place from one packed layout, and INT8 or INT16 activations.
+//!
+//! Weights are symmetric with one bf16 scale for each output and group of inputs; activations have one f32 scale for each
+//! row and block of inputs, a block lying inside a group. Products and sums inside a block are exact integers.
+//!
+//! Contract: an output is a chain over its blocks in ascending order, `c = fma(sum as f32, row scale · weight scale, c)`,
+//! beginning at 0 or at the old value. Lanes are different outputs and threads split outputs, so the bits depend neither on
+//! the instruction set nor on how rows and panels are split, and one row alone gives what it gives among many.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512vnni;
+mod pack;
+mod rows;
+mod scalar;
+
+use crate::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Set;
+use crate::matmul::{Write, reach};
+pub use pack::{PackedWeights, pack};
+pub use rows::{Precision, QuantizedRows};
+use std::ops::Range;
+
+/// Outputs that stand side by side in the packed layout: the lanes of the widest register.
+pub const PANEL: usize = 16;
+/// Most inputs of a block of activations: with more, the exact sum of INT16 by INT8 would not fit 32 bits.
+pub const LONGEST_BLOCK: usize = 256;
+
+/// How many bits a weight has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bits {
+    /// -8 to 7, two in a byte.
+    Four,
+    /// -128 to 127.
+    Eight,
+}
+
+/// A matrix of quantized weights, `n` outputs by `k` inputs, in the packed layout.
+///
+/// `values`: panels of 16 outputs; in each, lines of 64 bytes; in each, four bytes for every output. INT8: a line holds 4 inputs,
+/// each as value + 128. INT4: a line holds 8 inputs as value + 8, the first four in the low halves of the bytes, the other
+/// four in the high halves. `scales`: bf16, `[panels, groups, 16]`. Missing outputs of the last panel have scale 0.
+#[derive(Clone, Copy, Debug)]
+pub struct Weights<'a> {
+    /// Bits of a weight.
+    pub bits: Bits,
+    /// Outputs.
+    pub n: usize,
+    /// Inputs, a multiple of `group`.
+    pub k: usize,
+    /// Inputs that share a scale, a multiple of 8.
+    pub group: usize,
+    /// The packed weights.
+    pub values: &'a [u8],
+    /// The scales.
+    pub scales: &'a [u16],
+}
+
+impl Weights<'_> {
+    /// Panels of 16 outputs, the last one filled up.
+    pub fn panels(&self) -> usize {
+        self.n.div_ceil(PANEL)
+    }
+
+    /// Bytes of a panel's values.
+    fn panel_bytes(&self) -> usize {
+        match self.bits {
+            Bits::Four => self.k * PANEL / 2,
+            Bits::Eight => self.k * PANEL,
+        }
+    }
+
+    /// Scales of a panel.
+    fn panel_scales(&self) -> usize {
+        self.k / self.group * PANEL
+    }
+
+    /// # Panics
+    /// When sizes contradict each other.
+    fn assert_whole(&self) {
+        let whole = self.group > 0
+            && self.group.is_multiple_of(8)
+            && self.k.is_multiple_of(self.group)
+            && Some(self.values.len()) == self.panels().checked_mul(self.panel_bytes())
+            && Some(self.scales.len()) == self.panels().checked_mul(self.panel_scales());
+        assert!(
+            whole,
+            "{:?} weights of {} x {} in groups of {}: {} bytes and {} scales do not fit",
+            self.bits,
+            self.n,
+            self.k,
+            self.group,
+            self.values.len(),
+            self.scales.len()
+        );
+    }
+}
+
+/// Everything about a product but C.
+struct Work<'a> {
+    weights: Weights<'a>,
+    rows: &'a QuantizedRows,
+    panels: Range<usize>,
+    c_stride: usize,
+    write: Write,
+}
+
+/// The best integer dot product of this processor, or the one that goes with a chosen instruction set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dot {
+    Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
+}
+
+impl Dot {
+    fn detect(isa: Isa) -> Dot {
+        match isa.0 {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512
+                if is_x86_feature_detected!("avx512vnni")
+                    && is_x86_feature_detected!("avx512bw") =>
+            {
+                Dot::Avx512Vnni
+            }
+            _ => Dot::Scalar,
+        }
+    }
+}
+
+/// All rows of A times the outputs of `panels`: row i goes to `c[i * c_stride ..]`, beginning with the first output of the first
+/// panel asked for. The last panel may have fewer than 16 outputs; no more than those are written.
+///
+/// # Panics
+/// When sizes contradict each other or C is too small.
+pub fn matmul_quantized(
+    isa: Isa,
+    rows: &QuantizedRows,
+    weights: Weights,
+    panels: Range<usize>,
+    c: &mut [f32],
+    c_stride: usize,
+    write: Write,
+) {
+    let work = Work {
+        weights,
+        rows,
+        panels,
+        c_stride,
+        write,
+    };
+    work.assert_fits(c.len());
+    if rows.len() == 0 || work.panels.is_empty() {
+        return;
+    }
+    match Dot::detect(isa) {
+        Dot::Scalar => scalar::matmul(&work, c),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: detection found the instructions, and the sizes were checked above.
+        #[allow(unsafe_code)]
+        Dot::Avx512Vnni => unsafe { avx512vnni::matmul(&work, c) },
+    }
+}
+
+impl Work<'_> {
+    fn assert_fits(&self, length: usize) {
+        let (weights, rows, panels) = (&self.weights, self.rows, &self.panels);
+        weights.assert_whole();
+        assert!(
+            rows.inputs() == weights.k && weights.group.is_multiple_of(rows.block()),
+            "rows of {} inputs in blocks of {}, weights of {} in groups of {}",
+            rows.inputs(),
+            rows.block(),
+            weights.k,
+            weights.group
+        );
+        assert!(
+            panels.start <= panels.end && panels.end <= weights.panels(),
+            "panels {panels:?} of {}",
+            weights.panels()
+        );
+        if rows.len() == 0 || panels.is_empty() {
+            return;
+        }
+        let columns = self.columns();
+        let apart = rows.len() == 1 || columns <= self.c_stride;
+        let end = reach(rows.len() - 1, self.c_stride, columns, 1);
+        assert!(
+            apart && end.is_some_and(|end| end <= length),
+            "C holds {length} numbers, expected {} rows of {columns}, {} apart",
+            rows.len(),
+            self.c_stride
+        );
+    }
+
+    /// Outputs that are written.
+    fn columns(&self) -> usize {
+        (self.panels.end * PANEL).min(self.weights.n) - self.panels.start * PANEL
+    }
+}
+
+/// The number that a bf16 stands for.
+fn from_bf16(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+use super::*;
+use proptest::prelude::*;
+
+/// Whole numbers, scales and activations of one product, from a seed.
+struct Case {
+    weights: PackedWeights,
+    whole: Vec<i8>,
+    x: Vec<f32>,
+    width: usize,
+}
+
+/// splitmix64: numbers that a reader can follow.
+fn draw(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *seed;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn bf16(x: f32) -> u16 {
+    (x.to_bits() >> 16) as u16
+}
+
+fn case(bits: Bits, rows: usize, n: usize, k: usize, group: usize, mut seed: u64) -> Case {
+    let limit = if bits == Bits::Four { 16 } else { 256 };
+    let whole: Vec<i8> = (0..n * k)
+        .map(|_| ((draw(&mut seed) % limit) as i64 - limit as i64 / 2) as i8)
+        .collect();
+    let scales: Vec<u16> = (0..n * k.div_ceil(group))
+        .map(|_| bf16(0.001 + (draw(&mut seed) % 1000) as f32 * 1e-5))
+        .collect();
+    let x = (0..rows * k)
+        .map(|_| (draw(&mut seed) % 20001) as f32 / 1000.0 - 10.0)
+        .collect();
+    Case {
+        weights: pack(bits, n, k, group, &whole, &scales),
+        whole,
+        x,
+        width: k,
+    }
+}
+
+fn quantized(isa: Isa, case: &Case, precision: Precision, block: usize) -> QuantizedRows {
+    let mut rows = QuantizedRows::new(precision, block);
+    rows.fill(isa, &case.x, case.width, case.weights.group);
+    rows
+}
+
+fn product(isa: Isa, rows: &QuantizedRows, case: &Case) -> Vec<f32> {
+    let weights = case.weights.view();
+    let mut c = vec![f32::NAN; rows.len() * weights.n];
+    let panels = 0..weights.panels();
+    matmul_quantized(
+        isa,
+        rows,
+        weights,
+        panels,
+        &mut c,
+        weights.n,
+        Write::Replace,
+    );
+    c
+}
+
+#[test]
+fn a_worked_example() {
+    // Two outputs of eight inputs: all ones, and 1 to 7 and -8. Activations 1 to 8, of which 8 becomes 127.
+    let whole = [1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 3, 4, 5, 6, 7, -8];
+    let weights = pack(Bits::Four, 2, 8, 8, &whole, &[bf16(0.5), bf16(2.0)]);
+    let x: Vec<f32> = (1..=8).map(|x| x as f32).collect();
+    let mut rows = QuantizedRows::new(Precision::Int8, 8);
+    rows.fill(Isa::detect(), &x, 8, 8);
+    assert_eq!(rows.row(0, 0), [16, 32, 48, 64, 79, 95, 111, 127]);
+    let sums = [572.0f32, 1206.0];
+    let scale = 8.0 / 127.0f32;
+    for isa in Isa::available() {
+        let mut c = [0.0; 2];
+        matmul_quantized(isa, &rows, weights.view(), 0..1, &mut c, 2, Write::Replace);
+        assert_eq!(
+            c,
+            [
+                sums[0].mul_add(scale * 0.5, 0.0),
+                sums[1].mul_add(scale * 2.0, 0.0)
+            ]
+        );
+    }
+}
+
+#[test]
+fn int16_keeps_what_int8_loses() {
+    let x = [1000.0, 1.0, -0.4, 0.04, 999.97, -1000.0, 0.0, 33.3];
+    let at = |precision, plane: usize| {
+        let mut rows = QuantizedRows::new(precision, 8);
+        rows.fill(Isa::detect(), &x, 8, 8);
+        let scale = rows.row_scales(0)[0];
+        let value = |k: usize| {
+            let byte = |plane| i32::from(rows.row(plane, 0)[k]);
+            match precision {
+                Precision::Int8 => byte(0),
+                Precision::Int16 => byte(0) * 256 + byte(plane),
+            }
+        };
+        (0..8)
+            .map(|k| value(k) as f32 * scale)
+            .collect::<Vec<f32>>()
+    };
+    for (precision, step) in [
+        (Precision::Int8, 1000.0 / 127.0),
+        (Precision::Int16, 1000.0 / 32512.0),
+    ] {
+        for (kept, x) in at(precision, 1).iter().zip(x) {
+            // Half a step, and the roundings of a factor, a product and a scale near 1000.
+            assert!(
+                (kept - x).abs() <= step / 2.0 + 3.0 * 1000.0 * f32::EPSILON,
+                "{kept} {x}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_row_of_zeros_gives_zeros_and_extremes_stay_exact() {
+    for bits in [Bits::Four, Bits::Eight] {
+        let lowest = if bits == Bits::Four { -8 } else { -128 };
+        let whole = vec![lowest; 17 * 256];
+        let weights = pack(bits, 17, 256, 256, &whole, &[bf16(1.0); 17]);
+        let mut x = vec![0.0; 256];
+        x.extend([-3.0; 256]);
+        let case = Case {
+            weights,
+            whole,
+            x,
+            width: 256,
+        };
+        for precision in [Precision::Int8, Precision::Int16] {
+            let rows = quantized(Isa::detect(), &case, precision, 256);
+            for isa in Isa::available() {
+                let c = product(isa, &rows, &case);
+                assert!(c[..17].iter().all(|&value| value == 0.0));
+                let expected = 768.0 * -f32::from(lowest);
+                assert!(
+                    c[17..]
+                        .iter()
+                        .all(|&v| (v - expected).abs() <= 1e-6 * expected),
+                    "{:?}",
+                    &c[17..]
+                );
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn every_instruction_set_quantizes_and_multiplies_to_the_same_bits(
+        rows in 0usize..27, n in 1usize..70, groups in 1usize..4, rest in 0usize..8,
+        group in prop::sample::select(vec![8usize, 32, 64, 128]),
+        four: bool, wide: bool, seed: u64,
+    ) {
+        let bits = if four { Bits::Four } else { Bits::Eight };
+        let precision = if wide { Precision::Int16 } else { Precision::Int8 };
+        let case = case(bits, rows, n, groups * group - rest, group, seed);
+        let block = if group == 128 && seed % 2 == 0 { 64 } else { group };
+        let scalar = Isa::available()[0];
+        let kept = quantized(scalar, &case, precision, block);
+        let expected = product(scalar, &kept, &case);
+        for isa in Isa::available() {
+            let again = quantized(isa, &case, precision, block);
+            for row in 0..rows {
+                prop_assert_eq!(again.row(0, row), kept.row(0, row));
+                prop_assert_eq!(again.row_scales(row), kept.row_scales(row));
+                prop_assert_eq!(again.row_sums(0, row), kept.row_sums(0, row));
+            }
+            let found = product(isa, &kept, &case);
+            let bits = |c: &[f32]| c.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(&found), bits(&expected), "{}", isa.name());
+        }
+    }
+
+    #[test]
+    fn panels_and_rows_may_be_split_and_old_sums_go_on(
+        rows in 1usize..15, n in 17usize..90, split in 0usize..6, wide: bool, seed: u64,
+    ) {
+        let precision = if wide { Precision::Int16 } else { Precision::Int8 };
+        let case = case(Bits::Four, rows, n, 64, 32, seed);
+        let (isa, weights) = (Isa::detect(), case.weights.view());
+        let kept = quantized(isa, &case, precision, 32);
+        let whole = product(isa, &kept, &case);
+        let split = split.min(weights.panels());
+        let mut parts = vec![f32::NAN; rows * n];
+        matmul_quantized(isa, &kept, weights, 0..split, &mut parts, n, Write::Replace);
+        matmul_quantized(isa, &kept, weights, split..weights.panels(), &mut parts[(split * PANEL).min(n)..], n, Write::Replace);
+        prop_assert_eq!(&parts, &whole);
+        for row in 0..rows {
+            let mut alone = QuantizedRows::new(precision, 32);
+            alone.fill(isa, &case.x[row * 64..][..64], 64, 32);
+            prop_assert_eq!(product(isa, &alone, &case), &whole[row * n..][..n]);
+        }
+        let mut twice = whole.clone();
+        let mut expected = whole.clone();
+        matmul_quantized(isa, &kept, weights, 0..weights.panels(), &mut twice, n, Write::Add);
+        matmul_quantized(Isa::available()[0], &kept, weights, 0..weights.panels(), &mut expected, n, Write::Add);
+        prop_assert_eq!(twice, expected);
+    }
+}
+
+#[test]
+fn the_product_is_that_of_the_numbers_that_are_stored() {
+    // An f64 sum over the stored numbers; a chain of b blocks rounds 2·b times (scale and sum), each by half an ulp of
+    // at most the sum of magnitudes.
+    let case = case(Bits::Four, 5, 40, 256, 64, 3);
+    let weights = case.weights.view();
+    let rows = quantized(Isa::detect(), &case, Precision::Int16, 64);
+    let c = product(Isa::detect(), &rows, &case);
+    for (at, found) in c.iter().enumerate() {
+        let (row, output) = (at / 40, at % 40);
+        let (mut exact, mut magnitude) = (0.0, 0.0);
+        for k in 0..256 {
+            let whole = i32::from(rows.row(0, row)[k]) * 256 + i32::from(rows.row(1, row)[k]);
+            let x = f64::from(whole) * f64::from(rows.row_scales(row)[k / 64]);
+            assert_eq!(
+                weights.number_at(output, k),
+                f32::from(case.whole[output * 256 + k])
+                    * from_bf16(
+                        case.weights.scales
+                            [output / PANEL * 4 * PANEL + k / 64 * PANEL + output % PANEL]
+                    )
+            );
+            let term = x * f64::from(weights.number_at(output, k));
+            exact += term;
+            magnitude += term.abs();
+        }
+        let allowed = 8.0 * f64::from(f32::EPSILON) * magnitude;
+        assert!(
+            (f64::from(*found) - exact).abs() <= allowed,
+            "{at}: {found} {exact}"
+        );
+    }
+}
