@@ -8,6 +8,8 @@
 //! the instruction set nor on how rows and panels are split, and one row alone gives what it gives among many.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512vnni;
 mod pack;
 mod rows;
@@ -110,6 +112,8 @@ struct Work<'a> {
 enum Dot {
     Scalar,
     #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
 }
 
@@ -123,6 +127,8 @@ impl Dot {
             {
                 Dot::Avx512Vnni
             }
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 | Set::Avx512 => Dot::Avx2,
             _ => Dot::Scalar,
         }
     }
@@ -155,6 +161,10 @@ pub fn matmul_quantized(
     }
     match Dot::detect(isa) {
         Dot::Scalar => scalar::matmul(&work, c),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as below; a processor with AVX-512 has AVX2.
+        #[allow(unsafe_code)]
+        Dot::Avx2 => unsafe { avx2::matmul(&work, c) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: detection found the instructions, and the sizes were checked above.
         #[allow(unsafe_code)]
