@@ -131,7 +131,7 @@ impl SceneKind {
 /// What a mark marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MarkClass {
-    /// A drawn character.
+    /// A drawn character, or the space between two words of a line.
     Glyph(char),
     /// A coloured shape of a shapes scene.
     Shape {

@@ -105,19 +105,32 @@ impl Canvas {
             if let Some(sprite) = cache.sprite(face, character) {
                 let left = pen.round() as i32 + sprite.left;
                 self.glyph(&sprite, left, baseline + sprite.top, ink, table);
-                self.mark(character, &sprite, (left, baseline), face.size);
+                let top = baseline + sprite.top;
+                let place = [left, top, sprite.width as i32, sprite.height as i32];
+                self.mark(character, place, baseline, face.size);
+            } else if character == ' ' {
+                // As tall as capital letters: a gap is a part of the text that a reader has to see.
+                let height = (0.7 * face.size) as i32;
+                let place = [
+                    pen.round() as i32,
+                    baseline - height,
+                    face.width(" ") as i32,
+                    height,
+                ];
+                self.mark(character, place, baseline, face.size);
             }
             pen += face.width(character.encode_utf8(&mut letter));
         }
     }
 
-    fn mark(&mut self, character: char, sprite: &Sprite, (left, baseline): (i32, i32), size: f32) {
-        let (top, width, height) = (baseline + sprite.top, sprite.width, sprite.height);
+    /// Marks a glyph by its left and upper edge, width and height.
+    fn mark(&mut self, character: char, place: [i32; 4], baseline: i32, size: f32) {
+        let [left, top, width, height] = place;
         let clamp = |value: i32, limit: usize| value.clamp(0, limit as i32) as f32;
         let (x0, y0) = (clamp(left, self.width), clamp(top, self.height));
         let (x1, y1) = (
-            clamp(left + width as i32, self.width),
-            clamp(top + height as i32, self.height),
+            clamp(left + width, self.width),
+            clamp(top + height, self.height),
         );
         self.marks.push(Mark {
             class: MarkClass::Glyph(character),

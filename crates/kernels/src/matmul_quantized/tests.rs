@@ -1,3 +1,5 @@
+//! A worked example, the extremes, every instruction set against the scalar twin, and the scalar twin against f64.
+
 use super::*;
 use proptest::prelude::*;
 
