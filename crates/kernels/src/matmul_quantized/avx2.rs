@@ -61,29 +61,28 @@ impl Tile<'_> {
         }
     }
 
-    /// The lines of a block, each in two halves, and the bytes that they meet.
-    fn lines<const R: usize, const A: usize>(
-        &self,
-        block: usize,
-        inputs: usize,
-    ) -> (&[[[u8; 32]; HALVES]], [[&[i8]; A]; R]) {
-        let (weights, rows) = (&self.work.weights, self.work.rows);
-        let bytes = weights.panel_bytes() / rows.blocks();
+    /// The lines of a block, each in two halves.
+    fn lines(&self, block: usize) -> &[[[u8; 32]; HALVES]] {
+        let weights = &self.work.weights;
+        let bytes = weights.panel_bytes() / self.work.rows.blocks();
         let from = self.panel * weights.panel_bytes() + block * bytes;
         let (halves, _) = weights.values[from..][..bytes].as_chunks::<32>();
-        let (lines, _) = halves.as_chunks::<HALVES>();
-        debug_assert_eq!(lines.len() * inputs, rows.block());
-        let activations = std::array::from_fn(|r| {
+        halves.as_chunks::<HALVES>().0
+    }
+
+    /// The activations of a block.
+    fn activations<const R: usize, const A: usize>(&self, block: usize) -> [[&[i8]; A]; R] {
+        let rows = self.work.rows;
+        std::array::from_fn(|r| {
             std::array::from_fn(|plane| {
                 &rows.row(plane, self.row + r)[block * rows.block()..][..rows.block()]
             })
-        });
-        (lines, activations)
+        })
     }
 
     #[target_feature(enable = "avx2,fma")]
     fn four<const R: usize, const A: usize>(&self, block: usize) -> Sums<R, A> {
-        let (lines, a) = self.lines::<R, A>(block, 8);
+        let (lines, a) = (self.lines(block), self.activations::<R, A>(block));
         let (low_half, ones) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1));
         // Sums begin at what the offset of the stored weights adds too much.
         let mut sums: Sums<R, A> = std::array::from_fn(|r| {
@@ -115,7 +114,7 @@ impl Tile<'_> {
 
     #[target_feature(enable = "avx2,fma")]
     fn eight<const R: usize, const A: usize>(&self, block: usize) -> Sums<R, A> {
-        let (lines, a) = self.lines::<R, A>(block, 4);
+        let (lines, a) = (self.lines(block), self.activations::<R, A>(block));
         let sign = _mm256_set1_epi8(-128);
         let mut sums: Sums<R, A> = [[[_mm256_setzero_si256(); HALVES]; A]; R];
         for (line, halves) in lines.iter().enumerate() {

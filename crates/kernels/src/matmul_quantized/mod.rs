@@ -156,7 +156,7 @@ pub fn matmul_quantized(
         write,
     };
     work.assert_fits(c.len());
-    if rows.len() == 0 || work.panels.is_empty() {
+    if rows.is_empty() || work.panels.is_empty() {
         return;
     }
     match Dot::detect(isa) {
@@ -189,7 +189,7 @@ impl Work<'_> {
             "panels {panels:?} of {}",
             weights.panels()
         );
-        if rows.len() == 0 || panels.is_empty() {
+        if rows.is_empty() || panels.is_empty() {
             return;
         }
         let columns = self.columns();
