@@ -74,108 +74,78 @@ impl Tile<'_> {
         }
     }
 
-    /// All blocks of `R` rows and `P` panels with `A` planes of activations.
+    /// All blocks of `R` rows and `P` panels with `A` planes of activations. Loops instead of closures and one function instead
+    /// of three: a closure with these instructions inside of `array::from_fn` stays a call, and the sums then live in memory.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     unsafe fn blocks<const R: usize, const P: usize, const A: usize, const FOUR: bool>(
         &self,
         c: &mut [f32],
     ) {
         let (weights, rows) = (&self.work.weights, self.work.rows);
-        let block = rows.block();
+        let (inputs, block, blocks) = (rows.inputs(), rows.block(), rows.blocks());
         let lines = if FOUR { block / 8 } else { block / 4 };
+        let offset = if FOUR { 8 } else { 128 };
+        let (panel_bytes, panel_scales) = (weights.panel_bytes(), weights.panel_scales());
         let first = (self.panel - self.work.panels.start) * PANEL;
-        let masks: [__mmask16; P] =
-            std::array::from_fn(|p| mask(weights.n.saturating_sub((self.panel + p) * PANEL)));
+        let mut masks: [__mmask16; P] = [0; P];
+        for (p, filled) in masks.iter_mut().enumerate() {
+            *filled = mask(weights.n.saturating_sub((self.panel + p) * PANEL));
+        }
+        let (a, sums_of, scales_of) = (
+            [rows.row(0, self.row), rows.row(A - 1, self.row)].map(<[i8]>::as_ptr),
+            [rows.row_sums(0, self.row), rows.row_sums(A - 1, self.row)].map(<[i32]>::as_ptr),
+            rows.row_scales(self.row).as_ptr(),
+        );
         // SAFETY: `matmul_quantized` checked that W has these panels and A and C these rows; masks leave out columns past the last.
         unsafe {
+            let values = weights.values.as_ptr().add(self.panel * panel_bytes);
+            let scales = weights.scales.as_ptr().add(self.panel * panel_scales);
             let c = c.as_mut_ptr().add(self.row * self.work.c_stride + first);
-            for at in 0..rows.blocks() {
-                let from: [*const u8; P] = std::array::from_fn(|p| {
-                    let panel = weights
-                        .values
-                        .as_ptr()
-                        .add((self.panel + p) * weights.panel_bytes());
-                    panel.add(at * lines * 64)
-                });
-                let mut sums = self.begin::<R, P, A, FOUR>(at);
-                let a: [[*const i8; A]; R] = std::array::from_fn(|r| {
-                    std::array::from_fn(|plane| {
-                        rows.row(plane, self.row + r).as_ptr().add(at * block)
-                    })
-                });
+            for at in 0..blocks {
+                let values = values.add(at * lines * 64);
+                // Sums begin at what the offset of the stored weights adds too much.
+                let mut sums = [[[_mm512_setzero_si512(); P]; A]; R];
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    for (plane, sums) in sums.iter_mut().enumerate() {
+                        let sum = *sums_of[plane].add(r * blocks + at);
+                        *sums = [_mm512_set1_epi32(-offset * sum); P];
+                    }
+                }
                 for line in 0..lines {
-                    let w: [__m512i; P] =
-                        std::array::from_fn(|p| _mm512_loadu_si512(from[p].add(line * 64).cast()));
+                    let mut w = [_mm512_setzero_si512(); P];
+                    for (p, w) in w.iter_mut().enumerate() {
+                        *w = _mm512_loadu_si512(values.add(p * panel_bytes + line * 64).cast());
+                    }
                     if FOUR {
                         let half = _mm512_set1_epi8(15);
-                        let low = w.map(|w| _mm512_and_si512(w, half));
-                        let high = w.map(|w| _mm512_and_si512(_mm512_srli_epi16::<4>(w), half));
-                        add_products(&mut sums, &a, line * 8, low);
-                        add_products(&mut sums, &a, line * 8 + 4, high);
+                        let (mut low, mut high) = (w, w);
+                        for (low, high) in low.iter_mut().zip(&mut high) {
+                            *low = _mm512_and_si512(*low, half);
+                            *high = _mm512_and_si512(_mm512_srli_epi16::<4>(*high), half);
+                        }
+                        add_products(&mut sums, a, inputs, at * block + line * 8, low);
+                        add_products(&mut sums, a, inputs, at * block + line * 8 + 4, high);
                     } else {
-                        add_products(&mut sums, &a, line * 4, w);
+                        add_products(&mut sums, a, inputs, at * block + line * 4, w);
                     }
                 }
                 let fresh = at == 0 && self.work.write == Write::Replace;
-                self.end::<R, P, A>(at, sums, masks, c, fresh);
-            }
-        }
-    }
-
-    /// Sums begin at what the offset of the stored weights adds too much.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn begin<const R: usize, const P: usize, const A: usize, const FOUR: bool>(
-        &self,
-        block: usize,
-    ) -> [[[__m512i; P]; A]; R] {
-        let offset = if FOUR { 8 } else { 128 };
-        std::array::from_fn(|r| {
-            std::array::from_fn(|plane| {
-                let sum = self.work.rows.row_sums(plane, self.row + r)[block];
-                [_mm512_set1_epi32(-offset * sum); P]
-            })
-        })
-    }
-
-    /// Adds a block's sums to C.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    unsafe fn end<const R: usize, const P: usize, const A: usize>(
-        &self,
-        block: usize,
-        sums: [[[__m512i; P]; A]; R],
-        masks: [__mmask16; P],
-        c: *mut f32,
-        fresh: bool,
-    ) {
-        let (weights, rows) = (&self.work.weights, self.work.rows);
-        let group = block * rows.block() / weights.group;
-        // SAFETY: passed on.
-        unsafe {
-            let scales: [__m512; P] = std::array::from_fn(|p| {
-                let at = (self.panel + p) * weights.panel_scales() + group * PANEL;
-                let halves = _mm256_loadu_si256(weights.scales.as_ptr().add(at).cast());
-                let words = _mm512_cvtepu16_epi32(halves);
-                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words))
-            });
-            for (r, sums) in sums.iter().enumerate() {
-                let scale = _mm512_set1_ps(rows.row_scales(self.row + r)[block]);
+                let scales = scales.add(at * block / weights.group * PANEL);
                 for p in 0..P {
-                    let sum = if A == 1 {
-                        sums[0][p]
-                    } else {
-                        _mm512_add_epi32(_mm512_slli_epi32::<8>(sums[0][p]), sums[A - 1][p])
-                    };
-                    let place = c.wrapping_add(r * self.work.c_stride + p * PANEL);
-                    let old = if fresh {
-                        _mm512_setzero_ps()
-                    } else {
-                        _mm512_maskz_loadu_ps(masks[p], place)
-                    };
-                    let scale = _mm512_mul_ps(scale, scales[p]);
-                    let new = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, old);
-                    _mm512_mask_storeu_ps(place, masks[p], new);
+                    let halves = _mm256_loadu_si256(scales.add(p * panel_scales).cast());
+                    let words = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves));
+                    for (r, sums) in sums.iter().enumerate() {
+                        let scale = _mm512_set1_ps(*scales_of.add(r * blocks + at));
+                        let scale = _mm512_mul_ps(scale, _mm512_castsi512_ps(words));
+                        let mut sum = sums[0][p];
+                        if A == 2 {
+                            sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(sum), sums[A - 1][p]);
+                        }
+                        let place = c.wrapping_add(r * self.work.c_stride + p * PANEL);
+                        let old = _mm512_maskz_loadu_ps(if fresh { 0 } else { masks[p] }, place);
+                        let new = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, old);
+                        _mm512_mask_storeu_ps(place, masks[p], new);
+                    }
                 }
             }
         }
@@ -187,14 +157,16 @@ impl Tile<'_> {
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn add_products<const R: usize, const P: usize, const A: usize>(
     sums: &mut [[[__m512i; P]; A]; R],
-    a: &[[*const i8; A]; R],
+    a: [*const i8; 2],
+    stride: usize,
     input: usize,
     w: [__m512i; P],
 ) {
-    for (sums, a) in sums.iter_mut().zip(a) {
+    for (r, sums) in sums.iter_mut().enumerate() {
         for (sums, a) in sums.iter_mut().zip(a) {
             // SAFETY: the caller's rows reach four inputs further.
-            let x = _mm512_set1_epi32(unsafe { a.add(input).cast::<i32>().read_unaligned() });
+            let x = unsafe { a.add(r * stride + input).cast::<i32>().read_unaligned() };
+            let x = _mm512_set1_epi32(x);
             for (sum, w) in sums.iter_mut().zip(w) {
                 *sum = _mm512_dpbusd_epi32(*sum, w, x);
             }
