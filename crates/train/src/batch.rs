@@ -210,25 +210,16 @@ impl<'a> BatchMaker<'a> {
         let mut tiles = 0;
         let mut told = None;
         if !as_text {
-            let prepared = self.encoding.preprocessor.prepare(&example.picture);
-            tiles = prepared.plan.tiles;
+            let picture = &example.picture;
+            let plan = self
+                .encoding
+                .preprocessor
+                .plan(picture.width, picture.height);
+            tiles = plan.tiles;
             if unit(&mut random) < self.stage.sight_share {
-                told = Some(self.sight(&example, &prepared.plan)?);
-            } else if self.stage.sight_weight > 0.0 {
-                row.target = self.sight(&example, &prepared.plan)?;
-            }
-            if told.is_none() && self.stage.patch_weight > 0.0 {
-                let size = (example.picture.width, example.picture.height);
-                row.classes = patch_labels(
-                    &example.marks,
-                    size,
-                    &prepared.plan,
-                    self.encoding.preprocessor.tile_size(),
-                    self.encoding.patch,
-                );
-            }
-            if told.is_none() {
-                row.pixels = prepared.pixels;
+                told = Some(self.sight(&example, &plan)?);
+            } else {
+                self.show(&example, &plan, &mut row)?;
             }
         }
         if self.stage.questions > 0 {
@@ -239,6 +230,21 @@ impl<'a> BatchMaker<'a> {
         row.sequence.tiles = tiles;
         row.sequence.sight = told;
         Ok(row)
+    }
+
+    /// Pixels of a picture, and the labels that the stage asks for.
+    fn show(&self, example: &Example, plan: &TilePlan, row: &mut Row) -> Result<(), TrainError> {
+        let preprocessor = &self.encoding.preprocessor;
+        row.pixels = preprocessor.prepare(&example.picture).pixels;
+        if self.stage.sight_weight > 0.0 {
+            row.target = self.sight(example, plan)?;
+        }
+        if self.stage.patch_weight > 0.0 {
+            let size = (example.picture.width, example.picture.height);
+            let (side, patch) = (preprocessor.tile_size(), self.encoding.patch);
+            row.classes = patch_labels(&example.marks, size, plan, side, patch);
+        }
+        Ok(())
     }
 
     /// What an encoder without mistakes would see in each image token of a picture.

@@ -12,7 +12,7 @@ use super::linear::{PackedWeights, Scratch, Weights};
 use super::norm::{NormInput, Statistics};
 use super::product::Rows;
 use super::projector::{ProjectorGradients, ProjectorWork};
-use super::sight::Words;
+use super::sight::{Words, spread};
 use super::vision::VisionWork;
 use crate::losses::{IGNORE, Losses};
 use crate::parameters::{Gradients, Parameters};
@@ -104,6 +104,7 @@ struct Reach {
 /// A step under way: what it reads, where gradients go, what it found out.
 struct Running<'a> {
     w: Weights<'a>,
+    words: Words<'a>,
     batch: &'a MicroBatch,
     scale: f32,
     reach: Reach,
@@ -154,6 +155,7 @@ impl Network {
         let gradients = gradients.map(Gradients::values_mut);
         let mut running = Running {
             w,
+            words: self.words(w, batch),
             batch,
             scale,
             reach,
@@ -173,19 +175,17 @@ impl Network {
             self.layers
                 .projector
                 .forward(w, features, &mut work.projector);
+            self.draw_projector(&mut running, tiles, work);
         }
         if !batch.sequences.is_empty() {
-            self.decode(w, &batch.sequences, tiles, work);
+            self.decode(&running, tiles, work);
             self.head(&mut running, work);
         }
         check_finite("the language loss", running.losses.language_sum)?;
         check_finite("the patch loss", running.losses.patch_sum)?;
-        let mut losses = running.losses;
-        match running.gradients {
-            Some(flat) => self.backward(w, batch, reach, (flat, &mut losses), work),
-            None => self.draw_projector(w, batch, work, &mut losses),
-        }
-        check_finite("the distance from perfect sight", losses.sight_sum)?;
+        check_finite("the distance from perfect sight", running.losses.sight_sum)?;
+        let losses = std::mem::take(&mut running.losses);
+        self.backward(running, work);
         Ok(losses)
     }
 
@@ -233,7 +233,8 @@ impl Network {
     }
 
     /// Embeds tokens and images, runs the decoder.
-    fn decode(&self, w: Weights, sequences: &[Sequence], tiles: usize, work: &mut Workspace) {
+    fn decode(&self, running: &Running, tiles: usize, work: &mut Workspace) {
+        let (w, words, sequences) = (running.w, running.words, &running.batch.sequences);
         let width = self.shape.decoder.width;
         let decoder = &mut work.decoder;
         decoder.rows = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
@@ -252,7 +253,6 @@ impl Network {
             .projector
             .output(width, tiles * self.shape.vision.tokens())
             .chunks_exact(width);
-        let words = self.words(w);
         let mut rows = decoder.input(width).chunks_exact_mut(width);
         for sequence in sequences {
             let mut place = 0;
@@ -319,14 +319,19 @@ impl Network {
         );
     }
 
-    fn backward(
-        &self,
-        w: Weights,
-        batch: &MicroBatch,
-        reach: Reach,
-        (flat, losses): (&mut [f32], &mut Losses),
-        work: &mut Workspace,
-    ) {
+    /// Everything backwards, when gradients are wanted.
+    fn backward(&self, running: Running, work: &mut Workspace) {
+        let Running {
+            w,
+            words,
+            batch,
+            reach,
+            gradients: Some(flat),
+            ..
+        } = running
+        else {
+            return;
+        };
         let features = self.layers.vision.features(&work.vision).len();
         if reach.vision {
             let dfeatures = sized(&mut work.dfeatures, features);
@@ -335,11 +340,6 @@ impl Network {
                 None => dfeatures.fill(0.0),
             }
         }
-        if reach.images {
-            let vision = &self.shape.vision;
-            let image_rows = features / (vision.patches() * vision.width) * vision.tokens();
-            sized(&mut work.dimage, image_rows * self.shape.decoder.width).fill(0.0);
-        }
         if reach.decoder {
             let doutput =
                 &mut work.head.doutput[..work.head.labelled.len() * self.shape.decoder.width];
@@ -347,9 +347,8 @@ impl Network {
             self.layers
                 .decoder
                 .backward(w, doutput, for_decoder, &mut work.decoder);
-            self.embedding_backward(w, &batch.sequences, reach, flat, work);
+            self.embedding_backward(words, &batch.sequences, reach, flat, work);
         }
-        self.draw_projector(w, batch, work, losses);
         if reach.images {
             let parameters = reach.trainable.projector.then_some(&mut *flat);
             let dfeatures = if reach.vision {
@@ -372,17 +371,16 @@ impl Network {
         }
     }
 
-    /// Rows of the decoder's input gradient go to their word's embedding or to the image.
+    /// Rows of the decoder's input gradient are added to their word's embedding or to the image's gradient.
     fn embedding_backward(
         &self,
-        w: Weights,
+        words: Words,
         sequences: &[Sequence],
         reach: Reach,
         flat: &mut [f32],
         work: &mut Workspace,
     ) {
-        let width = self.shape.decoder.width;
-        let words = self.words(w);
+        let (isa, width) = (words.isa, words.width);
         let dembedding = &mut flat[self.layers.embedding..][..words.embedding.len()];
         let mut image_rows = work.dimage.chunks_exact_mut(width);
         let mut rows = work.decoder.input_gradient(width).chunks_exact(width);
@@ -393,18 +391,14 @@ impl Network {
                 match &sequence.sight {
                     None if image => {
                         if let Some(row) = image_rows.next().filter(|_| reach.images) {
-                            row.copy_from_slice(dx);
+                            add(isa, row, dx);
                         }
                     }
                     Some(sight) if image && reach.trainable.language => {
                         sight.embed_backward(place, words, dx, dembedding);
                     }
                     _ if reach.trainable.language => {
-                        add(
-                            w.isa,
-                            &mut dembedding[token as usize * width..][..width],
-                            dx,
-                        );
+                        add(isa, &mut dembedding[token as usize * width..][..width], dx);
                     }
                     _ => {}
                 }
@@ -413,29 +407,36 @@ impl Network {
         }
     }
 
-    /// The distance of the projector's output from perfect sight, its gradient added to the images' where they get one.
-    fn draw_projector(
-        &self,
-        w: Weights,
-        batch: &MicroBatch,
-        work: &mut Workspace,
-        losses: &mut Losses,
-    ) {
-        let Some((sight, weight)) = &batch.target else {
-            return;
-        };
-        let projected = work.projector.output(self.shape.decoder.width, sight.len());
-        let gradient = work.dimage.get_mut(..projected.len());
-        let distance = sight.distance(projected, self.words(w), *weight, gradient);
-        losses.sight_sum += distance.sum;
-        losses.sight_weight += distance.weight;
+    /// The distance of the projector's output from perfect sight. The gradient of the output begins with that of the distance.
+    fn draw_projector(&self, running: &mut Running, tiles: usize, work: &mut Workspace) {
+        let (words, rows) = (running.words, tiles * self.shape.vision.tokens());
+        let mut gradient = None;
+        if running.gradients.is_some() && running.reach.images {
+            let dimage = sized(&mut work.dimage, rows * words.width);
+            dimage.fill(0.0);
+            gradient = Some(dimage);
+        }
+        if let Some((sight, weight)) = &running.batch.target {
+            let projected = work.projector.output(words.width, rows);
+            let distance = sight.distance(projected, words, *weight, gradient);
+            running.losses.sight_sum += distance.sum;
+            running.losses.sight_weight += distance.weight;
+        }
     }
 
-    fn words<'a>(&'a self, w: Weights<'a>) -> Words<'a> {
+    /// The table that words are looked up in; its spread is measured only where something is told, for the table may be large.
+    fn words<'a>(&'a self, w: Weights<'a>, batch: &MicroBatch) -> Words<'a> {
         let width = self.shape.decoder.width;
         let embedding = &w.values[self.layers.embedding..][..self.shape.decoder.vocabulary * width];
-        let image_token = self.shape.image_token;
-        Words::new(w.isa, embedding, width, image_token, &self.places)
+        let told = batch.sequences.iter().any(|s| s.sight.is_some()) || batch.target.is_some();
+        Words {
+            isa: w.isa,
+            embedding,
+            width,
+            image_token: self.shape.image_token,
+            places: &self.places,
+            spread: if told { spread(embedding) } else { 0.0 },
+        }
     }
 }
 
