@@ -94,6 +94,12 @@ impl Isa {
     }
 }
 
+/// The first `left` of 16 lanes, at most all.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn first_lanes(left: usize) -> std::arch::x86_64::__mmask16 {
+    ((1u32 << left.min(16)) - 1) as u16
+}
+
 /// Compiles the function `body`, which is `#[inline(always)]`, once for each instruction set and dispatches to it.
 macro_rules! per_isa {
     ($(#[$doc:meta])* $visibility:vis $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? => $body:ident) => {

@@ -143,12 +143,13 @@ pub(crate) fn largest(row: &[f32]) -> f32 {
         .fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a })
 }
 
+/// Adding and taking away 1.5 · 2²³ rounds a magnitude below 2²² to a whole number, ties to the even one.
+pub(crate) const ROUND: f32 = 12_582_912.0;
+
 /// e^x: x = n ln2 + r, the polynomial of Cephes' expf for e^r with |r| <= ln2 / 2 (error
 /// 2e-8, a third of an ulp), then n into the exponent.
 #[inline(always)]
 pub(crate) fn exp_one(x: f32) -> f32 {
-    // Adding and taking away 1.5 * 2^23 rounds to a whole number.
-    const ROUND: f32 = 12_582_912.0;
     // ln2 in two parts, so that n * LN2_HIGH is exact.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;

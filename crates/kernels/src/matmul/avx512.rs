@@ -3,6 +3,7 @@
 
 use super::pack::Values;
 use super::{PANEL, View, Work, Write};
+use crate::isa::first_lanes;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
@@ -221,7 +222,7 @@ fn left(n: usize, panel: usize, g: usize) -> usize {
 #[target_feature(enable = "avx512f")]
 unsafe fn load(from: *const f32, count: usize) -> __m512 {
     // SAFETY: the mask covers `count` numbers only.
-    unsafe { _mm512_maskz_loadu_ps(mask(count), from) }
+    unsafe { _mm512_maskz_loadu_ps(first_lanes(count), from) }
 }
 
 /// # Safety
@@ -230,11 +231,7 @@ unsafe fn load(from: *const f32, count: usize) -> __m512 {
 #[target_feature(enable = "avx512f")]
 unsafe fn store(to: *mut f32, count: usize, value: __m512) {
     // SAFETY: the mask covers `count` numbers only.
-    unsafe { _mm512_mask_storeu_ps(to, mask(count), value) }
-}
-
-fn mask(count: usize) -> __mmask16 {
-    ((1u32 << count) - 1) as __mmask16
+    unsafe { _mm512_mask_storeu_ps(to, first_lanes(count), value) }
 }
 
 /// Packed numbers that widen to f32 lanes.

@@ -16,6 +16,7 @@ mod scalar;
 
 use crate::isa::{Isa, Set};
 pub use pack::Panels;
+pub(crate) use pack::from_bf16;
 use std::ops::Range;
 
 /// Columns of a panel.
@@ -79,6 +80,15 @@ pub(crate) fn reach(
 ) -> Option<usize> {
     row.checked_mul(row_stride)?
         .checked_add(column.checked_mul(column_stride)?)
+}
+
+/// Panics unless `length` numbers hold `rows` rows of `columns`, `stride` apart and not over each other; there is at least one row.
+pub(crate) fn assert_c_holds(length: usize, rows: usize, columns: usize, stride: usize) {
+    assert!(
+        (rows == 1 || columns <= stride)
+            && reach(rows - 1, stride, columns, 1).is_some_and(|end| end <= length),
+        "C holds {length} numbers, expected {rows} rows of {columns}, {stride} apart"
+    );
 }
 
 /// What happens to the numbers that C holds already.
@@ -175,13 +185,7 @@ impl Work<'_> {
         }
         self.a.assert_holds(self.m, self.depth);
         let columns = (panels.end * PANEL).min(b.n) - panels.start * PANEL;
-        let apart = self.m == 1 || columns <= self.c_stride;
-        assert!(
-            apart && reach(self.m - 1, self.c_stride, columns, 1).is_some_and(|end| end <= length),
-            "C holds {length} numbers, expected {} rows of {columns}, {} apart",
-            self.m,
-            self.c_stride
-        );
+        assert_c_holds(length, self.m, columns, self.c_stride);
     }
 }
 

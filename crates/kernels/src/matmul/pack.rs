@@ -127,9 +127,14 @@ impl Panels {
         let place = ((column / PANEL) * self.k + k) * PANEL + column % PANEL;
         match &self.values {
             Values::F32(values) => values[place],
-            Values::Bf16(values) => f32::from_bits(u32::from(values[place]) << 16),
+            Values::Bf16(values) => from_bf16(values[place]),
         }
     }
+}
+
+/// The number that a bf16 stands for.
+pub(crate) fn from_bf16(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
 }
 
 fn fill<T: Copy>(

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::{PairView, Work};
+use crate::isa::first_lanes;
 use crate::matmul::{PANEL, Write};
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
@@ -129,7 +130,7 @@ impl Part<'_> {
     #[target_feature(enable = "avx512f,avx512bf16")]
     unsafe fn tile<const R: usize>(&self, panel: usize, a: Steps, c: &mut [f32]) {
         let (b, c_stride) = (self.work.b, self.work.c_stride);
-        let masks = [0, 1].map(|g| mask(b.n.saturating_sub(panel * PANEL + g * LANES)));
+        let masks = [0, 1].map(|g| first_lanes(b.n.saturating_sub(panel * PANEL + g * LANES)));
         // SAFETY: `matmul_bf16` checked that C holds these rows and columns, masks leave out columns past the last; panel
         // `panel` has `pairs` rows of 32 pairs, of which `first..first + steps` are read.
         unsafe {
@@ -179,9 +180,4 @@ impl Part<'_> {
 fn pairs(bits: __m512i) -> __m512bh {
     // SAFETY: both are 64 plain bytes.
     unsafe { std::mem::transmute(bits) }
-}
-
-/// The first `left` lanes, at most all.
-fn mask(left: usize) -> __mmask16 {
-    ((1u32 << left.min(LANES)) - 1) as __mmask16
 }

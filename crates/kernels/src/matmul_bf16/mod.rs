@@ -17,7 +17,7 @@ mod scalar;
 use crate::isa::Isa;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::Set;
-use crate::matmul::{Write, reach};
+use crate::matmul::{Write, assert_c_holds, reach};
 pub use pack::{PairPanels, round_across, round_along};
 
 /// The proof that this processor multiplies bf16 pairs itself.
@@ -88,13 +88,7 @@ pub fn matmul_bf16(
             a.data.len()
         );
     }
-    assert!(
-        (m == 1 || b.n <= c_stride)
-            && reach(m - 1, c_stride, b.n, 1).is_some_and(|end| end <= c.len()),
-        "C holds {} numbers, expected {m} rows of {}, {c_stride} apart",
-        c.len(),
-        b.n
-    );
+    assert_c_holds(c.len(), m, b.n, c_stride);
     let work = Work {
         m,
         a,

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::{Bits, PANEL, Precision, Work};
+use crate::isa::first_lanes;
 use crate::matmul::Write;
 use std::arch::x86_64::*;
 
@@ -89,7 +90,7 @@ impl Tile<'_> {
         let first = (self.panel - self.work.panels.start) * PANEL;
         let mut masks: [__mmask16; P] = [0; P];
         for (p, filled) in masks.iter_mut().enumerate() {
-            *filled = mask(weights.n.saturating_sub((self.panel + p) * PANEL));
+            *filled = first_lanes(weights.n.saturating_sub((self.panel + p) * PANEL));
         }
         let (a, sums_of, scales_of) = (
             [rows.row(0, self.row), rows.row(A - 1, self.row)].map(<[i8]>::as_ptr),
@@ -172,9 +173,4 @@ unsafe fn add_products<const R: usize, const P: usize, const A: usize>(
             }
         }
     }
-}
-
-/// The first `left` lanes, at most all.
-fn mask(left: usize) -> __mmask16 {
-    ((1u32 << left.min(PANEL)) - 1) as __mmask16
 }

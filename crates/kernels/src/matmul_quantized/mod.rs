@@ -18,7 +18,7 @@ mod scalar;
 use crate::isa::Isa;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::Set;
-use crate::matmul::{Write, reach};
+use crate::matmul::{Write, assert_c_holds};
 pub use pack::{PackedWeights, pack};
 pub use rows::{Precision, QuantizedRows};
 use std::ops::Range;
@@ -192,26 +192,13 @@ impl Work<'_> {
         if rows.is_empty() || panels.is_empty() {
             return;
         }
-        let columns = self.columns();
-        let apart = rows.len() == 1 || columns <= self.c_stride;
-        let end = reach(rows.len() - 1, self.c_stride, columns, 1);
-        assert!(
-            apart && end.is_some_and(|end| end <= length),
-            "C holds {length} numbers, expected {} rows of {columns}, {} apart",
-            rows.len(),
-            self.c_stride
-        );
+        assert_c_holds(length, rows.len(), self.columns(), self.c_stride);
     }
 
     /// Outputs that are written.
     fn columns(&self) -> usize {
         (self.panels.end * PANEL).min(self.weights.n) - self.panels.start * PANEL
     }
-}
-
-/// The number that a bf16 stands for.
-fn from_bf16(bits: u16) -> f32 {
-    f32::from_bits(u32::from(bits) << 16)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! From weights as numbers to the packed layout, and back one by one.
 
-use super::{Bits, PANEL, Weights, from_bf16};
+use super::{Bits, PANEL, Weights};
+use crate::matmul::from_bf16;
 
 /// Packed weights in memory of their own; a converter writes the two arrays to a file.
 #[derive(Clone, Debug)]

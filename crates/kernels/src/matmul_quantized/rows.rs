@@ -2,6 +2,7 @@
 
 use super::LONGEST_BLOCK;
 use crate::isa::{Isa, per_isa};
+use crate::rows::ROUND;
 
 /// How exactly activations are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,7 +196,7 @@ fn quantize_body(
             if high.is_empty() {
                 let mut sum = 0;
                 for (to, value) in low.iter_mut().zip(x) {
-                    let rounded = round_to_even(value * factor) as i32;
+                    let rounded = ((value * factor + ROUND) - ROUND) as i32;
                     *to = rounded as i8;
                     sum += rounded;
                 }
@@ -205,7 +206,7 @@ fn quantize_body(
             let high = &mut high[from..][..x.len()];
             let mut sums = (0, 0);
             for ((high, low), value) in high.iter_mut().zip(low).zip(x) {
-                let rounded = round_to_even(value * factor) as i32;
+                let rounded = ((value * factor + ROUND) - ROUND) as i32;
                 let upper = (rounded + 128) >> 8;
                 let lower = rounded - (upper << 8);
                 (*high, *low) = (upper as i8, lower as i8);
@@ -215,12 +216,4 @@ fn quantize_body(
             (high_sums[at], low_sums[at]) = sums;
         }
     }
-}
-
-/// The nearest whole number, ties to the even one, for magnitudes below 2²²: by the rounding of an addition, which compiles to
-/// vectors everywhere.
-#[inline(always)]
-fn round_to_even(x: f32) -> f32 {
-    const SHIFT: f32 = 12_582_912.0;
-    (x + SHIFT) - SHIFT
 }

@@ -1,8 +1,8 @@
 //! The visibly right one: weights as numbers, sums in i64.
 
 use super::pack::weight_at;
-use super::{PANEL, Work, from_bf16};
-use crate::matmul::Write;
+use super::{PANEL, Work};
+use crate::matmul::{Write, from_bf16};
 
 pub(super) fn matmul(work: &Work, c: &mut [f32]) {
     let (weights, rows) = (&work.weights, work.rows);
