@@ -1,6 +1,6 @@
 //! A picture before it is painted: a list of elements with places, which can be measured, moved and laid out again.
 
-use crate::example::{Color, Shape};
+use crate::example::{Color, Shape, Sign};
 use crate::fonts::Face;
 
 /// Red, green, blue.
@@ -30,6 +30,13 @@ pub(crate) enum Element {
     Polygon { points: Vec<(f32, f32)>, fill: Rgb },
     /// A coloured shape, which gets a mark.
     Figure(Figure),
+    /// Paints nothing: a mark for what other elements show around a point. `size` is that of the text beside it.
+    Note {
+        x: f32,
+        y: f32,
+        size: f32,
+        sign: Sign,
+    },
 }
 
 /// A shape around a centre.
@@ -144,6 +151,11 @@ impl Drawing {
         });
     }
 
+    /// Says what the elements around a point mean.
+    pub(crate) fn note(&mut self, x: f32, y: f32, size: f32, sign: Sign) {
+        self.elements.push(Element::Note { x, y, size, sign });
+    }
+
     /// Adds a horizontal rule, dashed if `dash` is above zero.
     pub(crate) fn rule(&mut self, x: f32, y: f32, width: f32, thickness: f32, dash: f32, ink: Rgb) {
         if dash <= 0.0 {
@@ -160,7 +172,9 @@ impl Drawing {
     pub(crate) fn place_in(&mut self, width: f32, height: f32, left: f32, top: f32) {
         for element in &mut self.elements {
             match element {
-                Element::Text { x, y, .. } | Element::Panel { x, y, .. } => {
+                Element::Text { x, y, .. }
+                | Element::Panel { x, y, .. }
+                | Element::Note { x, y, .. } => {
                     *x += left;
                     *y += top;
                 }

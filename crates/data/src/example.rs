@@ -111,11 +111,13 @@ pub enum SceneKind {
     Form,
     /// Coloured shapes.
     Shapes,
+    /// Additions to be done, one under another.
+    Sums,
 }
 
 impl SceneKind {
     /// Every kind of scene.
-    pub const ALL: [SceneKind; 9] = [
+    pub const ALL: [SceneKind; 10] = [
         SceneKind::Glyphs,
         SceneKind::Words,
         SceneKind::Sign,
@@ -125,6 +127,7 @@ impl SceneKind {
         SceneKind::Bars,
         SceneKind::Form,
         SceneKind::Shapes,
+        SceneKind::Sums,
     ];
 }
 
@@ -140,6 +143,19 @@ pub enum MarkClass {
         /// Its colour.
         color: Color,
     },
+    /// Something that is neither text nor a shape and yet says something.
+    Sign(Sign),
+}
+
+/// What a mark says that is neither text nor a shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// A box with a tick in it, a switch that is on.
+    Checked,
+    /// A box without a tick, a switch that is off.
+    Unchecked,
+    /// The free end of a bar of a chart.
+    BarEnd,
 }
 
 /// A drawn thing with its box in pixels of the final picture: `x0 <= x1`, `y0 <= y1`, inside the picture.

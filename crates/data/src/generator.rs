@@ -7,7 +7,7 @@ use image_prep::Picture;
 use crate::drawing::Drawing;
 use crate::effects::Effects;
 use crate::error::DataError;
-use crate::example::{Example, SceneKind};
+use crate::example::{Example, Question, SceneKind};
 use crate::fonts::GlyphCache;
 use crate::layout::{Content, compose};
 use crate::paint::paint;
@@ -57,6 +57,17 @@ impl Generator {
     /// The recipe it was made with.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
+    }
+
+    /// Questions about a content that is not drawn, and the content as plain text: a hundredth of an example's work.
+    pub fn text(&self, index: u64) -> (Vec<Question>, String) {
+        let mut random = Random::new(self.seed, index);
+        let scene = self.kinds[random.weighted(&self.weights)];
+        let content = scenes::invent(scene, &mut random, &self.recipe);
+        (
+            without_doubt(content.questions(&mut random)),
+            content.twin(),
+        )
     }
 
     /// The example with this number: always the same one.

@@ -23,7 +23,7 @@ mod style;
 mod vocabulary;
 
 pub use error::DataError;
-pub use example::{Color, Example, Kind, Mark, MarkClass, Question, SceneKind, Shape};
+pub use example::{Color, Example, Kind, Mark, MarkClass, Question, SceneKind, Shape, Sign};
 pub use generator::Generator;
 pub use image_prep::Picture;
 pub use llava::{LlavaOptions, write_llava, write_llava_with};

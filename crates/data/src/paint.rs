@@ -75,6 +75,15 @@ pub(crate) fn paint(drawing: &Drawing, edges: Edges, cache: &mut GlyphCache) -> 
             }
             Element::Polygon { points, fill } => canvas.polygon(points, *fill),
             Element::Figure(figure) => canvas.figure(figure),
+            Element::Note { x, y, size, sign } => canvas.marks.push(Mark {
+                class: MarkClass::Sign(*sign),
+                x0: (x - size / 2.0).clamp(0.0, width as f32),
+                y0: (y - size / 2.0).clamp(0.0, height as f32),
+                x1: (x + size / 2.0).clamp(0.0, width as f32),
+                y1: (y + size / 2.0).clamp(0.0, height as f32),
+                line: 0.0,
+                size: *size,
+            }),
         }
     }
     canvas

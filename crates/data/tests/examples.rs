@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use data::{Example, Generator, Kind, MarkClass, Question, Recipe, SceneKind};
+use data::{Example, Generator, Kind, MarkClass, Question, Recipe, SceneKind, Sign};
 
 fn only(scene: SceneKind) -> Recipe {
     Recipe {
@@ -297,7 +297,7 @@ fn counts_of_shapes_equal_the_marks_and_their_thoughts_count_along() {
                 MarkClass::Shape { shape, color } => {
                     Some((shape.plural().to_owned(), color.name().to_owned()))
                 }
-                MarkClass::Glyph(_) => None,
+                MarkClass::Glyph(_) | MarkClass::Sign(_) => None,
             })
             .collect();
         for question in example
@@ -452,4 +452,70 @@ fn a_recipe_in_a_file_names_only_what_differs() {
         error.to_string().contains("unknown field `nose`"),
         "{error}"
     );
+}
+
+#[test]
+fn boxes_and_bar_ends_are_marked_for_what_is_asked_about_them() {
+    let signs = |example: &Example, sign| {
+        let marks = example.marks.iter();
+        marks
+            .filter(|mark| mark.class == MarkClass::Sign(sign))
+            .count()
+            .to_string()
+    };
+    let mut asked = [0; 2];
+    for (at, scene, question, sign) in [
+        (0, SceneKind::Form, "checked?", Sign::Checked),
+        (1, SceneKind::Bars, "How many bars", Sign::BarEnd),
+    ] {
+        for example in examples(only(scene), 4, 200) {
+            let counts = example.questions.iter().filter(|q| {
+                q.kind == Kind::Count
+                    && q.question.starts_with("How many")
+                    && q.question.contains(question)
+            });
+            for count in counts {
+                assert_eq!(count.answer, signs(&example, sign), "{count:?}");
+                asked[at] += 1;
+            }
+        }
+    }
+    assert!(asked.iter().all(|count| *count > 20), "{asked:?}");
+}
+
+#[test]
+fn sums_are_right_with_and_without_a_picture() {
+    let generator = Generator::new(9, only(SceneKind::Sums)).expect("a right recipe");
+    let hundredths = |text: &str| {
+        let (whole, part) = text.split_once('.').unwrap_or((text, "00"));
+        let number = |text: &str| text.parse::<i64>().expect("digits");
+        number(whole) * 100 + number(part)
+    };
+    let mut checked = 0;
+    for index in 0..50 {
+        let example = generator.example(index);
+        for (questions, twin) in [(example.questions, example.twin), generator.text(index)] {
+            for question in questions.iter().filter(|q| q.kind == Kind::Sum) {
+                let words = question.question.trim_end_matches(['?', '.']);
+                let row = match words.rsplit_once("line ") {
+                    Some((_, number)) => {
+                        let line = number.parse::<usize>().expect("a line's number") - 1;
+                        twin.lines().nth(line).expect("that line").to_owned()
+                    }
+                    None => words.replace(" and ", "+"),
+                };
+                let terms = row.split('+').map(|term| {
+                    let at = term.find(|c: char| c.is_ascii_digit()).expect("an amount");
+                    hundredths(term[at..].trim())
+                });
+                assert_eq!(
+                    hundredths(&question.answer),
+                    terms.sum::<i64>(),
+                    "{question:?}"
+                );
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 300, "{checked}");
 }

@@ -7,7 +7,7 @@ use crate::TrainError;
 use crate::config::{LossWeight, Stage};
 use crate::labels::{self, Shown, block_marks, patch_labels};
 use crate::network::{MicroBatch, PatchLabels, Sequence, Sight};
-use data::{Example, Generator, Kind, MarkClass, Question};
+use data::{Example, Generator, Kind, MarkClass, Question, Sign};
 use engine::{ChatTemplate, Message, Part, Role, Tokenizer};
 use image_prep::{Preprocessor, TilePlan};
 use rand_chacha::ChaCha8Rng;
@@ -39,18 +39,29 @@ pub struct Encoding {
 }
 
 impl Encoding {
-    /// The ids that name a mark: its character's, or the first ones of its colour and its shape.
+    /// The ids that name a mark: its character's, or those of its colour and its shape, or a sign's.
     fn words(&self, mark: &MarkClass) -> Result<Vec<u32>, TrainError> {
         match mark {
             MarkClass::Glyph(glyph) => Ok(self.tokenizer.encode(&glyph.to_string())?),
             MarkClass::Shape { shape, color } => {
-                let mut words = Vec::new();
-                for word in [color.name(), shape.plural()] {
-                    words.extend(self.tokenizer.encode(word)?.first());
-                }
+                let mut words = self.abbreviated(color.name(), color.name())?;
+                words.extend(self.abbreviated(shape.plural(), shape.name())?);
                 Ok(words)
             }
+            MarkClass::Sign(Sign::Checked) => Ok(self.tokenizer.encode("[x]")?),
+            MarkClass::Sign(Sign::Unchecked) => Ok(self.tokenizer.encode("[]")?),
+            MarkClass::Sign(Sign::BarEnd) => self.abbreviated("bar", "bar"),
         }
+    }
+
+    /// The id of `word`, or where it is not one token the first and the last of `spelled`, which differ for all shapes and colours.
+    fn abbreviated(&self, word: &str, spelled: &str) -> Result<Vec<u32>, TrainError> {
+        let whole = self.tokenizer.encode(word)?;
+        if whole.len() == 1 {
+            return Ok(whole);
+        }
+        let ids = self.tokenizer.encode(spelled)?;
+        Ok(ids.first().into_iter().chain(ids.last()).copied().collect())
     }
 }
 
@@ -85,7 +96,17 @@ pub struct BatchMaker<'a> {
     seed: u64,
 }
 
+/// What stands before a question.
+#[derive(Clone, Copy)]
+enum Seen<'a> {
+    /// A picture of so many tiles.
+    Tiles(usize),
+    /// The same as text.
+    Text(&'a str),
+}
+
 /// One example, ready to be placed in a part.
+#[derive(Default)]
 struct Row {
     sequence: Sequence,
     asked: Vec<Asked>,
@@ -197,38 +218,49 @@ impl<'a> BatchMaker<'a> {
     fn row(&self, index: u64) -> Result<Row, TrainError> {
         let mut random = ChaCha8Rng::seed_from_u64(self.seed ^ 0x7261_696e_2062_6174);
         random.set_stream(index);
-        let example = self.generator.example(index);
-        let as_text = unit(&mut random) < self.stage.text_only_share && !example.twin.is_empty();
-        let questions = self.choose(&example, &mut random);
-        let mut row = Row {
-            sequence: Sequence::default(),
-            asked: Vec::new(),
-            pixels: Vec::new(),
-            classes: Vec::new(),
-            target: Sight::default(),
-        };
-        let mut tiles = 0;
-        let mut told = None;
-        if !as_text {
-            let picture = &example.picture;
-            let plan = self
-                .encoding
-                .preprocessor
-                .plan(picture.width, picture.height);
-            tiles = plan.tiles;
-            if unit(&mut random) < self.stage.sight_share {
-                told = Some(self.sight(&example, &plan)?);
-            } else {
-                self.show(&example, &plan, &mut row)?;
+        if unit(&mut random) < self.stage.text_only_share {
+            let (questions, twin) = self.generator.text(index);
+            // What has no words is always shown.
+            if !twin.is_empty() {
+                return self.text_row(index, &questions, &twin, random);
             }
         }
-        if self.stage.questions > 0 {
-            let name = format!("{} {index}", self.stage.name);
-            (row.sequence, row.asked) =
-                self.sequence(&name, &example, &questions, as_text, tiles)?;
+        let example = self.generator.example(index);
+        let questions = self.choose(&example.questions, &mut random);
+        let mut row = Row::default();
+        let picture = &example.picture;
+        let plan = self
+            .encoding
+            .preprocessor
+            .plan(picture.width, picture.height);
+        let mut told = None;
+        if unit(&mut random) < self.stage.sight_share {
+            told = Some(self.sight(&example, &plan)?);
+        } else {
+            self.show(&example, &plan, &mut row)?;
         }
-        row.sequence.tiles = tiles;
+        if self.stage.questions > 0 {
+            let seen = Seen::Tiles(plan.tiles);
+            (row.sequence, row.asked) = self.sequence(index, seen, &questions)?;
+        }
+        row.sequence.tiles = plan.tiles;
         row.sequence.sight = told;
+        Ok(row)
+    }
+
+    /// A content that stands in the prompt as text.
+    fn text_row(
+        &self,
+        index: u64,
+        questions: &[Question],
+        twin: &str,
+        mut random: ChaCha8Rng,
+    ) -> Result<Row, TrainError> {
+        let questions = self.choose(questions, &mut random);
+        let mut row = Row::default();
+        if self.stage.questions > 0 {
+            (row.sequence, row.asked) = self.sequence(index, Seen::Text(twin), &questions)?;
+        }
         Ok(row)
     }
 
@@ -273,11 +305,10 @@ impl<'a> BatchMaker<'a> {
     /// Up to `questions` of the example's questions without repetition, by the stage's weights, each with or without a thought.
     fn choose<'e>(
         &self,
-        example: &'e Example,
+        questions: &'e [Question],
         random: &mut ChaCha8Rng,
     ) -> Vec<(&'e Question, bool)> {
-        let mut keyed: Vec<(f64, &Question)> = example
-            .questions
+        let mut keyed: Vec<(f64, &Question)> = questions
             .iter()
             .map(|question| {
                 let weight = f64::from(*self.stage.kinds.get(question.kind.name()).unwrap_or(&1.0));
@@ -301,15 +332,13 @@ impl<'a> BatchMaker<'a> {
 
     fn sequence(
         &self,
-        name: &str,
-        example: &Example,
+        index: u64,
+        seen: Seen,
         questions: &[(&Question, bool)],
-        as_text: bool,
-        tiles: usize,
     ) -> Result<(Sequence, Vec<Asked>), TrainError> {
         let mut prompts = Vec::with_capacity(questions.len());
         for (question, thinking) in questions {
-            prompts.push(self.prompt(example, question, *thinking, as_text, tiles)?);
+            prompts.push(self.prompt(seen, question, *thinking)?);
         }
         let mut shared = common_prefix(&prompts);
         let places = |ids: &[u32]| {
@@ -362,7 +391,7 @@ impl<'a> BatchMaker<'a> {
                 self.stage.sequence_length
             );
             return Err(TrainError::Example {
-                name: name.into(),
+                name: format!("{} {index}", self.stage.name),
                 problem,
             });
         }
@@ -372,19 +401,19 @@ impl<'a> BatchMaker<'a> {
     /// The ids of the prompt of one question, its picture's places repeated.
     fn prompt(
         &self,
-        example: &Example,
+        seen: Seen,
         question: &Question,
         thinking: bool,
-        as_text: bool,
-        tiles: usize,
     ) -> Result<Vec<u32>, TrainError> {
-        let content = if as_text {
-            vec![Part::Text(format!(
-                "{}\n{}",
-                example.twin, question.question
-            ))]
-        } else {
-            vec![Part::Image(0), Part::Text(question.question.clone())]
+        let (content, tiles) = match seen {
+            Seen::Text(twin) => {
+                let text = format!("{twin}\n{}", question.question);
+                (vec![Part::Text(text)], 0)
+            }
+            Seen::Tiles(tiles) => {
+                let question = Part::Text(question.question.clone());
+                (vec![Part::Image(0), question], tiles)
+            }
         };
         let messages = [Message {
             role: Role::User,
@@ -467,4 +496,32 @@ fn common_prefix(prompts: &[Vec<u32>]) -> usize {
 /// A number in 0..1 from the stream.
 fn unit(random: &mut ChaCha8Rng) -> f32 {
     (random.next_u32() >> 8) as f32 / (1u32 << 24) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::start::Start;
+    use data::{Color, Shape};
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    #[test]
+    fn every_shape_in_every_color_is_told_apart_and_fits_one_image_token() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/nano");
+        let start = Start::open(&folder).expect("the start of the model inside");
+        let mut told = BTreeSet::new();
+        for shape in Shape::ALL {
+            for color in Color::ALL {
+                let words = start.encoding.words(&MarkClass::Shape { shape, color });
+                let words = words.expect("words that the tokenizer knows");
+                assert!(words.len() <= 4, "{shape:?} {color:?}: {words:?}");
+                assert!(told.insert(words), "{shape:?} {color:?} again");
+            }
+        }
+        for sign in [Sign::Checked, Sign::Unchecked, Sign::BarEnd] {
+            let words = start.encoding.words(&MarkClass::Sign(sign));
+            assert!(told.insert(words.expect("words that the tokenizer knows")));
+        }
+    }
 }

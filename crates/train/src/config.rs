@@ -247,6 +247,21 @@ impl Stage {
                 return Err(format!("{name} is {value}, expected 0 to 1"));
             }
         }
+        let weights = [
+            ("patch_weight", self.patch_weight),
+            ("sight_weight", self.sight_weight),
+        ];
+        for (name, value) in weights {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(format!("{name} is {value}, expected 0 or more"));
+            }
+        }
+        if self.questions == 0 && self.sight_share > 0.0 {
+            return Err(format!(
+                "sight_share is {} with questions 0, expected 0: nobody is asked about what is told",
+                self.sight_share
+            ));
+        }
         if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
             return Err(format!(
                 "learning_rate is {}, expected a positive number",

@@ -3,7 +3,7 @@
 //! Reading appears late and suddenly when only answers teach it. A drawn picture knows where every glyph is, so the
 //! encoder's early stages learn from one small classification per patch, which the exported model does not need.
 
-use data::{Mark, MarkClass};
+use data::{Color, Mark, MarkClass, Shape};
 use image_prep::{ThumbnailPosition, TilePlan};
 
 /// Glyphs in one patch that can be told apart, left to right and top to bottom.
@@ -22,6 +22,7 @@ const EMPTY_KEPT: usize = 5;
 const ASCII: usize = 94;
 /// Characters beyond ASCII share this many classes, by code point.
 const OTHER_CHARACTERS: usize = 160;
+/// Room for every shape in every colour, and for signs.
 const SHAPES: usize = 128;
 /// All classes of a slot, blank included.
 pub const CLASSES: usize = 1 + ASCII + OTHER_CHARACTERS + SHAPES;
@@ -32,7 +33,10 @@ fn class(mark: &MarkClass) -> i32 {
         MarkClass::Glyph(c @ '!'..='~') => 1 + (c as usize - '!' as usize),
         MarkClass::Glyph(c) => 1 + ASCII + c as usize % OTHER_CHARACTERS,
         MarkClass::Shape { shape, color } => {
-            1 + ASCII + OTHER_CHARACTERS + (shape as usize * 11 + color as usize) % SHAPES
+            1 + ASCII + OTHER_CHARACTERS + shape as usize * Color::ALL.len() + color as usize
+        }
+        MarkClass::Sign(sign) => {
+            1 + ASCII + OTHER_CHARACTERS + Shape::ALL.len() * Color::ALL.len() + sign as usize
         }
     };
     class as i32
@@ -42,7 +46,7 @@ fn class(mark: &MarkClass) -> i32 {
 fn is_legible(mark: &Mark, scale: f32) -> bool {
     mark.size * scale
         >= match mark.class {
-            MarkClass::Glyph(_) => LEGIBLE_TEXT_PIXELS,
+            MarkClass::Glyph(_) | MarkClass::Sign(_) => LEGIBLE_TEXT_PIXELS,
             MarkClass::Shape { .. } => LEGIBLE_SHAPE_PIXELS,
         }
 }
@@ -310,7 +314,7 @@ mod tests {
         };
         let glyph = |class: &&MarkClass| match class {
             MarkClass::Glyph(glyph) => *glyph,
-            MarkClass::Shape { .. } => '?',
+            MarkClass::Shape { .. } | MarkClass::Sign(_) => '?',
         };
         classes.iter().map(glyph).collect()
     }
@@ -354,18 +358,25 @@ mod tests {
         );
     }
 
+    /// Two tiles side by side after a thumbnail, which shows the picture `top` pixels from its upper edge.
+    fn wide(size: (u32, u32), top: u32) -> TilePlan {
+        TilePlan {
+            grid: Grid {
+                columns: 2,
+                rows: 1,
+            },
+            tiles: 3,
+            thumbnail: Some(Placement {
+                resized: (size.0 / 2, size.1 / 2),
+                offset: (0, top),
+            }),
+            ..plan(size)
+        }
+    }
+
     #[test]
     fn the_thumbnail_is_labelled_where_it_stands() {
-        let mut plan = plan((64, 32));
-        plan.grid = Grid {
-            columns: 2,
-            rows: 1,
-        };
-        plan.tiles = 3;
-        plan.thumbnail = Some(Placement {
-            resized: (32, 16),
-            offset: (0, 8),
-        });
+        let mut plan = wide((64, 32), 8);
         // On the grid in the first tile's first block, on the thumbnail 8 pixels lower.
         let marks = [glyph('x', 1.0, 8.0, 24.0)];
         let at = |plan: &TilePlan| {
@@ -383,16 +394,8 @@ mod tests {
 
     #[test]
     fn the_border_around_a_picture_is_told() {
-        let mut plan = plan((64, 16));
-        plan.grid = Grid {
-            columns: 2,
-            rows: 1,
-        };
-        (plan.canvas, plan.offset, plan.tiles) = ((64, 32), (0, 16), 3);
-        plan.thumbnail = Some(Placement {
-            resized: (32, 8),
-            offset: (0, 12),
-        });
+        let mut plan = wide((64, 16), 12);
+        (plan.canvas, plan.offset) = ((64, 32), (0, 16));
         let shown = block_marks(&[], (64, 16), &plan, TILE, (4, 2));
         let outside = |shown: &Shown| *shown == Shown::Outside;
         let rows: Vec<bool> = shown.iter().step_by(4).map(outside).collect();

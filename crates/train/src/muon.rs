@@ -246,7 +246,9 @@ mod tests {
             let found = orthogonal(F32(), matrix.clone(), width);
             let found: Vec<f64> = found.into_iter().map(f64::from).collect();
             let exact = polar(&matrix, width);
-            // Both have the same singular vectors, so found · exactᵀ is symmetric with the singular values as eigenvalues.
+            // Both have the same singular vectors, so found · exactᵀ is symmetric with the singular values as eigenvalues. An iteration
+            // multiplies errors by at most its first coefficient, 3.4445, five of them by 482; each of its three products rounds
+            // sums of up to 40 numbers below 1, so its own errors are below 40·2⁻²⁴. 482·40·2⁻²⁴ is 1.2e-3.
             let turned = product(&found, &exact, width);
             let trace: f64 = (0..height).map(|i| turned[i * height + i]).sum();
             let mean = trace / height as f64;

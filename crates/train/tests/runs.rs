@@ -215,6 +215,16 @@ fn a_wrong_setting_is_named() {
             "questions = 3\nkinds = { reed = 1.0 }",
             "kinds names \"reed\"",
         ),
+        (
+            "questions = 3",
+            "questions = 3\nsight_weight = nan",
+            "sight_weight is NaN, expected 0 or more",
+        ),
+        (
+            "questions = 3",
+            "questions = 0\nsight_share = 0.5",
+            "sight_share is 0.5 with questions 0, expected 0",
+        ),
         ("\"language\"", "\"langauge\"", "langauge"),
     ] {
         let path = folder.path().join("wrong.toml");

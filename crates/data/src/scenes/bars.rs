@@ -1,7 +1,7 @@
 //! A bar chart, upright or lying, with numbers at the bars or only at the axis.
 
 use crate::drawing::{Align, Drawing, Rgb, brightness};
-use crate::example::Question;
+use crate::example::{Question, Sign};
 use crate::fonts::Face;
 use crate::layout::Content;
 use crate::random::Random;
@@ -354,6 +354,7 @@ impl Bars {
                 height(bar.value),
                 bar.fill,
             );
+            drawing.note(middle, base - height(bar.value), at.size, Sign::BarEnd);
             drawing.text(
                 middle,
                 base + 0.25 * at.size,
@@ -411,6 +412,7 @@ impl Bars {
                 thick,
                 bar.fill,
             );
+            drawing.note(left + length(bar.value), middle, at.size, Sign::BarEnd);
             let line = middle - at.face.line() / 2.0;
             drawing.text(
                 left - 0.35 * at.size,

@@ -1,7 +1,7 @@
 //! A form as on a screen: labelled fields, boxes to check, switches, buttons.
 
 use crate::drawing::{Align, Drawing, Element, Rgb};
-use crate::example::Question;
+use crate::example::{Question, Sign};
 use crate::fonts::Face;
 use crate::layout::Content;
 use crate::questions::capitalised;
@@ -456,6 +456,12 @@ impl Form {
                 });
             }
         }
+        let sign = if choice.on {
+            Sign::Checked
+        } else {
+            Sign::Unchecked
+        };
+        drawing.note(left + width / 2.0, upper + side / 2.0, at.size, sign);
         let x = left + width + 0.5 * at.size;
         let label = drawing.text(
             x,

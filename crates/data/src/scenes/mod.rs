@@ -10,6 +10,7 @@ mod prices_layout;
 mod prices_questions;
 mod shapes;
 mod sign;
+mod sums;
 mod table;
 mod table_questions;
 
@@ -30,5 +31,6 @@ pub(crate) fn invent(kind: SceneKind, random: &mut Random, recipe: &Recipe) -> B
         SceneKind::Table => Box::new(table::invent(random, recipe)),
         SceneKind::Bars => Box::new(bars::invent(random, recipe)),
         SceneKind::Form => Box::new(form::invent(random, recipe)),
+        SceneKind::Sums => Box::new(sums::invent(random, recipe)),
     }
 }

@@ -10,8 +10,9 @@ use rand_core::{Rng, SeedableRng};
 use super::error::NetworkError;
 use super::shape::Shape;
 
-/// How much a word counts by its place in reading order within one image token. They differ so that the order can be told.
-const SHARES: [f32; 4] = [1.0, 0.6, 0.4, 0.25];
+/// How many words one image token can tell, in reading order. The first stands as it is, each further one turned by a pattern of
+/// signs of its own, so that words do not change places with each other.
+const MOST_WORDS: usize = 4;
 /// Empty image tokens are many; each draws the projector less than one with words.
 const EMPTY_WEIGHT: f32 = 0.2;
 /// How much a row or a column of the tile counts, beside a word: an encoder knows where in the tile it looks.
@@ -47,15 +48,20 @@ pub(crate) struct PlaceCodes {
     side: usize,
     /// `[side + side, width]`, columns first.
     signs: Vec<f32>,
+    /// `[MOST_WORDS, width]`; ones for the first.
+    turns: Vec<f32>,
 }
 
 impl PlaceCodes {
     pub fn new(side: usize, width: usize) -> PlaceCodes {
         let mut random = ChaCha8Rng::seed_from_u64(0x0073_6967_6874);
         let sign = |_| 1.0 - 2.0 * (random.next_u32() >> 31) as f32;
+        let signs: Vec<f32> = (0..(2 * side + MOST_WORDS - 1) * width).map(sign).collect();
+        let (signs, turns) = signs.split_at(2 * side * width);
         PlaceCodes {
             side,
-            signs: (0..2 * side * width).map(sign).collect(),
+            signs: signs.to_vec(),
+            turns: [vec![1.0; width], turns.to_vec()].concat(),
         }
     }
 
@@ -81,7 +87,7 @@ impl Sight {
     /// The next image token shows `words` in reading order; only the first four are kept. `complete` is false where more
     /// stands there than can be told: such a token draws no projector.
     pub fn push(&mut self, words: &[u32], complete: bool) {
-        let kept = &words[..words.len().min(SHARES.len())];
+        let kept = &words[..words.len().min(MOST_WORDS)];
         self.tokens.extend(kept);
         self.places
             .push((self.tokens.len(), complete && kept.len() == words.len()));
@@ -135,9 +141,10 @@ impl Sight {
         for (value, code) in row.iter_mut().zip(words.places.of(place, words.width)) {
             *value += share * code;
         }
-        for (&token, share) in self.words(place).iter().zip(SHARES) {
-            for (value, part) in row.iter_mut().zip(words.row(token)) {
-                *value += share * part;
+        let turns = words.places.turns.chunks_exact(words.width);
+        for (&token, turn) in self.words(place).iter().zip(turns) {
+            for ((value, part), sign) in row.iter_mut().zip(words.row(token)).zip(turn) {
+                *value += sign * part;
             }
         }
     }
@@ -152,9 +159,10 @@ impl Sight {
     ) {
         let row = |token: u32| token as usize * words.width..(token as usize + 1) * words.width;
         add(words.isa, &mut embedding[row(words.image_token)], dx);
-        for (&token, share) in self.words(place).iter().zip(SHARES) {
-            for (value, part) in embedding[row(token)].iter_mut().zip(dx) {
-                *value += share * part;
+        let turns = words.places.turns.chunks_exact(words.width);
+        for (&token, turn) in self.words(place).iter().zip(turns) {
+            for ((value, part), sign) in embedding[row(token)].iter_mut().zip(dx).zip(turn) {
+                *value += sign * part;
             }
         }
     }
@@ -253,9 +261,9 @@ mod tests {
         };
         // Places 0 and 4 are the same corner of two tiles.
         let told: Vec<f32> = embed(0).iter().zip(embed(4)).map(|(a, b)| a - b).collect();
-        let expected = |at| match at {
+        let expected = |at: usize| match at {
             7 => 1.0,
-            9 => 0.6,
+            9 => places.turns[64 + 9],
             _ => 0.0,
         };
         for (at, value) in told.iter().enumerate() {

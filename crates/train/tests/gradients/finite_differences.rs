@@ -9,7 +9,7 @@ use crate::support::{self, Random, VARIANTS, Variant, length};
 /// the noise be 1e-6/0.02 = 5e-5 of the difference; the next order (step²/6 times the third derivative) is removed by
 /// Richardson's combination of two step lengths. 2e-3 leaves a wide margin for both and is far below any real mistake.
 const CHANGE: f64 = 0.01;
-const TOLERANCE: f64 = 2e-3;
+pub(crate) const TOLERANCE: f64 = 2e-3;
 
 /// The change of the loss along a direction inside one tensor, by central differences of two step lengths.
 fn slope(

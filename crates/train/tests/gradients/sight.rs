@@ -3,6 +3,7 @@
 use train::network::{MicroBatch, Sight, Trainable};
 use train::parameters::{Gradients, Parameters};
 
+use crate::finite_differences::TOLERANCE;
 use crate::support::{self, Random, VARIANTS, VOCABULARY, Variant, length};
 
 const TILES: usize = 2;
@@ -71,7 +72,7 @@ fn gradients_of_told_image_tokens_reach_the_embedding() {
         let loss = |p: &Parameters| support::loss(&network, p, &batch, 0.02);
         let (slope, norm) = slope_and_length(&parameters, &gradients, EMBEDDING, loss);
         assert!(
-            (slope - norm).abs() < 2e-3 * norm,
+            (slope - norm).abs() < TOLERANCE * norm,
             "{variant:?}: {slope} {norm}"
         );
     }
@@ -101,7 +102,10 @@ fn the_projector_and_the_encoder_are_drawn_to_perfect_sight() {
     let mut checked = 0;
     for name in names.filter(|name| name.contains("linear_") && name.ends_with("weight")) {
         let (slope, norm) = slope_and_length(&parameters, &gradients, name, loss);
-        assert!((slope - norm).abs() < 2e-3 * norm, "{name}: {slope} {norm}");
+        assert!(
+            (slope - norm).abs() < TOLERANCE * norm,
+            "{name}: {slope} {norm}"
+        );
         checked += 1;
     }
     assert!(checked >= 2, "the projector has two linear layers");
