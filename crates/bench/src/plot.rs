@@ -1,6 +1,7 @@
 //! Figures as pictures: bars over a batch size, a prompt's length, a depth.
 
 use crate::figure::{Figure, Report, Unit};
+use resvg::{tiny_skia, usvg};
 use std::fmt::Write;
 
 const WIDTH: f64 = 640.0;
@@ -18,6 +19,32 @@ pub struct Chart {
     pub name: &'static str,
     /// As a browser shows it.
     pub svg: String,
+}
+
+/// Letters of the PNG files; a browser takes its own.
+static FONT: &[u8] = include_bytes!("../../data/fonts/open-sans-regular.ttf");
+/// Pixels of a PNG for each of the SVG.
+const SCALE: f32 = 2.0;
+
+impl Chart {
+    /// The same as a PNG file.
+    pub fn png(&self) -> Vec<u8> {
+        let mut options = usvg::Options::default();
+        let fonts = options.fontdb_mut();
+        fonts.load_font_data(FONT.to_vec());
+        let name = fonts.faces().next().map(|face| face.families[0].0.clone());
+        fonts.set_sans_serif_family(name.expect("our own font has a name"));
+        let tree = usvg::Tree::from_str(&self.svg, &options).expect("our own SVG is right");
+        let size = tree.size();
+        let mut pixels = tiny_skia::Pixmap::new(
+            (size.width() * SCALE) as u32,
+            (size.height() * SCALE) as u32,
+        )
+        .expect("a chart has a size");
+        let scale = tiny_skia::Transform::from_scale(SCALE, SCALE);
+        resvg::render(&tree, scale, &mut pixels.as_mut());
+        pixels.encode_png().expect("pixels in memory become a PNG")
+    }
 }
 
 /// A chart for each group of figures that has an axis.
@@ -124,4 +151,61 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ceilings::Ceilings;
+
+    fn report() -> Report {
+        let figure = |batch, times: &[f64]| {
+            Figure::new("encode", "encode", Unit::Milliseconds, times).at(batch)
+        };
+        Report {
+            model: "a & b".into(),
+            isa: "scalar".into(),
+            ceilings: Ceilings {
+                threads: 1,
+                read_gb_s: 1.0,
+                int8_gop_s: None,
+                bf16_gop_s: None,
+                f32_gop_s: 1.0,
+            },
+            figures: vec![figure(1, &[20.0, 30.0, 40.0]), figure(4, &[10.0])],
+        }
+    }
+
+    #[test]
+    fn groups_without_figures_have_no_chart_and_names_are_escaped() {
+        let charts = charts(&report());
+        let [chart] = &charts[..] else {
+            panic!("one chart is expected: {charts:?}")
+        };
+        assert_eq!(chart.name, "encode");
+        assert!(chart.svg.contains("a &amp; b") && chart.svg.contains(">30<"));
+        assert_eq!(chart.svg.matches(BAR).count(), 2);
+    }
+
+    #[test]
+    fn a_png_shows_the_bars_and_the_letters() {
+        let charts = charts(&report());
+        let png = charts[0].png();
+        let mut reader = tiny_skia::Pixmap::decode_png(&png).expect("a PNG");
+        assert_eq!((reader.width(), reader.height()), (1280, 720));
+        let pixels = reader.pixels_mut();
+        let blue = pixels
+            .iter()
+            .filter(|p| p.blue() > 200 && p.red() < 80)
+            .count();
+        // Two bars of 0.6 of half the plot's width; 30 and 10 of 44 high.
+        let expected = 1120.0 * 0.5 * 0.6 * 512.0 * (30.0 + 10.0) / 44.0;
+        assert!(
+            (blue as f64 / expected - 1.0).abs() < 0.05,
+            "{blue} {expected}"
+        );
+        // The title's letters: dark pixels above the plot.
+        let dark = pixels[..1280 * 70].iter().filter(|p| p.red() < 80).count();
+        assert!(dark > 500, "{dark}");
+    }
 }

@@ -26,7 +26,7 @@ const CONTEXT: usize = 2048;
 Examples:
   bluelm bench                                      the model that is inside
   bluelm bench --model DIR --only decode            one thing
-  bluelm bench --batches 1,2,4,6 --plot figures     with figures (SVG)
+  bluelm bench --batches 1,2,4,6 --plot figures     with figures (SVG and PNG)
   bluelm bench --json | jq '.figures[] | {name, median}'
 
 Each figure is the median of --runs rounds, its smallest and largest in brackets, and the share of what
@@ -321,8 +321,11 @@ fn be(child: Child, arguments: &BenchArguments, cancel: &Cancel) -> anyhow::Resu
 fn draw(report: &Report, folder: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
     for chart in charts(report) {
-        let path = folder.join(format!("{}.svg", chart.name));
-        std::fs::write(&path, chart.svg).with_context(|| format!("writing {}", path.display()))?;
+        let files = [("png", chart.png()), ("svg", chart.svg.into_bytes())];
+        for (kind, bytes) in files {
+            let path = folder.join(format!("{}.{kind}", chart.name));
+            std::fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
+        }
     }
     Ok(())
 }
