@@ -105,12 +105,13 @@ fn bars(title: &str, axis: &str, figures: &[&Figure]) -> String {
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" font-size="13"><rect width="100%" height="100%" fill="#fff"/><text x="{LEFT}" y="26" font-size="16">{}</text>"##,
         escape(title)
     );
-    for step in 0..=4 {
-        let value = 1.1 * most * f64::from(step) / 4.0;
+    let step = round_step(1.1 * most / 4.0);
+    let lines = (0..).map(|line| f64::from(line) * step);
+    for value in lines.take_while(|value| *value <= 1.1 * most) {
         let at = y(value);
         let _ = writeln!(
             svg,
-            r##"<line x1="{LEFT}" x2="{}" y1="{at:.1}" y2="{at:.1}" stroke="#e5e7eb"/><text x="{}" y="{:.1}" text-anchor="end" fill="#6b7280">{value:.0}</text>"##,
+            r##"<line x1="{LEFT}" x2="{}" y1="{at:.1}" y2="{at:.1}" stroke="#e5e7eb"/><text x="{}" y="{:.1}" text-anchor="end" fill="#6b7280">{value}</text>"##,
             WIDTH - RIGHT,
             LEFT - 8.0,
             at + 4.0
@@ -145,6 +146,14 @@ fn bars(title: &str, axis: &str, figures: &[&Figure]) -> String {
         HEIGHT - 10.0
     );
     svg
+}
+
+/// 1, 2 or 5 times a power of ten, at least `step`.
+fn round_step(step: f64) -> f64 {
+    let power = 10f64.powf(step.log10().floor());
+    let times = [1.0, 2.0, 5.0].into_iter();
+    let found = times.map(|t| t * power).find(|round| *round >= step);
+    found.unwrap_or(10.0 * power)
 }
 
 fn escape(text: &str) -> String {
