@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use bench::BenchError;
 use data::DataError;
 use engine::EngineError;
 use eval::EvalError;
@@ -75,6 +76,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         .or_else(|| error.downcast_ref::<TrainError>()?.hint())
         .or_else(|| error.downcast_ref::<DataError>()?.hint().map(str::to_owned))
         .or_else(|| error.downcast_ref::<EvalError>()?.hint())
+        .or_else(|| error.downcast_ref::<BenchError>()?.hint())
         .or_else(|| error.downcast_ref::<InputError>()?.hint())
 }
 

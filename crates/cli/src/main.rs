@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{chat, completions, data, eval, explain, run, tiles, train};
+use commands::{bench, chat, completions, data, eval, explain, run, tiles, train};
 pub use failure::Interrupted;
 
 /// Ask a picture a question.
@@ -52,6 +52,8 @@ enum Command {
     Tiles(tiles::TilesArguments),
     /// Count how many questions of a task file are answered right
     Eval(eval::EvalArguments),
+    /// Measure speed and memory beside what this machine can do at best
+    Bench(bench::BenchArguments),
     /// Make training examples
     Data(data::DataArguments),
     /// Train a model
@@ -77,6 +79,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Explain(arguments) => explain::run(arguments),
         Command::Tiles(arguments) => tiles::run(arguments),
         Command::Eval(arguments) => eval::run(arguments, cancel),
+        Command::Bench(arguments) => bench::run(arguments, cancel),
         Command::Data(arguments) => data::run(arguments),
         Command::Train(arguments) => {
             let _cooperative = interrupt::cooperate();
