@@ -1,7 +1,8 @@
 //! C = A·Wᵀ with INT4 or INT8 weights, read in place from one packed layout, and INT8 or INT16 activations.
 //!
 //! Weights are symmetric with one bf16 scale for each output and group of inputs; activations have one f32 scale for each
-//! row and block of inputs, a block lying inside a group. Products and sums inside a block are exact integers.
+//! row and block of inputs, a block lying inside a group; where it does not divide the group, the group's last block is shorter
+//! (a group may be all of k, however odd). Products and sums inside a block are exact integers.
 //!
 //! Contract: an output is a chain over its blocks in ascending order, `c = fma(sum as f32, row scale · weight scale, c)`,
 //! beginning at 0 or at the old value. Lanes are different outputs and threads split outputs, so the bits depend neither on
@@ -11,6 +12,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
+mod blocks;
 mod pack;
 mod rows;
 mod scalar;
@@ -20,13 +22,13 @@ use crate::isa::Isa;
 use crate::isa::Set;
 use crate::matmul::{Write, assert_c_holds};
 pub use pack::{PackedWeights, pack};
-pub use rows::{Precision, QuantizedRows};
+pub use rows::{Precision, QuantizedRows, TileMut};
 use std::ops::Range;
 
 /// Outputs that stand side by side in the packed layout: the lanes of the widest register.
 pub const PANEL: usize = 16;
 /// Most inputs of a block of activations: with more, the exact sum of INT16 by INT8 would not fit 32 bits.
-pub const LONGEST_BLOCK: usize = 256;
+pub const LONGEST_BLOCK: usize = 512;
 
 /// How many bits a weight has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,10 +179,9 @@ impl Work<'_> {
         let (weights, rows, panels) = (&self.weights, self.rows, &self.panels);
         weights.assert_whole();
         assert!(
-            rows.inputs() == weights.k && weights.group.is_multiple_of(rows.block()),
-            "rows of {} inputs in blocks of {}, weights of {} in groups of {}",
-            rows.inputs(),
-            rows.block(),
+            rows.inputs() == weights.k && rows.blocks().lie_in_groups_of(weights.group),
+            "rows of {:?}, weights of {} in groups of {}",
+            rows.blocks(),
             weights.k,
             weights.group
         );
