@@ -14,12 +14,11 @@ mod avx2;
 mod avx512vnni;
 mod blocks;
 mod pack;
+pub(crate) mod quantizing;
 mod rows;
 mod scalar;
 
-use crate::isa::Isa;
-#[cfg(target_arch = "x86_64")]
-use crate::isa::Set;
+use crate::isa::{Dot, Isa};
 use crate::matmul::{Write, assert_c_holds};
 pub use pack::{PackedWeights, pack};
 pub use rows::{Precision, QuantizedRows, TileMut};
@@ -107,33 +106,6 @@ struct Work<'a> {
     panels: Range<usize>,
     c_stride: usize,
     write: Write,
-}
-
-/// The best integer dot product of this processor, or the one that goes with a chosen instruction set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Dot {
-    Scalar,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    #[cfg(target_arch = "x86_64")]
-    Avx512Vnni,
-}
-
-impl Dot {
-    fn detect(isa: Isa) -> Dot {
-        match isa.0 {
-            #[cfg(target_arch = "x86_64")]
-            Set::Avx512
-                if is_x86_feature_detected!("avx512vnni")
-                    && is_x86_feature_detected!("avx512bw") =>
-            {
-                Dot::Avx512Vnni
-            }
-            #[cfg(target_arch = "x86_64")]
-            Set::Avx2 | Set::Avx512 => Dot::Avx2,
-            _ => Dot::Scalar,
-        }
-    }
 }
 
 /// All rows of A times the outputs of `panels`: row i goes to `c[i * c_stride ..]`, beginning with the first output of the first
