@@ -7,8 +7,8 @@
 //! the block.
 //!
 //! Contract, for a row of queries and one block after the other, `top` being the highest score so far:
-//! score = (exact sum as f32) · (query factor · key scale); weight = 2^(score - top); sum = fma(sum, 2^(old top - top), the block's sum);
-//! result = fma(exact sum as f32, block scale, result · 2^(old top - top)); at last result / sum. Lanes are different keys or
+//! score = (exact sum as f32) · key scale; weight = 2^fma(score, factor, -(top · factor)); fade = 2^((old top - top) · factor);
+//! sum = fma(sum, fade, the block's sum); result = fma(exact sum as f32, block scale, result · fade); at last result / sum. Lanes are different keys or
 //! different numbers of a result, blocks do not depend on who else is there: the bits are the same for every instruction
 //! set and however a prompt is cut.
 
@@ -22,6 +22,7 @@ use crate::attention::Reach;
 use crate::isa::{Dot, Isa, per_isa};
 use crate::matmul_quantized::Precision;
 use crate::matmul_quantized::quantizing::{factor_and_scale, largest_magnitude, rounded};
+use crate::rows::LANES;
 pub use memory::Memory;
 
 /// Keys that share a scale of weights.
@@ -61,35 +62,39 @@ pub struct Scratch {
     queries: Vec<[i8; 4]>,
     /// 128 · the sum of a query, which keys' offset adds too much.
     extras: [i32; ROWS],
-    /// What exact sums are multiplied by, besides the key's scale, to be scores to the base of two.
-    factors: [f32; ROWS],
     /// Exact sums against a block of keys.
     scores: Box<[[i32; BLOCK]; ROWS]>,
     /// A block's weights; of 16 bits the high bytes and the low ones.
     weights: Box<[[[u8; BLOCK]; ROWS]; 2]>,
-    states: [State; ROWS],
+    progress: Progress,
     /// `[rows, width filled up to panels]`.
     results: Vec<f32>,
 }
 
-/// How far a row has come.
+/// How far rows have come, each in a lane.
 #[derive(Clone, Copy, Debug)]
-struct State {
+struct Progress {
+    /// What scores are multiplied by to be exponents of two.
+    factors: [f32; LANES],
     /// The highest score.
-    top: f32,
+    tops: [f32; LANES],
     /// The sum of weights.
-    sum: f32,
+    sums: [f32; LANES],
     /// What the results so far are multiplied by.
-    fade: f32,
+    fades: [f32; LANES],
     /// What this block's exact sums are multiplied by.
-    step: f32,
+    steps: [f32; LANES],
 }
 
-const FRESH: State = State {
-    top: f32::NEG_INFINITY,
-    sum: 0.0,
-    fade: 1.0,
-    step: 0.0,
+/// Below every score, and finite: nothing of it is not a number.
+const LOWEST: f32 = -1e30;
+
+const FRESH: Progress = Progress {
+    factors: [0.0; LANES],
+    tops: [LOWEST; LANES],
+    sums: [0.0; LANES],
+    fades: [1.0; LANES],
+    steps: [0.0; LANES],
 };
 
 impl Default for Scratch {
@@ -97,10 +102,9 @@ impl Default for Scratch {
         Scratch {
             queries: Vec::new(),
             extras: [0; ROWS],
-            factors: [0.0; ROWS],
             scores: Box::new([[0; BLOCK]; ROWS]),
             weights: Box::new([[[0; BLOCK]; ROWS]; 2]),
-            states: [FRESH; ROWS],
+            progress: FRESH,
             results: Vec::new(),
         }
     }
@@ -201,7 +205,6 @@ impl Tile<'_> {
     fn take_queries(&self, scratch: &mut Scratch) {
         let (width, fours, rows) = (self.memory.width(), self.memory.fours(), self.rows);
         let precision = self.queries.precision;
-        scratch.queries.clear();
         scratch
             .queries
             .resize(precision.planes() * fours * rows, [0; 4]);
@@ -209,7 +212,7 @@ impl Tile<'_> {
         scratch
             .results
             .resize(rows * self.memory.panels() * PANEL, 0.0);
-        scratch.states[..rows].fill(FRESH);
+        scratch.progress = FRESH;
         let factor = self.queries.scale * std::f32::consts::LOG2_E;
         for row in 0..rows {
             let x = &self.queries.data[self.row_of(row, self.queries.stride)..][..width];
@@ -220,9 +223,9 @@ impl Tile<'_> {
     fn write(&self, scratch: &Scratch, out: &mut [f32], out_stride: usize) {
         let width = self.memory.width();
         let results = scratch.results.chunks_exact(self.memory.panels() * PANEL);
-        for (row, (results, state)) in results.zip(&scratch.states).enumerate() {
+        for (row, (results, sum)) in results.zip(&scratch.progress.sums).enumerate() {
             let out = &mut out[self.row_of(row, out_stride)..][..width];
-            divide(self.isa, results, state.sum, out);
+            divide(self.isa, results, *sum, out);
         }
     }
 }
@@ -245,26 +248,32 @@ fn take_query_body(
     scratch: &mut Scratch,
 ) {
     let (to_whole, scale) = factor_and_scale(largest_magnitude(x), precision.limit());
-    scratch.factors[row] = scale * factor;
-    let (mut low, mut high) = ([0i8; WIDEST], [0i8; WIDEST]);
+    scratch.progress.factors[row] = scale * factor;
+    let (mut low, mut high) = ([0; WIDEST], [0; WIDEST]);
     let mut sum = 0i32;
-    for ((low, high), value) in low.iter_mut().zip(&mut high).zip(x) {
+    for (low, value) in low.iter_mut().zip(x) {
         let whole = rounded(value * to_whole);
         sum = sum.wrapping_add(whole);
-        (*low, *high) = (whole as i8, (whole.wrapping_add(128) >> 8) as i8);
+        *low = whole as i8;
     }
     scratch.extras[row] = sum.wrapping_mul(128);
     let fours = x.len().div_ceil(4);
-    let planes: &[_] = match precision {
-        Precision::Int8 => &[low],
-        Precision::Int16 => &[high, low],
-    };
-    for (plane, bytes) in planes.iter().enumerate() {
-        let places = scratch.queries[plane * fours * rows + row..].iter_mut();
-        let bytes = &bytes.as_chunks::<4>().0[..fours];
-        for (place, bytes) in places.step_by(rows).zip(bytes) {
-            *place = *bytes;
-        }
+    if precision == Precision::Int8 {
+        return scatter(&low, &mut scratch.queries[row..], rows);
+    }
+    for (high, value) in high.iter_mut().zip(x) {
+        *high = (rounded(value * to_whole).wrapping_add(128) >> 8) as i8;
+    }
+    scatter(&high, &mut scratch.queries[row..fours * rows], rows);
+    scatter(&low, &mut scratch.queries[fours * rows + row..], rows);
+}
+
+/// Fours of bytes to every `stride`-th place.
+#[inline(always)]
+fn scatter(bytes: &[i8; WIDEST], places: &mut [[i8; 4]], stride: usize) {
+    let fours = bytes.as_chunks().0;
+    for (place, four) in places.iter_mut().step_by(stride).zip(fours) {
+        *place = *four;
     }
 }
 
@@ -286,6 +295,16 @@ struct Part<'a> {
     next: usize,
     /// Keys that some row sees.
     keys: usize,
+}
+
+impl Part<'_> {
+    /// The largest whole weight.
+    fn weight_limit(&self) -> f32 {
+        match self.planes {
+            1 => 255.0,
+            _ => 65535.0,
+        }
+    }
 }
 
 #[cfg(test)]

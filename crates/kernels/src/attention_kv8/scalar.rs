@@ -30,7 +30,7 @@ pub(super) fn mix(part: &Part, scratch: &mut Scratch) {
     let values = part.memory.block_values(part.block);
     let width = part.memory.panels() * PANEL;
     for row in 0..part.rows {
-        let state = scratch.states[row];
+        let (fade, step) = (scratch.progress.fades[row], scratch.progress.steps[row]);
         for column in 0..width {
             let panel = &values[column / PANEL * (BLOCK / 4) * LINE..];
             let mut sum = 0i64;
@@ -41,7 +41,7 @@ pub(super) fn mix(part: &Part, scratch: &mut Scratch) {
                 sum += weight * i64::from(value);
             }
             let result = &mut scratch.results[row * width + column];
-            *result = (sum as i32 as f32).mul_add(state.step, *result * state.fade);
+            *result = (sum as i32 as f32).mul_add(step, *result * fade);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! From exact sums to weights: written once, compiled for every instruction set.
 
-use super::{BLOCK, Part, ROWS, Scratch, State};
+use super::{BLOCK, Part, Progress, ROWS, Scratch};
 use crate::isa::per_isa;
 use crate::matmul_quantized::quantizing::{factor_and_scale, largest_magnitude, rounded};
 use crate::rows::{LANES, ROUND, sum_of};
@@ -14,36 +14,23 @@ per_isa! {
 fn soften_body(part: &Part<'_>, scratch: &mut Scratch, visible: &[usize; ROWS]) {
     let [key_scales, value_scales] = part.memory.block_scales(part.block);
     let [first, second] = &mut *scratch.weights;
+    let progress = &mut scratch.progress;
     for row in 0..part.rows {
         let visible = visible[row].saturating_sub(part.block * BLOCK).min(BLOCK);
-        let mut weights = weigh(
-            &scratch.scores[row],
-            scratch.factors[row],
-            key_scales,
-            visible,
-            &mut scratch.states[row],
-        );
+        let mut weights = weigh(&scratch.scores[row], row, key_scales, visible, progress);
         for (weight, scale) in weights.iter_mut().zip(value_scales) {
             *weight *= scale;
         }
         weights[visible..].fill(0.0);
-        let largest = largest_magnitude(&weights);
-        let state = &mut scratch.states[row];
-        if part.planes == 1 {
-            let (factor, step) = factor_and_scale(largest, 255.0);
-            state.step = step;
-            for (place, weight) in first[row].iter_mut().zip(&weights) {
-                *place = rounded(weight * factor) as u8;
-            }
-        } else {
-            let (factor, step) = factor_and_scale(largest, 65535.0);
-            state.step = step;
-            let places = first[row].iter_mut().zip(&mut second[row]);
-            for ((high, low), weight) in places.zip(&weights) {
-                let whole = rounded(weight * factor);
-                *high = (whole >> 8) as u8;
-                *low = whole as u8;
-            }
+        let (factor, step) = factor_and_scale(largest_magnitude(&weights), part.weight_limit());
+        progress.steps[row] = step;
+        let places = first[row].iter_mut().zip(&mut second[row]);
+        for ((first, second), weight) in places.zip(&weights) {
+            let whole = rounded(weight * factor);
+            (*first, *second) = match part.planes {
+                1 => (whole as u8, 0),
+                _ => ((whole >> 8) as u8, whole as u8),
+            };
         }
     }
 }
@@ -52,24 +39,27 @@ fn soften_body(part: &Part<'_>, scratch: &mut Scratch, visible: &[usize; ROWS]) 
 #[inline(always)]
 fn weigh(
     sums: &[i32; BLOCK],
-    factor: f32,
+    row: usize,
     key_scales: &[f32; BLOCK],
     visible: usize,
-    state: &mut State,
+    progress: &mut Progress,
 ) -> [f32; BLOCK] {
     let mut weights = [0.0; BLOCK];
     for ((weight, sum), scale) in weights.iter_mut().zip(sums).zip(key_scales) {
-        *weight = *sum as f32 * (factor * scale);
+        *weight = *sum as f32 * scale;
     }
     weights[visible..].fill(f32::NEG_INFINITY);
-    let top = highest(&weights, state.top);
+    let (factor, old) = (progress.factors[row], progress.tops[row]);
+    let top = highest(&weights, old);
+    let shift = -(top * factor);
     for weight in &mut weights {
-        *weight = power_of_two(*weight - top);
+        *weight = power_of_two(weight.mul_add(factor, shift));
     }
     weights[visible..].fill(0.0);
-    state.fade = power_of_two(state.top - top);
-    state.top = top;
-    state.sum = state.sum.mul_add(state.fade, sum_of(&weights, |v| v));
+    let fade = power_of_two((old - top) * factor);
+    progress.fades[row] = fade;
+    progress.tops[row] = top;
+    progress.sums[row] = progress.sums[row].mul_add(fade, sum_of(&weights, |v| v));
     weights
 }
 
@@ -100,14 +90,14 @@ fn highest(scores: &[f32; BLOCK], least: f32) -> f32 {
 /// Of a polynomial for 2^r that interpolates (2^r - 1) / r at the four Chebyshev nodes of -1/2..1/2, highest power first: its relative
 /// error is 7e-6, less than half a step of a 16-bit weight, and none at 0.
 pub(super) const COEFFICIENTS: [f32; 5] = [
-    9.656_710_6e-3,
+    9.656_711e-3,
     5.583_828_3e-2,
     0.240_225_3,
     0.693_136_75,
     1.0,
 ];
 
-/// 2^x for x up to 0, below -126 as for -126: x = n + r, and n goes into the exponent of 2^r.
+/// 2^x for x up to about 0, below -126 as for -126: x = n + r, and n goes into the exponent of 2^r.
 #[inline(always)]
 pub(super) fn power_of_two(x: f32) -> f32 {
     let x = if x < -126.0 { -126.0 } else { x };

@@ -3,7 +3,7 @@
 use crate::rows::ROUND;
 
 /// A block whose largest magnitude is below this counts as zeros: a factor that brings it to the limit would not be finite.
-const LEAST: f32 = 1e-30;
+pub(crate) const LEAST: f32 = 1e-30;
 
 /// What numbers are multiplied by to reach the limit, and what the whole numbers are multiplied by to go back.
 #[inline(always)]

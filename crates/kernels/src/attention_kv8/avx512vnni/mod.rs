@@ -3,7 +3,7 @@
 
 mod soften;
 
-use super::{BLOCK, LINE, PANEL, Part, ROWS, Scratch};
+use super::{BLOCK, LINE, PANEL, Part, Progress, ROWS, Scratch};
 pub(super) use soften::soften;
 use std::arch::x86_64::*;
 
@@ -117,10 +117,10 @@ unsafe fn score_block<const R: usize, const P: usize, const A: usize>(block: Sco
         }
         for (r, sums) in sums.iter().enumerate() {
             let extra = _mm512_set1_epi32(*block.extras.add(r));
-            for p in 0..P {
-                let mut sum = sums[0][p];
+            for (p, (sum, low)) in sums[0].iter().zip(sums[A - 1]).enumerate() {
+                let mut sum = *sum;
                 if A == 2 {
-                    sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(sum), sums[A - 1][p]);
+                    sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(sum), low);
                 }
                 let place = block.sums.add(r * BLOCK + p * PANEL);
                 _mm512_storeu_si512(place.cast(), _mm512_sub_epi32(sum, extra));
@@ -140,11 +140,6 @@ pub(super) unsafe fn mix(part: &Part, scratch: &mut Scratch) {
     let panels = part.memory.panels();
     let width = panels * PANEL;
     assert!(scratch.results.len() == part.rows * width && part.rows <= ROWS);
-    let mut fades = [0.0; ROWS];
-    let mut steps = [0.0; ROWS];
-    for (row, state) in scratch.states.iter().enumerate() {
-        (fades[row], steps[row]) = (state.fade, state.step);
-    }
     let mut panel = 0;
     while panel < panels {
         let wide = width_of(part, panels - panel);
@@ -153,8 +148,7 @@ pub(super) unsafe fn mix(part: &Part, scratch: &mut Scratch) {
             values: values[panel * (BLOCK / 4) * LINE..].as_ptr(),
             fours: part.keys.div_ceil(4),
             ahead: next.as_ptr().wrapping_add(panel * (BLOCK / 4) * LINE),
-            fades: &fades,
-            steps: &steps,
+            progress: &scratch.progress,
             results: scratch.results.as_mut_ptr().wrapping_add(panel * PANEL),
             width,
         };
@@ -172,8 +166,7 @@ struct MixBlock<'a> {
     fours: usize,
     /// Asked for meanwhile: what comes next.
     ahead: *const u8,
-    fades: &'a [f32; ROWS],
-    steps: &'a [f32; ROWS],
+    progress: &'a Progress,
     /// `[rows, width]`
     results: *mut f32,
     width: usize,
@@ -208,13 +201,13 @@ unsafe fn mix_block<const R: usize, const P: usize, const A: usize>(block: MixBl
         }
         for (r, sums) in sums.iter().enumerate() {
             let (fade, step) = (
-                _mm512_set1_ps(block.fades[r]),
-                _mm512_set1_ps(block.steps[r]),
+                _mm512_set1_ps(block.progress.fades[r]),
+                _mm512_set1_ps(block.progress.steps[r]),
             );
-            for p in 0..P {
-                let mut sum = sums[0][p];
+            for (p, (sum, low)) in sums[0].iter().zip(sums[A - 1]).enumerate() {
+                let mut sum = *sum;
                 if A == 2 {
-                    sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(sum), sums[A - 1][p]);
+                    sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(sum), low);
                 }
                 let place = block.results.add(r * block.width + p * PANEL);
                 let old = _mm512_mul_ps(_mm512_loadu_ps(place), fade);

@@ -1,11 +1,11 @@
 //! The weights of a block, 16 keys in a register: what [`super::super::soften`] does, number by number. That one, compiled for these
 //! registers, falls apart into single numbers.
 
-use super::super::soften::power_of_two;
+use super::super::soften::COEFFICIENTS;
 use super::super::{BLOCK, PANEL, Part, ROWS, Scratch};
 use crate::isa::first_lanes;
-use crate::matmul_quantized::quantizing::factor_and_scale;
-use crate::rows::ROUND;
+use crate::matmul_quantized::quantizing::LEAST;
+use crate::rows::{LANES, ROUND};
 use std::arch::x86_64::*;
 
 /// In three turns over the rows, so that one row's largest numbers are found while others are worked on.
@@ -15,26 +15,66 @@ use std::arch::x86_64::*;
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(in super::super) unsafe fn soften(part: &Part, scratch: &mut Scratch, visible: &[usize; ROWS]) {
     let panels = part.keys.div_ceil(PANEL);
-    let mut factors = [0.0; ROWS];
+    let old = scratch.progress.tops;
     for (row, visible) in visible[..part.rows].iter().enumerate() {
         let visible = visible.saturating_sub(part.block * BLOCK);
-        if visible >= panels * PANEL {
-            scale_scores::<true>(part, scratch, row, panels, visible);
+        scratch.progress.tops[row] = if visible >= panels * PANEL {
+            scale_scores::<true>(part, scratch, row, panels, visible)
         } else {
-            scale_scores::<false>(part, scratch, row, panels, visible);
-        }
-    }
-    for (row, visible) in visible[..part.rows].iter().enumerate() {
-        let visible = visible.saturating_sub(part.block * BLOCK);
-        factors[row] = if visible >= panels * PANEL {
-            weigh::<true>(part, scratch, row, panels, visible)
-        } else {
-            weigh::<false>(part, scratch, row, panels, visible)
+            scale_scores::<false>(part, scratch, row, panels, visible)
         };
+    }
+    let progress = &mut scratch.progress;
+    let mut shifts = [0.0; LANES];
+    // SAFETY: arrays of 16.
+    unsafe {
+        let tops = _mm512_loadu_ps(progress.tops.as_ptr());
+        let factors = _mm512_loadu_ps(progress.factors.as_ptr());
+        let rise = _mm512_sub_ps(_mm512_loadu_ps(old.as_ptr()), tops);
+        let fades = powers_of_two(_mm512_mul_ps(rise, factors));
+        _mm512_storeu_ps(progress.fades.as_mut_ptr(), fades);
+        let shift = _mm512_mul_ps(tops, factors);
+        _mm512_storeu_ps(shifts.as_mut_ptr(), negated(shift));
+    }
+    let (mut sums, mut largest) = ([0.0; LANES], [0.0; LANES]);
+    for (row, visible) in visible[..part.rows].iter().enumerate() {
+        let visible = visible.saturating_sub(part.block * BLOCK);
+        (sums[row], largest[row]) = if visible >= panels * PANEL {
+            weigh::<true>(part, scratch, (row, shifts[row]), panels, visible)
+        } else {
+            weigh::<false>(part, scratch, (row, shifts[row]), panels, visible)
+        };
+    }
+    let progress = &mut scratch.progress;
+    let mut factors = [0.0; LANES];
+    // SAFETY: arrays of 16.
+    unsafe {
+        let fades = _mm512_loadu_ps(progress.fades.as_ptr());
+        let old = _mm512_loadu_ps(progress.sums.as_ptr());
+        let new = _mm512_fmadd_ps(old, fades, _mm512_loadu_ps(sums.as_ptr()));
+        _mm512_storeu_ps(progress.sums.as_mut_ptr(), new);
+        // As `factor_and_scale`.
+        let largest = _mm512_loadu_ps(largest.as_ptr());
+        let limit = _mm512_set1_ps(part.weight_limit());
+        let tiny = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(largest, _mm512_set1_ps(LEAST));
+        let infinity = _mm512_set1_ps(f32::INFINITY);
+        let finite = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(largest, infinity);
+        let factor = _mm512_maskz_div_ps(finite & !tiny, limit, largest);
+        _mm512_storeu_ps(factors.as_mut_ptr(), factor);
+        let step = _mm512_mask_div_ps(_mm512_set1_ps(f32::NAN), finite, largest, limit);
+        let step = _mm512_maskz_mov_ps(!tiny, step);
+        _mm512_storeu_ps(progress.steps.as_mut_ptr(), step);
     }
     for (row, factor) in factors[..part.rows].iter().enumerate() {
         round(part, scratch, row, panels, *factor);
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn negated(x: __m512) -> __m512 {
+    let sign = _mm512_set1_epi32(i32::MIN);
+    _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(x), sign))
 }
 
 /// The lanes of a panel whose keys are seen.
@@ -56,49 +96,40 @@ fn scale_scores<const ALL: bool>(
     row: usize,
     panels: usize,
     visible: usize,
-) {
+) -> f32 {
     let [scales, _] = part.memory.block_scales(part.block);
-    let state = &mut scratch.states[row];
     let (sums, _) = scratch.scores[row].as_chunks_mut::<PANEL>();
-    let factor = _mm512_set1_ps(scratch.factors[row]);
     let unseen = _mm512_set1_ps(f32::NEG_INFINITY);
-    let mut lanes = _mm512_set1_ps(state.top);
+    let mut lanes = _mm512_set1_ps(scratch.progress.tops[row]);
     let scales = scales.as_chunks::<PANEL>().0;
     for (panel, (sums, scales)) in sums[..panels].iter_mut().zip(scales).enumerate() {
         // SAFETY: 16 elements each.
         unsafe {
             let sum = _mm512_cvtepi32_ps(_mm512_loadu_si512(sums.as_ptr().cast()));
             let scale = _mm512_loadu_ps(scales.as_ptr());
-            let score = _mm512_mul_ps(sum, _mm512_mul_ps(factor, scale));
+            let score = _mm512_mul_ps(sum, scale);
             let score = _mm512_mask_mov_ps(unseen, seen::<ALL>(visible, panel), score);
             lanes = _mm512_max_ps(score, lanes);
             _mm512_storeu_ps(sums.as_mut_ptr().cast(), score);
         }
     }
-    let top = highest(lanes);
-    // Of nothing the power is exactly 1.
-    state.fade = if state.top == top {
-        1.0
-    } else {
-        power_of_two(state.top - top)
-    };
-    state.top = top;
+    highest(lanes)
 }
 
-/// A row's scores to weights times their values' scales, in their place; what makes whole numbers of them.
+/// A row's scores to weights times their values' scales, in their place; the weights' sum and the largest product.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn weigh<const ALL: bool>(
     part: &Part,
     scratch: &mut Scratch,
-    row: usize,
+    (row, shift): (usize, f32),
     panels: usize,
     visible: usize,
-) -> f32 {
+) -> (f32, f32) {
     let [_, scales] = part.memory.block_scales(part.block);
-    let state = &mut scratch.states[row];
     let (scores, _) = scratch.scores[row].as_chunks_mut::<PANEL>();
-    let top = _mm512_set1_ps(state.top);
+    let factor = _mm512_set1_ps(scratch.progress.factors[row]);
+    let shift = _mm512_set1_ps(shift);
     let mut lanes = _mm512_setzero_ps();
     let mut most = _mm512_setzero_si512();
     let scales = scales.as_chunks::<PANEL>().0;
@@ -107,22 +138,18 @@ fn weigh<const ALL: bool>(
         // SAFETY: 16 elements each.
         unsafe {
             let score = _mm512_loadu_ps(scores.as_ptr().cast());
-            let weight = _mm512_maskz_mov_ps(seen, powers_of_two(_mm512_sub_ps(score, top)));
+            let weight = powers_of_two(_mm512_fmadd_ps(score, factor, shift));
+            let weight = _mm512_maskz_mov_ps(seen, weight);
             lanes = _mm512_add_ps(lanes, weight);
             let scale = _mm512_loadu_ps(scales.as_ptr());
             let weight = _mm512_maskz_mul_ps(seen, weight, scale);
-            let magnitude = _mm512_set1_epi32(0x7fff_ffff);
-            let magnitude = _mm512_and_si512(_mm512_castps_si512(weight), magnitude);
-            most = _mm512_max_epu32(most, magnitude);
+            // Not negative, or not a number and then above all.
+            most = _mm512_max_epu32(most, _mm512_castps_si512(weight));
             _mm512_storeu_ps(scores.as_mut_ptr().cast(), weight);
         }
     }
-    state.sum = state.sum.mul_add(state.fade, sum_of(lanes));
     let largest = f32::from_bits(_mm512_reduce_max_epu32(most));
-    let limit = if part.planes == 1 { 255.0 } else { 65535.0 };
-    let (factor, step) = factor_and_scale(largest, limit);
-    state.step = step;
-    factor
+    (sum_of(lanes), largest)
 }
 
 /// A row's weights to bytes.
@@ -159,7 +186,7 @@ fn powers_of_two(x: __m512) -> __m512 {
     let x = _mm512_max_ps(_mm512_set1_ps(-126.0), x);
     let shifted = _mm512_add_ps(x, round);
     let r = _mm512_sub_ps(x, _mm512_sub_ps(shifted, round));
-    let [first, rest @ ..] = super::super::soften::COEFFICIENTS;
+    let [first, rest @ ..] = COEFFICIENTS;
     let mut p = _mm512_set1_ps(first);
     for c in rest {
         p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
