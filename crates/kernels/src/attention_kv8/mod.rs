@@ -13,6 +13,8 @@
 //! set and however a prompt is cut.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512vnni;
 mod memory;
 mod scalar;
@@ -58,8 +60,8 @@ pub struct Queries<'a> {
 /// Room for some rows that calls share.
 #[derive(Clone, Debug)]
 pub struct Scratch {
-    /// `[planes, width / 4, rows]` of fours, high bytes first.
-    queries: Vec<[i8; 4]>,
+    /// `[planes, width / 4, rows]` of fours of signed bytes, high ones first.
+    queries: Vec<[u8; 4]>,
     /// 128 · the sum of a query, which keys' offset adds too much.
     extras: [i32; ROWS],
     /// Exact sums against a block of keys.
@@ -181,7 +183,15 @@ impl Tile<'_> {
                     avx512vnni::soften(&part, scratch, &visible);
                     avx512vnni::mix(&part, scratch);
                 },
-                _ => {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                #[allow(unsafe_code)]
+                Dot::Avx2 => unsafe {
+                    avx2::score(&part, scratch);
+                    soften::soften(self.isa, &part, scratch, &visible);
+                    avx2::mix(&part, scratch);
+                },
+                Dot::Scalar => {
                     scalar::score(&part, scratch);
                     soften::soften(self.isa, &part, scratch, &visible);
                     scalar::mix(&part, scratch);
@@ -254,7 +264,7 @@ fn take_query_body(
     for (low, value) in low.iter_mut().zip(x) {
         let whole = rounded(value * to_whole);
         sum = sum.wrapping_add(whole);
-        *low = whole as i8;
+        *low = whole as u8;
     }
     scratch.extras[row] = sum.wrapping_mul(128);
     let fours = x.len().div_ceil(4);
@@ -262,7 +272,7 @@ fn take_query_body(
         return scatter(&low, &mut scratch.queries[row..], rows);
     }
     for (high, value) in high.iter_mut().zip(x) {
-        *high = (rounded(value * to_whole).wrapping_add(128) >> 8) as i8;
+        *high = (rounded(value * to_whole).wrapping_add(128) >> 8) as u8;
     }
     scatter(&high, &mut scratch.queries[row..fours * rows], rows);
     scatter(&low, &mut scratch.queries[fours * rows + row..], rows);
@@ -270,7 +280,7 @@ fn take_query_body(
 
 /// Fours of bytes to every `stride`-th place.
 #[inline(always)]
-fn scatter(bytes: &[i8; WIDEST], places: &mut [[i8; 4]], stride: usize) {
+fn scatter(bytes: &[u8; WIDEST], places: &mut [[u8; 4]], stride: usize) {
     let fours = bytes.as_chunks().0;
     for (place, four) in places.iter_mut().step_by(stride).zip(fours) {
         *place = *four;

@@ -15,7 +15,7 @@ pub(super) fn score(part: &Part, scratch: &mut Scratch) {
                     let key = i64::from(panel[four * LINE + key % PANEL * 4 + i]) - 128;
                     let byte = |plane: usize| {
                         let at = (plane * fours + four) * part.rows + row;
-                        i64::from(scratch.queries[at][i])
+                        i64::from(scratch.queries[at][i] as i8)
                     };
                     sum += key * (0..part.planes).fold(0, |high, plane| high * 256 + byte(plane));
                 }

@@ -89,13 +89,8 @@ fn highest(scores: &[f32; BLOCK], least: f32) -> f32 {
 
 /// Of a polynomial for 2^r that interpolates (2^r - 1) / r at the four Chebyshev nodes of -1/2..1/2, highest power first: its relative
 /// error is 7e-6, less than half a step of a 16-bit weight, and none at 0.
-pub(super) const COEFFICIENTS: [f32; 5] = [
-    9.656_711e-3,
-    5.583_828_3e-2,
-    0.240_225_3,
-    0.693_136_75,
-    1.0,
-];
+pub(super) const COEFFICIENTS: [f32; 5] =
+    [9.656_711e-3, 5.583_828_3e-2, 0.240_225_3, 0.693_136_75, 1.0];
 
 /// 2^x for x up to about 0, below -126 as for -126: x = n + r, and n goes into the exponent of 2^r.
 #[inline(always)]
