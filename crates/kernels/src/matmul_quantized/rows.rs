@@ -253,35 +253,44 @@ fn quantize_tile_body(tile: &mut TileMut<'_>, x: &[f32], width: usize) {
     };
     let (high, low) = tile.values.split_at_mut(high_bytes);
     let (high_sums, low_sums) = tile.sums.split_at_mut(high_bytes / shape.inputs * blocks);
-    let (mut lower, mut upper) = ([0; LONGEST_BLOCK], [0; LONGEST_BLOCK]);
-    for (row, x) in x.chunks_exact(width).enumerate() {
-        for block in 0..blocks {
-            let inputs = shape.inputs_of(block);
-            let x = &x[inputs.start.min(width)..inputs.end.min(width)];
-            let length = inputs.len();
+    // The tile's bytes of one block, row after row.
+    let (mut lower, mut upper) = ([EMPTY; TILE], [EMPTY; TILE]);
+    for block in 0..blocks {
+        let inputs = shape.inputs_of(block);
+        let (start, end) = (inputs.start.min(width), inputs.end.min(width));
+        let (length, numbers) = (inputs.len(), end - start);
+        let at = block * rows;
+        for (row, x) in x.chunks_exact(width).enumerate() {
+            let x = &x[start..end];
             let (factor, scale) = factor_and_scale(largest_magnitude(x), limit);
-            tile.scales[block * rows + row] = scale;
-            lower[x.len()..length].fill(0);
-            upper[x.len()..length].fill(0);
-            let at = inputs.start / 4 * rows + row;
-            if high.is_empty() {
-                for (to, value) in lower.iter_mut().zip(x) {
-                    *to = rounded(value * factor) as i8;
-                }
-            } else {
-                for ((low, high), value) in lower.iter_mut().zip(&mut upper).zip(x) {
-                    let whole = rounded(value * factor);
-                    *low = whole as i8;
-                    *high = (whole.wrapping_add(128) >> 8) as i8;
-                }
-                high_sums[block * rows + row] = sum_bytes(&upper[..length]);
-                scatter(&upper[..length], &mut high.as_chunks_mut().0[at..], rows);
+            tile.scales[at + row] = scale;
+            let low = lower[row].as_flattened_mut();
+            low[numbers..length].fill(0);
+            for (to, value) in low.iter_mut().zip(x) {
+                *to = rounded(value * factor) as i8;
             }
-            low_sums[block * rows + row] = sum_bytes(&lower[..length]);
-            scatter(&lower[..length], &mut low.as_chunks_mut().0[at..], rows);
+            low_sums[at + row] = sum_bytes(&low[..length]);
+            if high.is_empty() {
+                continue;
+            }
+            let high = upper[row].as_flattened_mut();
+            high[numbers..length].fill(0);
+            for (to, value) in high.iter_mut().zip(x) {
+                *to = (rounded(value * factor).wrapping_add(128) >> 8) as i8;
+            }
+            high_sums[at + row] = sum_bytes(&high[..length]);
+        }
+        let places = inputs.start * rows..inputs.end * rows;
+        interleave(&lower, rows, low[places.clone()].as_chunks_mut().0);
+        if !high.is_empty() {
+            interleave(&upper, rows, high[places].as_chunks_mut().0);
         }
     }
 }
+
+/// A row's bytes of a block.
+type Row = [[i8; 4]; LONGEST_BLOCK / 4];
+const EMPTY: Row = [[0; 4]; LONGEST_BLOCK / 4];
 
 #[inline(always)]
 fn sum_bytes(bytes: &[i8]) -> i32 {
@@ -292,15 +301,22 @@ fn sum_bytes(bytes: &[i8]) -> i32 {
     sum
 }
 
-/// Fours of bytes to every `stride`-th place.
+/// Fours of the first rows side by side.
 #[inline(always)]
-fn scatter(bytes: &[i8], places: &mut [[i8; 4]], stride: usize) {
-    for (four, place) in bytes
-        .as_chunks()
-        .0
-        .iter()
-        .zip(places.iter_mut().step_by(stride))
-    {
-        *place = *four;
+fn interleave(bytes: &[Row; TILE], rows: usize, places: &mut [[i8; 4]]) {
+    if rows == TILE {
+        // The same with a constant: most tiles are full.
+        let (lines, _) = places.as_chunks_mut::<TILE>();
+        for (four, line) in lines.iter_mut().enumerate() {
+            for (place, row) in line.iter_mut().zip(bytes) {
+                *place = row[four];
+            }
+        }
+        return;
+    }
+    for (four, line) in places.chunks_exact_mut(rows).enumerate() {
+        for (place, row) in line.iter_mut().zip(bytes) {
+            *place = row[four];
+        }
     }
 }
