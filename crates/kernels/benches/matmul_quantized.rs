@@ -1,17 +1,21 @@
-//! GOP/s of the product of quantized weights at the shapes of a 2.7B decoder and a 400M encoder, one thread, checked against the
-//! scalar twin on a few outputs before it is timed.
+//! The product of quantized weights at the shapes of a 2.7B decoder and a 400M encoder, one thread, checked against the scalar twin
+//! on a few outputs before it is timed; and what the machine can do at most, measured in the same run.
 
-use divan::{Bencher, counter::ItemsCount};
+use divan::counter::{BytesCount, ItemsCount};
+use divan::{Bencher, black_box};
 use kernels::isa::Isa;
 use kernels::matmul::Write;
-use kernels::matmul_quantized::{Bits, PackedWeights, Precision, QuantizedRows, matmul_quantized};
+use kernels::matmul_quantized::{
+    Bits, PANEL, PackedWeights, Precision, QuantizedRows, matmul_quantized,
+};
+use std::fmt;
 
 fn main() {
     divan::main();
 }
 
 /// What is multiplied: rows, inputs, outputs, group, block, and how.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Shape {
     rows: usize,
     k: usize,
@@ -22,47 +26,107 @@ struct Shape {
     precision: Precision,
 }
 
-/// One row through a decoder's layer, a chunk of 128 through it, a tile of 729 through an encoder's.
-const SHAPES: [Shape; 7] = [
-    decoder(1, 128, Precision::Int8),
-    decoder(128, 128, Precision::Int8),
-    decoder(128, 64, Precision::Int8),
-    decoder(128, 32, Precision::Int8),
-    decoder(128, 128, Precision::Int16),
-    encoder(Precision::Int8),
-    encoder(Precision::Int16),
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(
+            f,
+            "{} rows, {} x {}, {:?} bits in groups of {}, {:?} in blocks of {}",
+            self.rows, self.k, self.n, self.bits, self.group, self.precision, self.block
+        )
+    }
+}
+
+impl Shape {
+    const fn group(self, group: usize) -> Shape {
+        Shape {
+            group,
+            block: group,
+            ..self
+        }
+    }
+    const fn precision(self, precision: Precision) -> Shape {
+        Shape { precision, ..self }
+    }
+    const fn size(self, k: usize, n: usize) -> Shape {
+        Shape { k, n, ..self }
+    }
+    const fn eight(self) -> Shape {
+        Shape {
+            bits: Bits::Eight,
+            ..self
+        }
+    }
+    const fn whole_groups(self, block: usize) -> Shape {
+        Shape {
+            group: self.k,
+            block,
+            ..self
+        }
+    }
+}
+
+/// A chunk of a prompt through a decoder's layer.
+const CHUNK: Shape = Shape {
+    rows: 128,
+    k: 2560,
+    n: 6912,
+    group: 128,
+    block: 128,
+    bits: Bits::Four,
+    precision: Precision::Int8,
+};
+/// A tile of 729 tokens through an encoder's layer.
+const TILE: Shape = Shape {
+    rows: 729,
+    k: 1152,
+    n: 4304,
+    group: 1152,
+    block: 384,
+    bits: Bits::Eight,
+    precision: Precision::Int8,
+};
+
+const SHAPES: [Shape; 12] = [
+    CHUNK,
+    CHUNK.size(6912, 2560),
+    CHUNK.size(2560, 640),
+    CHUNK.group(64),
+    CHUNK.group(32),
+    CHUNK.precision(Precision::Int16),
+    CHUNK.eight().whole_groups(256),
+    TILE,
+    TILE.size(4304, 1152).whole_groups(512),
+    TILE.size(1152, 1152),
+    TILE.whole_groups(192),
+    TILE.precision(Precision::Int16),
 ];
 
-const fn decoder(rows: usize, group: usize, precision: Precision) -> Shape {
-    Shape {
-        rows,
-        k: 2560,
-        n: 6912,
-        group,
-        block: group,
-        bits: Bits::Four,
-        precision,
-    }
-}
+/// One row through a decoder's head: far more than caches hold.
+const HEAD: Shape = Shape {
+    rows: 1,
+    k: 2560,
+    n: 100_352,
+    group: 128,
+    block: 128,
+    bits: Bits::Four,
+    precision: Precision::Int8,
+};
 
-const fn encoder(precision: Precision) -> Shape {
-    Shape {
-        rows: 729,
-        k: 1152,
-        n: 4304,
-        group: 1152,
-        block: 192,
-        bits: Bits::Eight,
-        precision,
-    }
-}
+const VECTORS: [Shape; 6] = [
+    HEAD,
+    HEAD.group(32),
+    HEAD.precision(Precision::Int16),
+    HEAD.size(6912, 2560 * 8),
+    HEAD.eight().whole_groups(256),
+    HEAD.eight().whole_groups(256).precision(Precision::Int16),
+];
 
 /// Bytes of every value, and one scale for all: what they are does not matter to the time.
 fn weights(shape: Shape) -> PackedWeights {
-    let panels = shape.n.div_ceil(16);
+    let panels = shape.n.div_ceil(PANEL);
     let bytes = match shape.bits {
-        Bits::Four => shape.k * 8,
-        Bits::Eight => shape.k * 16,
+        Bits::Four => shape.k * PANEL / 2,
+        Bits::Eight => shape.k * PANEL,
     };
     PackedWeights {
         bits: shape.bits,
@@ -72,35 +136,120 @@ fn weights(shape: Shape) -> PackedWeights {
         values: (0..panels * bytes)
             .map(|at| (at * 37 % 251) as u8)
             .collect(),
-        scales: vec![0x3c00; panels * 16 * shape.k / shape.group],
+        scales: vec![0x3c00; panels * PANEL * shape.k / shape.group],
     }
 }
 
-#[divan::bench(args = SHAPES, sample_count = 20)]
-fn product(bencher: Bencher, shape: Shape) {
-    let weights = weights(shape);
+/// The product as a function of instruction set and panels, checked on the first panel.
+fn multiply(shape: Shape, weights: &PackedWeights) -> impl FnMut(Isa, std::ops::Range<usize>) {
     let x: Vec<f32> = (0..shape.rows * shape.k)
         .map(|at| (at * 7919 % 2003) as f32 - 1000.0)
         .collect();
     let mut rows = QuantizedRows::new(shape.precision, shape.block);
     rows.fill(Isa::detect(), &x, shape.k, shape.group);
     let mut c = vec![0.0; shape.rows * shape.n];
-    let mut multiply = |isa, panels| {
-        matmul_quantized(
-            isa,
-            &rows,
-            weights.view(),
-            panels,
-            &mut c,
-            shape.n,
-            Write::Replace,
-        );
-        (c[0], c[shape.rows * shape.n - shape.n + 15])
+    let mut multiply = move |isa, panels, seen: &mut [f32; 2]| {
+        let weights = weights.view();
+        matmul_quantized(isa, &rows, weights, panels, &mut c, shape.n, Write::Replace);
+        *seen = [c[0], c[shape.rows * shape.n - shape.n + PANEL - 1]];
     };
-    let scalar = Isa::available()[0];
-    assert_eq!(multiply(Isa::detect(), 0..1), multiply(scalar, 0..1));
-    let all = 0..shape.n.div_ceil(16);
+    let (mut fast, mut scalar) = ([0.0; 2], [1.0; 2]);
+    multiply(Isa::detect(), 0..1, &mut fast);
+    multiply(Isa::available()[0], 0..1, &mut scalar);
+    assert_eq!(fast, scalar);
+    move |isa, panels| multiply(isa, panels, black_box(&mut [0.0; 2]))
+}
+
+/// GOP/s of many rows.
+#[divan::bench(args = SHAPES, sample_count = 20)]
+fn product(bencher: Bencher, shape: Shape) {
+    let weights = weights(shape);
+    let mut multiply = multiply(shape, &weights);
+    let all = 0..shape.n.div_ceil(PANEL);
     bencher
         .counter(ItemsCount::new(2 * shape.rows * shape.k * shape.n))
         .bench_local(|| multiply(Isa::detect(), all.clone()));
+}
+
+/// GB/s of weights and their scales.
+#[divan::bench(args = VECTORS, sample_count = 12)]
+fn one_row(bencher: Bencher, shape: Shape) {
+    let weights = weights(shape);
+    let mut multiply = multiply(shape, &weights);
+    let all = 0..shape.n.div_ceil(PANEL);
+    bencher
+        .counter(BytesCount::new(
+            weights.values.len() + 2 * weights.scales.len(),
+        ))
+        .bench_local(|| multiply(Isa::detect(), all.clone()));
+}
+
+/// GOP/s of bytes to INT8 rows, an item being a number: what a product's activations cost before it.
+#[divan::bench(args = [CHUNK, CHUNK.precision(Precision::Int16), TILE], sample_count = 20)]
+fn quantize(bencher: Bencher, shape: Shape) {
+    let x: Vec<f32> = (0..shape.rows * shape.k)
+        .map(|at| (at * 7919 % 2003) as f32 - 1000.0)
+        .collect();
+    let mut rows = QuantizedRows::new(shape.precision, shape.block);
+    bencher
+        .counter(ItemsCount::new(x.len()))
+        .bench_local(|| rows.fill(Isa::detect(), &x, shape.k, shape.group));
+}
+
+/// The ceiling of `one_row`: four streams of 64 MiB, summed.
+#[divan::bench(sample_count = 12)]
+fn ceiling_of_reading(bencher: Bencher) {
+    let words = vec![1u64; 1 << 25];
+    let (first, second) = words.split_at(1 << 24);
+    let (a, b) = first.as_chunks::<8>().0.split_at(1 << 20);
+    let (c, d) = second.as_chunks::<8>().0.split_at(1 << 20);
+    bencher
+        .counter(BytesCount::new(words.len() * 8))
+        .bench_local(|| {
+            let mut sums = [[0u64; 8]; 4];
+            for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
+                for lane in 0..8 {
+                    sums[0][lane] = sums[0][lane].wrapping_add(a[lane]);
+                    sums[1][lane] = sums[1][lane].wrapping_add(b[lane]);
+                    sums[2][lane] = sums[2][lane].wrapping_add(c[lane]);
+                    sums[3][lane] = sums[3][lane].wrapping_add(d[lane]);
+                }
+            }
+            black_box(sums)
+        });
+}
+
+/// The ceiling of `product`: `vpdpbusd` on registers alone.
+#[cfg(target_arch = "x86_64")]
+#[divan::bench(sample_count = 20)]
+#[allow(unsafe_code)] // one call of a function compiled for what detection found
+fn ceiling_of_products(bencher: Bencher) {
+    use std::arch::x86_64::*;
+
+    const TIMES: usize = 1_000_000;
+    const SUMS: usize = 24;
+
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    fn repeat() -> i32 {
+        let w = _mm512_set1_epi32(black_box(0x01020304));
+        let x = _mm512_set1_epi32(black_box(0x04030201));
+        let mut sums = [_mm512_setzero_si512(); SUMS];
+        for _ in 0..TIMES {
+            for sum in &mut sums {
+                *sum = _mm512_dpbusd_epi32(*sum, w, x);
+            }
+        }
+        let mut total = _mm512_setzero_si512();
+        for sum in sums {
+            total = _mm512_add_epi32(total, sum);
+        }
+        _mm512_reduce_add_epi32(total)
+    }
+
+    if is_x86_feature_detected!("avx512vnni") {
+        bencher
+            .counter(ItemsCount::new(2 * 64 * SUMS * TIMES))
+            // SAFETY: the processor has the instruction.
+            .bench_local(|| unsafe { repeat() });
+    }
 }

@@ -36,7 +36,7 @@ pub enum Reach {
 }
 
 impl Reach {
-    fn visible(self, row: usize, keys: usize) -> usize {
+    pub(crate) fn visible(self, row: usize, keys: usize) -> usize {
         match self {
             Reach::Everything => keys,
             Reach::Past { first, group } => first + row / group,

@@ -94,6 +94,33 @@ impl Isa {
     }
 }
 
+/// The best integer dot product of this processor, or the one that goes with a chosen instruction set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dot {
+    Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
+}
+
+impl Dot {
+    pub(crate) fn detect(isa: Isa) -> Dot {
+        match isa.0 {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512
+                if is_x86_feature_detected!("avx512vnni")
+                    && is_x86_feature_detected!("avx512bw") =>
+            {
+                Dot::Avx512Vnni
+            }
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 | Set::Avx512 => Dot::Avx2,
+            _ => Dot::Scalar,
+        }
+    }
+}
+
 /// The first `left` of 16 lanes, at most all.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn first_lanes(left: usize) -> std::arch::x86_64::__mmask16 {

@@ -5,6 +5,7 @@
 
 pub mod attention;
 pub mod ceiling;
+pub mod attention_kv8;
 pub mod isa;
 pub mod matmul;
 pub mod matmul_bf16;

@@ -2,15 +2,14 @@
 //! `vpmaddwd` on widened numbers, for pairs of 255 by 128 would not.
 #![allow(unsafe_code)]
 
-use super::{Bits, PANEL, Precision, Work};
+use super::rows::{TILE, Tile};
+use super::{Bits, PANEL, Work};
 use crate::matmul::Write;
 use std::arch::x86_64::*;
 
 /// Outputs of a register.
 const LANES: usize = 8;
-/// Registers of a panel.
-const HALVES: usize = PANEL / LANES;
-/// Rows of a full tile: their sums leave registers for weights and products.
+/// Rows at a time: their sums, two for each with INT8 weights, leave registers for weights and products.
 const ROWS: usize = 4;
 
 /// # Safety
@@ -18,164 +17,161 @@ const ROWS: usize = 4;
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
     for panel in work.panels.clone() {
-        for row in (0..work.rows.len()).step_by(ROWS) {
-            let tile = Tile { work, row, panel };
-            match work.rows.len() - row {
-                1 => tile.precision::<1>(c),
-                2 => tile.precision::<2>(c),
-                3 => tile.precision::<3>(c),
-                _ => tile.precision::<ROWS>(c),
+        for index in 0..work.rows.len().div_ceil(TILE) {
+            let tile = work.rows.tile(index);
+            for row in (0..tile.rows).step_by(ROWS) {
+                let part = Part {
+                    work,
+                    tile,
+                    row,
+                    panel,
+                };
+                let c = &mut c[(index * TILE + row) * work.c_stride..];
+                match tile.rows - row {
+                    1 => part.blocks::<1>(c),
+                    2 => part.blocks::<2>(c),
+                    3 => part.blocks::<3>(c),
+                    _ => part.blocks::<ROWS>(c),
+                }
             }
         }
     }
 }
 
-/// Sums of rows, planes of activations and halves of a panel.
-type Sums<const R: usize, const A: usize> = [[[__m256i; HALVES]; A]; R];
-
-/// Some rows against a panel.
-struct Tile<'a> {
+/// Some rows of a tile against a panel.
+struct Part<'a> {
     work: &'a Work<'a>,
+    tile: Tile<'a>,
     row: usize,
     panel: usize,
 }
 
-impl Tile<'_> {
+impl Part<'_> {
     #[target_feature(enable = "avx2,fma")]
-    fn precision<const R: usize>(&self, c: &mut [f32]) {
-        match self.work.rows.precision() {
-            Precision::Int8 => self.blocks::<R, 1>(c),
-            Precision::Int16 => self.blocks::<R, 2>(c),
-        }
-    }
-
-    /// All blocks of `R` rows with `A` planes of activations.
-    #[target_feature(enable = "avx2,fma")]
-    fn blocks<const R: usize, const A: usize>(&self, c: &mut [f32]) {
-        for block in 0..self.work.rows.blocks() {
-            let sums = match self.work.weights.bits {
-                Bits::Four => self.four::<R, A>(block),
-                Bits::Eight => self.eight::<R, A>(block),
-            };
-            self.add_to(c, block, sums);
-        }
-    }
-
-    /// The lines of a block, each in two halves.
-    fn lines(&self, block: usize) -> &[[[u8; 32]; HALVES]] {
-        let weights = &self.work.weights;
-        let bytes = weights.panel_bytes() / self.work.rows.blocks();
-        let from = self.panel * weights.panel_bytes() + block * bytes;
-        let (halves, _) = weights.values[from..][..bytes].as_chunks::<32>();
-        halves.as_chunks::<HALVES>().0
-    }
-
-    /// The activations of a block.
-    fn activations<const R: usize, const A: usize>(&self, block: usize) -> [[&[i8]; A]; R] {
-        let rows = self.work.rows;
-        std::array::from_fn(|r| {
-            std::array::from_fn(|plane| {
-                &rows.row(plane, self.row + r)[block * rows.block()..][..rows.block()]
-            })
-        })
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    fn four<const R: usize, const A: usize>(&self, block: usize) -> Sums<R, A> {
-        let (lines, a) = (self.lines(block), self.activations::<R, A>(block));
-        let (low_half, ones) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1));
-        // Sums begin at what the offset of the stored weights adds too much.
-        let mut sums: Sums<R, A> = std::array::from_fn(|r| {
-            std::array::from_fn(|plane| {
-                let sum = self.work.rows.row_sums(plane, self.row + r)[block];
-                [_mm256_set1_epi32(-8 * sum); HALVES]
-            })
-        });
-        for (line, halves) in lines.iter().enumerate() {
-            for (half, bytes) in halves.iter().enumerate() {
-                let w = load(bytes);
-                let low = _mm256_and_si256(w, low_half);
-                let high = _mm256_and_si256(_mm256_srli_epi16::<4>(w), low_half);
-                for (sums, a) in sums.iter_mut().zip(&a) {
-                    for (sums, a) in sums.iter_mut().zip(a) {
-                        let x = |input: usize| _mm256_set1_epi32(four_bytes(a, line * 8 + input));
-                        // Two pairs of products are at most 4 · 15 · 128.
-                        let pairs = _mm256_add_epi16(
-                            _mm256_maddubs_epi16(low, x(0)),
-                            _mm256_maddubs_epi16(high, x(4)),
-                        );
-                        sums[half] = _mm256_add_epi32(sums[half], _mm256_madd_epi16(pairs, ones));
-                    }
-                }
-            }
-        }
-        sums
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    fn eight<const R: usize, const A: usize>(&self, block: usize) -> Sums<R, A> {
-        let (lines, a) = (self.lines(block), self.activations::<R, A>(block));
-        let sign = _mm256_set1_epi8(-128);
-        let mut sums: Sums<R, A> = [[[_mm256_setzero_si256(); HALVES]; A]; R];
-        for (line, halves) in lines.iter().enumerate() {
-            for (half, bytes) in halves.iter().enumerate() {
-                let w = _mm256_xor_si256(load(bytes), sign);
-                let first = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(w));
-                let second = _mm256_cvtepi8_epi16(_mm256_extracti128_si256::<1>(w));
-                for (sums, a) in sums.iter_mut().zip(&a) {
-                    for (sums, a) in sums.iter_mut().zip(a) {
-                        let x = _mm256_cvtepi8_epi16(_mm_set1_epi32(four_bytes(a, line * 4)));
-                        let sum = _mm256_hadd_epi32(
-                            _mm256_madd_epi16(first, x),
-                            _mm256_madd_epi16(second, x),
-                        );
-                        sums[half] = _mm256_add_epi32(sums[half], sum);
-                    }
-                }
-            }
-        }
-        // The horizontal sums stand as outputs 0 1 4 5 2 3 6 7.
-        sums.map(|sums| {
-            sums.map(|sums| sums.map(|sum| _mm256_permute4x64_epi64::<0b11_01_10_00>(sum)))
-        })
-    }
-
-    /// Adds a block's sums to C.
-    #[target_feature(enable = "avx2,fma")]
-    fn add_to<const R: usize, const A: usize>(
-        &self,
-        c: &mut [f32],
-        block: usize,
-        sums: Sums<R, A>,
-    ) {
+    fn blocks<const R: usize>(&self, c: &mut [f32]) {
         let (weights, rows) = (&self.work.weights, self.work.rows);
-        let group = block * rows.block() / weights.group;
-        let from = self.panel * weights.panel_scales() + group * PANEL;
         let first = (self.panel - self.work.panels.start) * PANEL;
         let columns = (weights.n - self.panel * PANEL).min(PANEL);
-        let fresh = block == 0 && self.work.write == Write::Replace;
-        for (r, sums) in sums.iter().enumerate() {
-            let scale = rows.row_scales(self.row + r)[block];
-            let place = &mut c[(self.row + r) * self.work.c_stride + first..][..columns];
-            let mut panel = [0.0; PANEL];
-            if !fresh {
-                panel[..columns].copy_from_slice(place);
+        let mut results = [[0.0; PANEL]; R];
+        for (r, result) in results.iter_mut().enumerate() {
+            if self.work.write == Write::Add {
+                let old = &c[r * self.work.c_stride + first..][..columns];
+                result[..columns].copy_from_slice(old);
             }
-            let (halves, _) = panel.as_chunks_mut::<LANES>();
-            let (scales, _) = weights.scales[from..][..PANEL].as_chunks::<LANES>();
-            for (half, (c, scales)) in halves.iter_mut().zip(scales).enumerate() {
-                let sum = match A {
-                    1 => sums[0][half],
-                    _ => _mm256_add_epi32(_mm256_slli_epi32::<8>(sums[0][half]), sums[A - 1][half]),
-                };
-                add_scaled(c, sum, scale, scales);
+        }
+        for block in 0..rows.blocks().len() {
+            for half in 0..PANEL / LANES {
+                let mut sums = [_mm256_setzero_si256(); R];
+                for plane in 0..rows.precision().planes() {
+                    for sum in &mut sums {
+                        *sum = _mm256_slli_epi32::<8>(*sum);
+                    }
+                    match weights.bits {
+                        Bits::Four => self.four(block, half, plane, &mut sums),
+                        Bits::Eight => self.eight(block, half, plane, &mut sums),
+                    }
+                }
+                let group = rows.blocks().inputs_of(block).start / weights.group;
+                let at = self.panel * weights.panel_scales() + group * PANEL + half * LANES;
+                let scales = weights.scales[at..]
+                    .first_chunk()
+                    .expect("scales of a panel");
+                for (r, (sum, result)) in sums.iter().zip(&mut results).enumerate() {
+                    let scale = self.tile.scales[block * self.tile.rows + self.row + r];
+                    let (halves, _) = result.as_chunks_mut();
+                    add_scaled(&mut halves[half], *sum, scale, scales);
+                }
             }
-            place.copy_from_slice(&panel[..columns]);
+        }
+        for (r, result) in results.iter().enumerate() {
+            let place = &mut c[r * self.work.c_stride + first..][..columns];
+            place.copy_from_slice(&result[..columns]);
+        }
+    }
+
+    /// A block's half lines: 8 outputs by 4 inputs of INT8 or by 8 of INT4.
+    fn half_lines(&self, block: usize, half: usize) -> impl Iterator<Item = &[u8; 32]> {
+        let weights = &self.work.weights;
+        let inputs = self.work.rows.blocks().inputs_of(block);
+        let line_inputs = match weights.bits {
+            Bits::Four => 8,
+            Bits::Eight => 4,
+        };
+        let from = self.panel * weights.panel_bytes() + inputs.start / line_inputs * 64;
+        let bytes = &weights.values[from..][..inputs.len() / line_inputs * 64];
+        bytes.as_chunks().0[half..].iter().step_by(2)
+    }
+
+    /// A block's activations of this part's first row and of all after it: fours of inputs.
+    fn fours(&self, block: usize, plane: usize) -> &[[i8; 4]] {
+        let fours = self.work.rows.blocks().inputs_of(block).start / 4;
+        &self.tile.values(plane).as_chunks().0[fours * self.tile.rows + self.row..]
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    fn four<const R: usize>(
+        &self,
+        block: usize,
+        half: usize,
+        plane: usize,
+        sums: &mut [__m256i; R],
+    ) {
+        let (low_half, ones) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1));
+        let (fours, stride) = (self.fours(block, plane), self.tile.rows);
+        let extra = &self.tile.sums(plane)[block * stride + self.row..][..R];
+        // The offset of the stored weights adds too much.
+        for (sum, extra) in sums.iter_mut().zip(extra) {
+            *sum = _mm256_sub_epi32(*sum, _mm256_set1_epi32(8 * extra));
+        }
+        for (line, bytes) in self.half_lines(block, half).enumerate() {
+            let w = load(bytes);
+            let low = _mm256_and_si256(w, low_half);
+            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(w), low_half);
+            let first = &fours[line * 2 * stride..][..R];
+            let second = &fours[(line * 2 + 1) * stride..][..R];
+            for (sum, (first, second)) in sums.iter_mut().zip(first.iter().zip(second)) {
+                // Two pairs of products are at most 4 · 15 · 128.
+                let pairs = _mm256_add_epi16(
+                    _mm256_maddubs_epi16(low, _mm256_set1_epi32(as_number(*first))),
+                    _mm256_maddubs_epi16(high, _mm256_set1_epi32(as_number(*second))),
+                );
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    fn eight<const R: usize>(
+        &self,
+        block: usize,
+        half: usize,
+        plane: usize,
+        sums: &mut [__m256i; R],
+    ) {
+        let (fours, stride) = (self.fours(block, plane), self.tile.rows);
+        let sign = _mm256_set1_epi8(-128);
+        // Sums of even and of odd pairs of inputs stand side by side.
+        let mut pairs = [[_mm256_setzero_si256(); 2]; R];
+        for (line, bytes) in self.half_lines(block, half).enumerate() {
+            let w = _mm256_xor_si256(load(bytes), sign);
+            let first = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(w));
+            let second = _mm256_cvtepi8_epi16(_mm256_extracti128_si256::<1>(w));
+            for (pairs, x) in pairs.iter_mut().zip(&fours[line * stride..][..R]) {
+                let x = _mm256_cvtepi8_epi16(_mm_set1_epi32(as_number(*x)));
+                pairs[0] = _mm256_add_epi32(pairs[0], _mm256_madd_epi16(first, x));
+                pairs[1] = _mm256_add_epi32(pairs[1], _mm256_madd_epi16(second, x));
+            }
+        }
+        for (sum, pairs) in sums.iter_mut().zip(pairs) {
+            // The horizontal sums stand as outputs 0 1 4 5 2 3 6 7.
+            let mixed = _mm256_hadd_epi32(pairs[0], pairs[1]);
+            *sum = _mm256_add_epi32(*sum, _mm256_permute4x64_epi64::<0b11_01_10_00>(mixed));
         }
     }
 }
 
 /// `c = fma(sum, scale · scales, c)`.
+#[inline]
 #[target_feature(enable = "avx2,fma")]
 fn add_scaled(c: &mut [f32; LANES], sum: __m256i, scale: f32, scales: &[u16; LANES]) {
     // SAFETY: both arrays have eight elements.
@@ -196,9 +192,8 @@ fn load(bytes: &[u8; 32]) -> __m256i {
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
 
-/// Four inputs from `input` on, as one number.
+/// Four inputs as one number.
 #[inline(always)]
-fn four_bytes(a: &[i8], input: usize) -> i32 {
-    let bytes: [i8; 4] = a[input..input + 4].try_into().expect("four of them");
-    i32::from_ne_bytes(bytes.map(|byte| byte as u8))
+fn as_number(four: [i8; 4]) -> i32 {
+    i32::from_ne_bytes(four.map(|byte| byte as u8))
 }

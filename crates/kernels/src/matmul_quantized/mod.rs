@@ -1,7 +1,8 @@
 //! C = A·Wᵀ with INT4 or INT8 weights, read in place from one packed layout, and INT8 or INT16 activations.
 //!
 //! Weights are symmetric with one bf16 scale for each output and group of inputs; activations have one f32 scale for each
-//! row and block of inputs, a block lying inside a group. Products and sums inside a block are exact integers.
+//! row and block of inputs, a block lying inside a group; where it does not divide the group, the group's last block is shorter
+//! (a group may be all of k, however odd). Products and sums inside a block are exact integers.
 //!
 //! Contract: an output is a chain over its blocks in ascending order, `c = fma(sum as f32, row scale · weight scale, c)`,
 //! beginning at 0 or at the old value. Lanes are different outputs and threads split outputs, so the bits depend neither on
@@ -11,22 +12,22 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
+mod blocks;
 mod pack;
+pub(crate) mod quantizing;
 mod rows;
 mod scalar;
 
-use crate::isa::Isa;
-#[cfg(target_arch = "x86_64")]
-use crate::isa::Set;
+use crate::isa::{Dot, Isa};
 use crate::matmul::{Write, assert_c_holds};
 pub use pack::{PackedWeights, pack};
-pub use rows::{Precision, QuantizedRows};
+pub use rows::{Precision, QuantizedRows, TileMut};
 use std::ops::Range;
 
 /// Outputs that stand side by side in the packed layout: the lanes of the widest register.
 pub const PANEL: usize = 16;
 /// Most inputs of a block of activations: with more, the exact sum of INT16 by INT8 would not fit 32 bits.
-pub const LONGEST_BLOCK: usize = 256;
+pub const LONGEST_BLOCK: usize = 512;
 
 /// How many bits a weight has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,33 +108,6 @@ struct Work<'a> {
     write: Write,
 }
 
-/// The best integer dot product of this processor, or the one that goes with a chosen instruction set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Dot {
-    Scalar,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    #[cfg(target_arch = "x86_64")]
-    Avx512Vnni,
-}
-
-impl Dot {
-    fn detect(isa: Isa) -> Dot {
-        match isa.0 {
-            #[cfg(target_arch = "x86_64")]
-            Set::Avx512
-                if is_x86_feature_detected!("avx512vnni")
-                    && is_x86_feature_detected!("avx512bw") =>
-            {
-                Dot::Avx512Vnni
-            }
-            #[cfg(target_arch = "x86_64")]
-            Set::Avx2 | Set::Avx512 => Dot::Avx2,
-            _ => Dot::Scalar,
-        }
-    }
-}
-
 /// All rows of A times the outputs of `panels`: row i goes to `c[i * c_stride ..]`, beginning with the first output of the first
 /// panel asked for. The last panel may have fewer than 16 outputs; no more than those are written.
 ///
@@ -177,10 +151,9 @@ impl Work<'_> {
         let (weights, rows, panels) = (&self.weights, self.rows, &self.panels);
         weights.assert_whole();
         assert!(
-            rows.inputs() == weights.k && weights.group.is_multiple_of(rows.block()),
-            "rows of {} inputs in blocks of {}, weights of {} in groups of {}",
-            rows.inputs(),
-            rows.block(),
+            rows.inputs() == weights.k && rows.blocks().lie_in_groups_of(weights.group),
+            "rows of {:?}, weights of {} in groups of {}",
+            rows.blocks(),
             weights.k,
             weights.group
         );

@@ -1,9 +1,12 @@
-//! Activations as INT8, or as INT16 in two planes of bytes.
+//! Activations as INT8, or as INT16 in two planes of bytes, in tiles of rows as the products read them.
 
 use super::LONGEST_BLOCK;
+use super::blocks::Blocks;
+use super::quantizing::{factor_and_scale, largest_magnitude, rounded};
 use crate::isa::{Isa, per_isa};
-use crate::rows::ROUND;
 
+/// Rows of a tile: as many as a product holds sums of in 32 registers, two panels at a time.
+pub(super) const TILE: usize = 12;
 /// How exactly activations are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
@@ -15,7 +18,7 @@ pub enum Precision {
 
 impl Precision {
     /// Planes of bytes.
-    pub(super) fn planes(self) -> usize {
+    pub(crate) fn planes(self) -> usize {
         match self {
             Precision::Int8 => 1,
             Precision::Int16 => 2,
@@ -23,7 +26,7 @@ impl Precision {
     }
 
     /// The largest magnitude: the high byte never leaves -127 to 127.
-    fn limit(self) -> f32 {
+    pub(crate) fn limit(self) -> f32 {
         match self {
             Precision::Int8 => 127.0,
             Precision::Int16 => 32512.0,
@@ -35,15 +38,25 @@ impl Precision {
 #[derive(Clone, Debug)]
 pub struct QuantizedRows {
     precision: Precision,
-    block: usize,
-    inputs: usize,
     rows: usize,
-    /// `[planes, rows, inputs]`, high bytes first.
+    blocks: Blocks,
+    /// Tiles of [`TILE`] rows, the last one lower; in each `[planes, inputs / 4, rows of the tile, 4]`, high bytes first.
     values: Vec<i8>,
-    /// `[rows, blocks]`.
+    /// Tiles; in each `[blocks, rows of the tile]`.
     scales: Vec<f32>,
-    /// `[planes, rows, blocks]`: the sum of each block's bytes, for weights are stored with an offset.
+    /// Tiles; in each `[planes, blocks, rows of the tile]`: the sum of each block's bytes, for weights are stored with an offset.
     sums: Vec<i32>,
+}
+
+/// Some rows of [`QuantizedRows`] that are still to be filled, at most 12 of them.
+#[derive(Debug)]
+pub struct TileMut<'a> {
+    precision: Precision,
+    blocks: Blocks,
+    rows: usize,
+    values: &'a mut [i8],
+    scales: &'a mut [f32],
+    sums: &'a mut [i32],
 }
 
 impl QuantizedRows {
@@ -58,58 +71,65 @@ impl QuantizedRows {
         );
         QuantizedRows {
             precision,
-            block,
-            inputs: 0,
             rows: 0,
+            blocks: Blocks::new(0, block, block),
             values: Vec::new(),
             scales: Vec::new(),
             sums: Vec::new(),
         }
     }
 
-    /// Takes the rows of `x`, `width` numbers each, filled up with zeros to whole multiples of `multiple` inputs.
+    /// Takes the rows of `x`, `width` numbers each, filled up with zeros to whole multiples of `span` inputs. Blocks begin anew in
+    /// every span, the last one of each may be shorter. Of a block with something that is not finite, every product is not a number.
     ///
     /// # Panics
-    /// When `x` is no whole number of rows or `multiple` no multiple of the block.
-    pub fn fill(&mut self, isa: Isa, x: &[f32], width: usize, multiple: usize) {
+    /// When `x` is no whole number of rows or `span` no multiple of 8.
+    pub fn fill(&mut self, isa: Isa, x: &[f32], width: usize, span: usize) {
         assert!(
-            width > 0 && x.len().is_multiple_of(width) && multiple.is_multiple_of(self.block),
-            "{} numbers in rows of {width}, filled up to multiples of {multiple} in blocks of {}",
-            x.len(),
-            self.block
+            width > 0 && x.len().is_multiple_of(width),
+            "{} numbers in rows of {width}",
+            x.len()
         );
-        self.rows = x.len() / width;
-        self.inputs = width.next_multiple_of(multiple);
-        let blocks = self.inputs / self.block;
-        let (planes, rows) = (self.precision.planes(), self.rows);
-        self.values.clear();
-        self.values.resize(planes * rows * self.inputs, 0);
-        self.scales.clear();
+        let tiles = self.tiles_mut(x.len() / width, width, span);
+        for (mut tile, x) in tiles.zip(x.chunks(TILE * width)) {
+            tile.fill(isa, x, width);
+        }
+    }
+
+    /// Makes room for `rows` rows of `width` numbers, as [`QuantizedRows::fill`], and gives them out in tiles of 12, so that
+    /// threads can fill them.
+    ///
+    /// # Panics
+    /// When `span` is no multiple of 8.
+    pub fn tiles_mut(
+        &mut self,
+        rows: usize,
+        width: usize,
+        span: usize,
+    ) -> impl Iterator<Item = TileMut<'_>> {
+        self.rows = rows;
+        self.blocks = Blocks::new(width.next_multiple_of(span), span, self.blocks.block);
+        let (planes, inputs, blocks) = (
+            self.precision.planes(),
+            self.blocks.inputs,
+            self.blocks.len(),
+        );
+        self.values.resize(planes * rows * inputs, 0);
         self.scales.resize(rows * blocks, 0.0);
-        self.sums.clear();
         self.sums.resize(planes * rows * blocks, 0);
-        let shape = Shape {
-            width,
-            inputs: self.inputs,
-            block: self.block,
-            limit: self.precision.limit(),
-        };
-        let (high, low) = self.values.split_at_mut(match self.precision {
-            Precision::Int8 => 0,
-            Precision::Int16 => rows * self.inputs,
-        });
-        let (high_sums, low_sums) = self.sums.split_at_mut(match self.precision {
-            Precision::Int8 => 0,
-            Precision::Int16 => rows * blocks,
-        });
-        quantize(
-            isa,
-            x,
-            shape,
-            (high, low),
-            (high_sums, low_sums),
-            &mut self.scales,
-        );
+        let (precision, shape) = (self.precision, self.blocks);
+        let values = self.values.chunks_mut((planes * TILE * inputs).max(1));
+        let scales = self.scales.chunks_mut((TILE * blocks).max(1));
+        let sums = self.sums.chunks_mut((planes * TILE * blocks).max(1));
+        let parts = values.zip(scales).zip(sums).enumerate();
+        parts.map(move |(tile, ((values, scales), sums))| TileMut {
+            precision,
+            blocks: shape,
+            rows: TILE.min(rows - tile * TILE),
+            values,
+            scales,
+            sums,
+        })
     }
 
     /// Rows held.
@@ -124,12 +144,12 @@ impl QuantizedRows {
 
     /// Inputs of a row, filled up.
     pub fn inputs(&self) -> usize {
-        self.inputs
+        self.blocks.inputs
     }
 
-    /// Inputs of a block.
+    /// Inputs of a block that is not the last of its span.
     pub fn block(&self) -> usize {
-        self.block
+        self.blocks.block
     }
 
     /// What activations are kept as.
@@ -137,83 +157,166 @@ impl QuantizedRows {
         self.precision
     }
 
-    pub(super) fn blocks(&self) -> usize {
-        self.inputs / self.block
+    pub(super) fn blocks(&self) -> Blocks {
+        self.blocks
     }
 
-    /// One row of one plane.
-    pub(super) fn row(&self, plane: usize, row: usize) -> &[i8] {
-        &self.values[(plane * self.rows + row) * self.inputs..][..self.inputs]
+    pub(super) fn tile(&self, tile: usize) -> Tile<'_> {
+        let (first, planes, blocks) = (tile * TILE, self.precision.planes(), self.blocks.len());
+        let rows = TILE.min(self.rows - first);
+        Tile {
+            blocks: self.blocks,
+            rows,
+            values: &self.values[planes * first * self.blocks.inputs..]
+                [..planes * rows * self.blocks.inputs],
+            scales: &self.scales[first * blocks..][..rows * blocks],
+            sums: &self.sums[planes * first * blocks..][..planes * rows * blocks],
+        }
     }
 
-    /// The scale of each block of a row.
-    pub(super) fn row_scales(&self, row: usize) -> &[f32] {
-        &self.scales[row * self.blocks()..][..self.blocks()]
+    /// One number, in units of its block's scale.
+    pub(super) fn whole_at(&self, row: usize, input: usize) -> i32 {
+        let tile = self.tile(row / TILE);
+        let byte = |plane| {
+            i32::from(tile.values(plane)[(input / 4 * tile.rows + row % TILE) * 4 + input % 4])
+        };
+        match self.precision {
+            Precision::Int8 => byte(0),
+            Precision::Int16 => byte(0) * 256 + byte(1),
+        }
     }
 
-    /// The sum of each block of a row of one plane.
-    pub(super) fn row_sums(&self, plane: usize, row: usize) -> &[i32] {
-        &self.sums[(plane * self.rows + row) * self.blocks()..][..self.blocks()]
+    /// The scale of one block of a row.
+    pub(super) fn scale_at(&self, row: usize, block: usize) -> f32 {
+        let tile = self.tile(row / TILE);
+        tile.scales[block * tile.rows + row % TILE]
     }
 }
 
-/// What [`quantize`] works on.
-#[derive(Clone, Copy)]
-struct Shape {
-    width: usize,
-    inputs: usize,
-    block: usize,
-    limit: f32,
+/// Some rows as the products read them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Tile<'a> {
+    blocks: Blocks,
+    pub(super) rows: usize,
+    values: &'a [i8],
+    /// `[blocks, rows]`.
+    pub(super) scales: &'a [f32],
+    sums: &'a [i32],
+}
+
+impl<'a> Tile<'a> {
+    /// `[inputs / 4, rows, 4]`.
+    pub(super) fn values(&self, plane: usize) -> &'a [i8] {
+        &self.values[plane * self.rows * self.blocks.inputs..][..self.rows * self.blocks.inputs]
+    }
+
+    /// `[blocks, rows]`.
+    pub(super) fn sums(&self, plane: usize) -> &'a [i32] {
+        let blocks = self.blocks.len();
+        &self.sums[plane * self.rows * blocks..][..self.rows * blocks]
+    }
+}
+
+impl TileMut<'_> {
+    /// Rows that belong here.
+    #[allow(clippy::len_without_is_empty)] // there is always one
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Takes the rows of `x`, `width` numbers each.
+    ///
+    /// # Panics
+    /// When there are others than [`TileMut::len`] of the width that was announced.
+    pub fn fill(&mut self, isa: Isa, x: &[f32], width: usize) {
+        assert!(
+            x.len() == self.rows * width && width <= self.blocks.inputs,
+            "{} numbers for {} rows of {width}",
+            x.len(),
+            self.rows
+        );
+        quantize_tile(isa, self, x, width);
+    }
 }
 
 per_isa! {
-    /// Scales, bytes and sums of every block; `high` planes are empty for INT8.
-    quantize(x: &[f32], shape: Shape, planes: (&mut [i8], &mut [i8]), sums: (&mut [i32], &mut [i32]), scales: &mut [f32]) => quantize_body
+    quantize_tile(tile: &mut TileMut<'_>, x: &[f32], width: usize) => quantize_tile_body
 }
 
 #[inline(always)]
-fn quantize_body(
-    x: &[f32],
-    shape: Shape,
-    (high, low): (&mut [i8], &mut [i8]),
-    (high_sums, low_sums): (&mut [i32], &mut [i32]),
-    scales: &mut [f32],
-) {
-    let blocks = shape.inputs / shape.block;
-    for (row, x) in x.chunks_exact(shape.width).enumerate() {
-        for (block, x) in x.chunks(shape.block).enumerate() {
-            let at = row * blocks + block;
-            let from = row * shape.inputs + block * shape.block;
-            let largest = x.iter().fold(0.0f32, |most, value| most.max(value.abs()));
-            scales[at] = largest / shape.limit;
-            // Of a block of zeros nothing is left: a factor of 0 keeps it finite.
-            let factor = if largest > 0.0 {
-                shape.limit / largest
-            } else {
-                0.0
-            };
-            let low = &mut low[from..][..x.len()];
+fn quantize_tile_body(tile: &mut TileMut<'_>, x: &[f32], width: usize) {
+    let (rows, shape, limit) = (tile.rows, tile.blocks, tile.precision.limit());
+    let blocks = shape.len();
+    let high_bytes = match tile.precision {
+        Precision::Int8 => 0,
+        Precision::Int16 => rows * shape.inputs,
+    };
+    let (high, low) = tile.values.split_at_mut(high_bytes);
+    let (high_sums, low_sums) = tile.sums.split_at_mut(high_bytes / shape.inputs * blocks);
+    // The tile's bytes of one block, row after row.
+    let (mut lower, mut upper) = ([EMPTY; TILE], [EMPTY; TILE]);
+    for block in 0..blocks {
+        let inputs = shape.inputs_of(block);
+        let (start, end) = (inputs.start.min(width), inputs.end.min(width));
+        let (length, numbers) = (inputs.len(), end - start);
+        let at = block * rows;
+        for (row, x) in x.chunks_exact(width).enumerate() {
+            let x = &x[start..end];
+            let (factor, scale) = factor_and_scale(largest_magnitude(x), limit);
+            tile.scales[at + row] = scale;
+            let low = lower[row].as_flattened_mut();
+            low[numbers..length].fill(0);
+            for (to, value) in low.iter_mut().zip(x) {
+                *to = rounded(value * factor) as i8;
+            }
+            low_sums[at + row] = sum_bytes(&low[..length]);
             if high.is_empty() {
-                let mut sum = 0;
-                for (to, value) in low.iter_mut().zip(x) {
-                    let rounded = ((value * factor + ROUND) - ROUND) as i32;
-                    *to = rounded as i8;
-                    sum += rounded;
-                }
-                low_sums[at] = sum;
                 continue;
             }
-            let high = &mut high[from..][..x.len()];
-            let mut sums = (0, 0);
-            for ((high, low), value) in high.iter_mut().zip(low).zip(x) {
-                let rounded = ((value * factor + ROUND) - ROUND) as i32;
-                let upper = (rounded + 128) >> 8;
-                let lower = rounded - (upper << 8);
-                (*high, *low) = (upper as i8, lower as i8);
-                sums.0 += upper;
-                sums.1 += lower;
+            let high = upper[row].as_flattened_mut();
+            high[numbers..length].fill(0);
+            for (to, value) in high.iter_mut().zip(x) {
+                *to = (rounded(value * factor).wrapping_add(128) >> 8) as i8;
             }
-            (high_sums[at], low_sums[at]) = sums;
+            high_sums[at + row] = sum_bytes(&high[..length]);
+        }
+        let places = inputs.start * rows..inputs.end * rows;
+        interleave(&lower, rows, low[places.clone()].as_chunks_mut().0);
+        if !high.is_empty() {
+            interleave(&upper, rows, high[places].as_chunks_mut().0);
+        }
+    }
+}
+
+/// A row's bytes of a block.
+type Row = [[i8; 4]; LONGEST_BLOCK / 4];
+const EMPTY: Row = [[0; 4]; LONGEST_BLOCK / 4];
+
+#[inline(always)]
+fn sum_bytes(bytes: &[i8]) -> i32 {
+    let mut sum = 0;
+    for byte in bytes {
+        sum += i32::from(*byte);
+    }
+    sum
+}
+
+/// Fours of the first rows side by side.
+#[inline(always)]
+fn interleave(bytes: &[Row; TILE], rows: usize, places: &mut [[i8; 4]]) {
+    if rows == TILE {
+        // The same with a constant: most tiles are full.
+        let (lines, _) = places.as_chunks_mut::<TILE>();
+        for (four, line) in lines.iter_mut().enumerate() {
+            for (place, row) in line.iter_mut().zip(bytes) {
+                *place = row[four];
+            }
+        }
+        return;
+    }
+    for (four, line) in places.chunks_exact_mut(rows).enumerate() {
+        for (place, row) in line.iter_mut().zip(bytes) {
+            *place = row[four];
         }
     }
 }

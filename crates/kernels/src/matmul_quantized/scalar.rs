@@ -15,24 +15,19 @@ pub(super) fn matmul(work: &Work, c: &mut [f32]) {
                 Write::Replace => 0.0,
                 Write::Add => *place,
             };
-            for block in 0..rows.blocks() {
-                let inputs = block * rows.block()..(block + 1) * rows.block();
+            for block in 0..rows.blocks().len() {
+                let inputs = rows.blocks().inputs_of(block);
                 let group = inputs.start / weights.group;
                 let sum: i64 = inputs
-                    .map(|k| i64::from(weight_at(weights, output, k)) * activation(work, row, k))
+                    .map(|k| {
+                        i64::from(weight_at(weights, output, k)) * i64::from(rows.whole_at(row, k))
+                    })
                     .sum();
                 let at = output / PANEL * weights.panel_scales() + group * PANEL + output % PANEL;
-                let scale = rows.row_scales(row)[block] * from_bf16(weights.scales[at]);
+                let scale = rows.scale_at(row, block) * from_bf16(weights.scales[at]);
                 c = (sum as i32 as f32).mul_add(scale, c);
             }
             *place = c;
         }
     }
-}
-
-fn activation(work: &Work, row: usize, k: usize) -> i64 {
-    let planes = work.rows.precision().planes();
-    (0..planes).fold(0, |sum, plane| {
-        sum * 256 + i64::from(work.rows.row(plane, row)[k])
-    })
 }

@@ -1,0 +1,188 @@
+//! Keys and values as INT8 in the layout that products read.
+
+use super::{BLOCK, LINE, PANEL, WIDEST};
+use crate::isa::{Isa, per_isa};
+use crate::matmul::View;
+use crate::matmul_quantized::quantizing::{factor_and_scale, largest_magnitude, rounded};
+
+/// The largest magnitude of a key's or value's number.
+const LIMIT: f32 = 127.0;
+
+/// The keys and values of one key head, each with one scale for each token; they may grow. Room is taken in blocks of 128 tokens.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    width: usize,
+    len: usize,
+    /// Panels of 16 keys; in each `[width / 4, 16, 4]` bytes, each as value + 128.
+    keys: Vec<u8>,
+    /// Blocks of 128 values; in each panels of 16 columns; in each `[32, 16, 4]`: four tokens side by side.
+    values: Vec<i8>,
+    key_scales: Vec<f32>,
+    value_scales: Vec<f32>,
+}
+
+impl Memory {
+    /// Without keys, for heads of `width` numbers.
+    ///
+    /// # Panics
+    /// When the width is 0 or above 256: the exact sum of INT16 by INT8 would not fit 32 bits.
+    pub fn empty(width: usize) -> Memory {
+        assert!(
+            (1..=WIDEST).contains(&width),
+            "heads of {width} numbers, expected 1 to {WIDEST}"
+        );
+        Memory {
+            width,
+            len: 0,
+            keys: Vec::new(),
+            values: Vec::new(),
+            key_scales: Vec::new(),
+            value_scales: Vec::new(),
+        }
+    }
+
+    /// Keys so far.
+    #[allow(clippy::len_without_is_empty)] // nothing asks
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Numbers of a head.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Takes memory for up to `count` keys at once, so that growing does not copy.
+    pub fn reserve(&mut self, count: usize) {
+        let blocks = count.div_ceil(BLOCK);
+        let more = |held: usize, wanted: usize| wanted.saturating_sub(held);
+        let (keys, values) = (blocks * self.key_bytes(), blocks * self.value_bytes());
+        self.keys.reserve_exact(more(self.keys.len(), keys));
+        self.values.reserve_exact(more(self.values.len(), values));
+        for scales in [&mut self.key_scales, &mut self.value_scales] {
+            scales.reserve_exact(more(scales.len(), blocks * BLOCK));
+        }
+    }
+
+    /// Forgets the keys from `count` on.
+    pub fn truncate(&mut self, count: usize) {
+        self.len = self.len.min(count);
+    }
+
+    /// Adds `count` keys and values: rows of the head's width, numbers side by side.
+    ///
+    /// # Panics
+    /// When there are fewer rows.
+    pub fn append(&mut self, isa: Isa, count: usize, keys: View, values: View) {
+        assert!(
+            keys.column_stride == 1 && values.column_stride == 1,
+            "keys and values lie in rows"
+        );
+        let blocks = (self.len + count).div_ceil(BLOCK);
+        if blocks * BLOCK > self.key_scales.len() {
+            self.keys.resize(blocks * self.key_bytes(), 0);
+            self.values.resize(blocks * self.value_bytes(), 0);
+            self.key_scales.resize(blocks * BLOCK, 0.0);
+            self.value_scales.resize(blocks * BLOCK, 0.0);
+        }
+        for row in 0..count {
+            let key = &keys.data[row * keys.row_stride..][..self.width];
+            let value = &values.data[row * values.row_stride..][..self.width];
+            put(isa, self, key, value);
+            self.len += 1;
+        }
+    }
+
+    /// Fours of a key's numbers.
+    pub(super) fn fours(&self) -> usize {
+        self.width.div_ceil(4)
+    }
+
+    /// Panels of a value's numbers.
+    pub(super) fn panels(&self) -> usize {
+        self.width.div_ceil(PANEL)
+    }
+
+    fn key_bytes(&self) -> usize {
+        BLOCK * self.fours() * 4
+    }
+
+    fn value_bytes(&self) -> usize {
+        BLOCK * self.panels() * PANEL
+    }
+
+    /// Panels of 16 keys.
+    pub(super) fn block_keys(&self, block: usize) -> &[u8] {
+        &self.keys[block * self.key_bytes()..][..self.key_bytes()]
+    }
+
+    /// Panels of 16 columns.
+    pub(super) fn block_values(&self, block: usize) -> &[i8] {
+        &self.values[block * self.value_bytes()..][..self.value_bytes()]
+    }
+
+    pub(super) fn block_scales(&self, block: usize) -> [&[f32; BLOCK]; 2] {
+        [&self.key_scales, &self.value_scales].map(|scales| &scales.as_chunks().0[block])
+    }
+
+    /// A key as the numbers that it stands for, and the value.
+    #[cfg(test)]
+    pub(super) fn numbers_at(&self, at: usize) -> [Vec<f64>; 2] {
+        let (block, token) = (at / BLOCK, at % BLOCK);
+        let key = |i: usize| {
+            let place = token / PANEL * self.fours() * LINE + i / 4 * LINE;
+            let byte = self.block_keys(block)[place + token % PANEL * 4 + i % 4];
+            (f64::from(byte) - 128.0) * f64::from(self.key_scales[at])
+        };
+        let value = |i: usize| {
+            let place = (i / PANEL * (BLOCK / 4) + token / 4) * LINE;
+            let byte = self.block_values(block)[place + i % PANEL * 4 + token % 4];
+            f64::from(byte) * f64::from(self.value_scales[at])
+        };
+        [
+            (0..self.width).map(key).collect(),
+            (0..self.width).map(value).collect(),
+        ]
+    }
+}
+
+per_isa! {
+    /// Writes a key and a value behind the last ones.
+    put(memory: &mut Memory, key: &[f32], value: &[f32]) => put_body
+}
+
+#[inline(always)]
+fn put_body(memory: &mut Memory, key: &[f32], value: &[f32]) {
+    let (block, token) = (memory.len / BLOCK, memory.len % BLOCK);
+    let (key_bytes, value_bytes) = (memory.key_bytes(), memory.value_bytes());
+    let mut bytes = [0; WIDEST];
+    memory.key_scales[memory.len] = quantize(key, &mut bytes);
+    let panel = block * key_bytes + token / PANEL * memory.fours() * LINE + token % PANEL * 4;
+    let fours = bytes.as_chunks::<4>().0[..memory.fours()].iter();
+    let lines = memory.keys[panel..].chunks_mut(LINE);
+    for (four, line) in fours.zip(lines) {
+        for (byte, place) in four.iter().zip(line) {
+            *place = *byte as u8 ^ 0x80;
+        }
+    }
+    memory.value_scales[memory.len] = quantize(value, &mut bytes);
+    let first = block * value_bytes + token / 4 * LINE + token % 4;
+    let panels = memory.values[first..].chunks_mut(BLOCK / 4 * LINE);
+    for (bytes, panel) in bytes[..value.len()].chunks(PANEL).zip(panels) {
+        for (byte, place) in bytes.iter().zip(panel.iter_mut().step_by(4)) {
+            *place = *byte;
+        }
+    }
+}
+
+/// Bytes of a row, behind them zeros up to the next whole four; the scale.
+#[inline(always)]
+fn quantize(x: &[f32], bytes: &mut [i8; WIDEST]) -> f32 {
+    let (factor, scale) = factor_and_scale(largest_magnitude(x), LIMIT);
+    for (byte, value) in bytes.iter_mut().zip(x) {
+        *byte = rounded(value * factor) as i8;
+    }
+    let filled = x.len().next_multiple_of(4).min(WIDEST);
+    bytes[x.len()..filled].fill(0);
+    scale
+}
