@@ -2,6 +2,7 @@
 
 pub mod chat;
 pub mod completions;
+pub mod convert;
 pub mod data;
 pub mod eval;
 pub mod explain;
