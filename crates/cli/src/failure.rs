@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bench::BenchError;
@@ -27,6 +28,22 @@ impl std::fmt::Display for Interrupted {
 }
 
 impl Error for Interrupted {}
+
+/// A file that would have been replaced.
+#[derive(Debug)]
+pub struct Exists(pub PathBuf);
+
+impl std::fmt::Display for Exists {
+    fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(
+            out,
+            "{}: expected no such file, found one",
+            self.0.display()
+        )
+    }
+}
+
+impl Error for Exists {}
 
 /// Prints an error, unless it is one that needs no words, and gives the program's exit status.
 pub fn report(error: &anyhow::Error) -> ExitCode {
@@ -78,6 +95,10 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         .or_else(|| error.downcast_ref::<EvalError>()?.hint())
         .or_else(|| error.downcast_ref::<BenchError>()?.hint())
         .or_else(|| error.downcast_ref::<InputError>()?.hint())
+        .or_else(|| {
+            let _: &Exists = error.downcast_ref()?;
+            Some("--force replaces it".into())
+        })
 }
 
 fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {

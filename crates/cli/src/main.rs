@@ -1,4 +1,4 @@
-//! The one binary: run, chat, explain, tiles, eval, data, train.
+//! The one binary: run, chat, explain, tiles, eval, bench, data, train, convert.
 //!
 //! Answers and data go to standard output, everything else to standard error. Exit status: 0 done, 1 failed, 2 wrong
 //! usage, 130 stopped by Ctrl-C.
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{bench, chat, completions, data, eval, explain, run, tiles, train};
+use commands::{bench, chat, completions, convert, data, eval, explain, run, tiles, train};
 pub use failure::Interrupted;
 
 /// Ask a picture a question.
@@ -29,7 +29,7 @@ pub use failure::Interrupted;
 Examples:
   bluelm run --image receipt.png \"What is the total?\"      ask the model that is inside
   bluelm run --think --image menu.png \"What do all items cost together?\"
-  bluelm run --model DIR --image photo.jpg \"What is this?\" ask another model
+  bluelm run --model MODEL --image photo.jpg \"What is this?\"    ask another model
   bluelm explain photo.jpg                                 what the model sees of a picture, and what it costs
   bluelm chat                                              ask on
 
@@ -58,6 +58,8 @@ enum Command {
     Data(data::DataArguments),
     /// Train a model
     Train(train::TrainArguments),
+    /// Make one file of a model, smaller and faster
+    Convert(convert::ConvertArguments),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArguments),
 }
@@ -85,6 +87,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             let _cooperative = interrupt::cooperate();
             train::run(arguments, cancel.flag())
         }
+        Command::Convert(arguments) => convert::run(arguments, cancel),
         Command::Completions(arguments) => completions::run(arguments),
     }
 }

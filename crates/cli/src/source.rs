@@ -12,8 +12,8 @@ use crate::embedded;
 /// Which model answers.
 #[derive(Args, Debug)]
 pub struct ModelArgument {
-    /// Folder of a model (config.json, model.safetensors, tokenizer.json, ...) instead of the one inside
-    #[arg(long, value_name = "DIR")]
+    /// Another model than the one inside: a folder (config.json, model.safetensors, tokenizer.json, ...) or a bundle
+    #[arg(long, value_name = "MODEL")]
     pub model: Option<PathBuf>,
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use image_prep::Picture;
 use image_prep::tiling::Grid;
-use model::{Checkpoint, LogitRows, Model, NoTaps};
+use model::{Bundle, Checkpoint, LogitRows, Model, NoTaps};
 
 use crate::cancel::Cancel;
 use crate::error::EngineError;
@@ -31,9 +31,14 @@ pub struct Engine<N: Network = Model> {
 }
 
 impl Engine<Model> {
-    /// Loads a model folder.
+    /// Loads a model folder, or a bundle, which is told by its content.
     pub fn load(folder: &Path) -> Result<Self, EngineError> {
         let started = Instant::now();
+        if folder.is_file() {
+            let bundle = Bundle::open(folder)?;
+            let files = PromptFiles::from_bundle(&bundle)?;
+            return Self::finish(Model::from_bundle(&bundle)?, files, started);
+        }
         // The small files first: their mistakes show at once, those of the weights after seconds.
         let files = PromptFiles::open(folder)?;
         let needed: [&[&'static str]; 2] = [

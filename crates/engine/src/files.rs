@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use image_prep::Preprocessor;
+use model::Bundle;
 use serde_json::{Map, Value as Json};
 
 use crate::error::EngineError;
@@ -34,6 +35,47 @@ pub struct ModelFiles {
     pub preprocessor: Cow<'static, str>,
     /// generation_config.json, or nothing.
     pub generation: Cow<'static, str>,
+}
+
+/// Names of the small files of a model folder. What a model can do without may be missing.
+const SMALL_FILES: [&str; 6] = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "preprocessor_config.json",
+    "generation_config.json",
+];
+
+/// Names and contents of the small files that a model folder has, config.json among them, for another place to hold.
+/// They are read as they are; [`PromptFiles::open`] says whether they are good.
+pub fn read_small_files(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, EngineError> {
+    let mut files = Vec::new();
+    for name in SMALL_FILES {
+        if let Some(bytes) = read_file(folder, name)? {
+            files.push((name.to_string(), bytes));
+        }
+    }
+    Ok(files)
+}
+
+impl ModelFiles {
+    /// Names and contents of the small files, as [`read_small_files`] gives them.
+    pub fn small_files(&self) -> Vec<(String, Vec<u8>)> {
+        let contents: [&[u8]; 6] = [
+            self.config.as_bytes(),
+            &self.tokenizer,
+            self.tokenizer_config.as_bytes(),
+            self.template.as_bytes(),
+            self.preprocessor.as_bytes(),
+            self.generation.as_bytes(),
+        ];
+        let files = SMALL_FILES.iter().zip(contents);
+        files
+            .filter(|(_, bytes)| !bytes.is_empty())
+            .map(|(name, bytes)| (name.to_string(), bytes.to_vec()))
+            .collect()
+    }
 }
 
 /// Tokenizer, chat template, preprocessing and generation settings of one model.
@@ -97,6 +139,34 @@ impl PromptFiles {
             &template,
             &preprocessor,
             &generation,
+        )
+    }
+
+    /// Takes the small files out of a bundle.
+    pub fn from_bundle(bundle: &Bundle) -> Result<Self, EngineError> {
+        let missing = |file| EngineError::Configuration {
+            file,
+            message: "the bundle does not hold it".into(),
+        };
+        let text = |file: &'static str| match bundle.file(file) {
+            Some(bytes) => utf8(file, bytes.to_vec()).map(Some),
+            None => Ok(None),
+        };
+        let need = |file| text(file)?.ok_or_else(|| missing(file));
+        let tokenizer = bundle.file("tokenizer.json");
+        let tokenizer_config = need("tokenizer_config.json")?;
+        let template = match text("chat_template.jinja")? {
+            Some(template) => template,
+            None => {
+                template_inside(&tokenizer_config)?.ok_or_else(|| missing("chat_template.jinja"))?
+            }
+        };
+        Self::parse(
+            tokenizer.ok_or_else(|| missing("tokenizer.json"))?,
+            &tokenizer_config,
+            &template,
+            &need("preprocessor_config.json")?,
+            &text("generation_config.json")?.unwrap_or_default(),
         )
     }
 
@@ -246,13 +316,15 @@ fn read_file(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, EngineError> 
 
 /// A text file of a folder, or `None` if it is not there.
 fn read_text(folder: &Path, file: &'static str) -> Result<Option<String>, EngineError> {
-    let utf8 = |bytes| {
-        String::from_utf8(bytes).map_err(|_| EngineError::Configuration {
-            file,
-            message: "not UTF-8 text".into(),
-        })
-    };
-    read_file(folder, file)?.map(utf8).transpose()
+    let bytes = read_file(folder, file)?;
+    bytes.map(|bytes| utf8(file, bytes)).transpose()
+}
+
+fn utf8(file: &'static str, bytes: Vec<u8>) -> Result<String, EngineError> {
+    String::from_utf8(bytes).map_err(|_| EngineError::Configuration {
+        file,
+        message: "not UTF-8 text".into(),
+    })
 }
 
 /// A whole file of at most `max_bytes`; only regular files, since a pipe or a device may never end.

@@ -31,7 +31,7 @@ mod weights;
 pub use cancel::Cancel;
 pub use engine::Engine;
 pub use error::EngineError;
-pub use files::{GenerationConfig, ModelFiles, PromptFiles, ThinkingTags};
+pub use files::{GenerationConfig, ModelFiles, PromptFiles, ThinkingTags, read_small_files};
 pub use memory::Memory;
 pub use message::{Message, Part, Role};
 pub use network::{Cache, ImageIds, Network, NetworkShape};

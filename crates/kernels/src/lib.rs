@@ -4,8 +4,8 @@
 //! which only run-time detection can make, and gives the same bits whichever one it is.
 
 pub mod attention;
-pub mod ceiling;
 pub mod attention_kv8;
+pub mod ceiling;
 pub mod isa;
 pub mod matmul;
 pub mod matmul_bf16;

@@ -5,11 +5,13 @@
 
 use crate::ModelError;
 use crate::error::TensorProblems;
+use crate::mapped::map;
 use crate::spec::ModelSpec;
 use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensors};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Says which shard holds which tensor.
@@ -77,7 +79,7 @@ impl Checkpoint {
         };
         let files = names
             .iter()
-            .map(|name| map(folder.join(name)))
+            .map(|name| open(folder.join(name)))
             .collect::<Result<_, _>>()?;
         Checkpoint::index(config, files)
     }
@@ -188,21 +190,69 @@ impl Checkpoint {
         }
     }
 
+    /// Some rows of `width` numbers of a tensor as f32, refused when one is NaN or infinity.
+    pub(crate) fn rows_f32(
+        &self,
+        name: &str,
+        width: usize,
+        rows: Range<usize>,
+    ) -> Result<Vec<f32>, ModelError> {
+        let first = rows.start * width;
+        let numbers = self.numbers(name).part(first..rows.end * width);
+        finite(name, first, numbers.to_f32())
+    }
+
+    /// Maps the files anew: pages that were read count no longer as this program's memory.
+    pub(crate) fn give_back_pages(&mut self) -> Result<(), ModelError> {
+        for file in &mut self.files {
+            let Bytes::Mapped(old) = &file.bytes else {
+                continue;
+            };
+            let new = map(&file.path)?;
+            if new.len() != old.len() {
+                return Err(ModelError::WeightFile {
+                    path: file.path.clone(),
+                    problem: format!(
+                        "expected {} bytes, found {}: it was changed while it was read",
+                        old.len(),
+                        new.len()
+                    ),
+                });
+            }
+            file.bytes = Bytes::Mapped(new);
+        }
+        Ok(())
+    }
+
     /// A tensor as f32, refused when it holds NaN or infinity.
     pub fn tensor_f32(&self, name: &str) -> Result<Vec<f32>, ModelError> {
-        let values = self.numbers(name).to_f32();
-        match values.iter().position(|value| !value.is_finite()) {
-            Some(index) => Err(ModelError::NotFinite {
-                name: name.into(),
-                index,
-                found: values[index],
-            }),
-            None => Ok(values),
-        }
+        finite(name, 0, self.numbers(name).to_f32())
+    }
+}
+
+/// Numbers of a tensor from element `first` on, unless one is NaN or infinity.
+fn finite(name: &str, first: usize, values: Vec<f32>) -> Result<Vec<f32>, ModelError> {
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(index) => Err(ModelError::NotFinite {
+            name: name.into(),
+            index: first + index,
+            found: values[index],
+        }),
+        None => Ok(values),
     }
 }
 
 impl Numbers<'_> {
+    /// Some of the elements.
+    fn part(self, elements: Range<usize>) -> Self {
+        let bytes = |size: usize| elements.start * size..elements.end * size;
+        match self {
+            Numbers::F32(all) => Numbers::F32(&all[bytes(4)]),
+            Numbers::Bf16(all) => Numbers::Bf16(&all[bytes(2)]),
+            Numbers::F16(all) => Numbers::F16(&all[bytes(2)]),
+        }
+    }
+
     /// Widened, which is exact.
     pub fn to_f32(self) -> Vec<f32> {
         match self {
@@ -256,15 +306,10 @@ fn shards(path: &Path) -> Result<Vec<String>, ModelError> {
     Ok(names.into_iter().collect())
 }
 
-fn map(path: PathBuf) -> Result<File, ModelError> {
-    let file = std::fs::File::open(&path).map_err(ModelError::io("opening", &path))?;
-    // SAFETY: the map is read only. A file that another process cuts while it is mapped ends this process with SIGBUS, as
-    // with every program that maps weights; its bytes changing can change numbers, not memory safety.
-    #[allow(unsafe_code)]
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(ModelError::io("mapping", &path))?;
+fn open(path: PathBuf) -> Result<File, ModelError> {
     Ok(File {
+        bytes: Bytes::Mapped(map(&path)?),
         path,
-        bytes: Bytes::Mapped(map),
         data: 0,
     })
 }

@@ -1,10 +1,12 @@
 //! The causal decoder: grouped-query attention over a key-value cache, gated MLP, and the head.
 
 use crate::cache::{KvCache, LayerCache};
-use crate::layers::{Linear, Norm, each_row, each_task, head_of, side_by_side};
+use crate::layers::{Linear, Norm, each_row, each_task, side_by_side};
+use crate::matrix::Intake;
 use crate::spec::{DecoderSpec, EmbeddingNorm, ModelSpec, QkNorm};
-use crate::{Checkpoint, ModelError, Taps};
-use kernels::attention::{Queries, Reach, Scratch, attend};
+use crate::weights::{Source, Table};
+use crate::{ModelError, Taps};
+use kernels::attention::{Queries, Reach};
 use kernels::isa::Isa;
 use kernels::matmul::View;
 use kernels::rows;
@@ -26,7 +28,8 @@ pub enum LogitRows {
 /// The decoder of one model.
 pub(crate) struct Decoder {
     spec: DecoderSpec,
-    embedding: Vec<f32>,
+    /// None where the head's rows are the embedding.
+    embedding: Option<Table>,
     embedding_norm: Option<Norm>,
     blocks: Vec<Block>,
     norm: Norm,
@@ -50,7 +53,7 @@ struct Block {
 }
 
 impl Block {
-    fn load(checkpoint: &Checkpoint, spec: &DecoderSpec, name: &str) -> Result<Block, ModelError> {
+    fn load(source: Source, spec: &DecoderSpec, name: &str) -> Result<Block, ModelError> {
         let (d, q, kv) = (
             spec.hidden,
             spec.heads * spec.head_dim,
@@ -58,14 +61,14 @@ impl Block {
         );
         let linear = |part: &str, outputs, inputs, bias: bool| {
             Linear::load(
-                checkpoint,
+                source,
                 &format!("{name}{part}"),
                 outputs,
                 inputs,
                 bias.into(),
             )
         };
-        let norm = |part: &str| Norm::rms(checkpoint, &format!("{name}{part}"), spec.norm_eps);
+        let norm = |part: &str| Norm::rms(source, &format!("{name}{part}"), spec.norm_eps);
         let head_norm = |part: &str| {
             if spec.qk_norm == QkNorm::PerHead {
                 norm(part).map(Some)
@@ -89,6 +92,37 @@ impl Block {
     }
 }
 
+/// Where rows stand: which layer, after how many positions.
+struct Place<'a> {
+    isa: Isa,
+    layer: usize,
+    angles: &'a Angles,
+    before: usize,
+}
+
+impl Place<'_> {
+    /// Shows what a block's matrices take in.
+    fn tap(&self, taps: &mut dyn Taps, what: &str, m: usize, data: &[f32]) {
+        if taps.wants_inputs() {
+            let name = format!("hidden.{}.{what}", self.layer);
+            taps.tap(&name, &[m, data.len() / m.max(1)], data);
+        }
+    }
+}
+
+/// What rows need on their way through a block, used again for the next block.
+#[derive(Default)]
+struct Buffers {
+    intake: Intake,
+    normed: Vec<f32>,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    out: Vec<f32>,
+}
+
 /// Cosines and sines of a stretch of positions, `[m, head_dim / 2]` each.
 struct Angles {
     cos: Vec<f32>,
@@ -96,7 +130,7 @@ struct Angles {
 }
 
 impl Decoder {
-    pub fn load(checkpoint: &Checkpoint, spec: &ModelSpec) -> Result<Decoder, ModelError> {
+    pub fn load(source: Source, spec: &ModelSpec) -> Result<Decoder, ModelError> {
         let (d, prefix) = (&spec.decoder, &spec.decoder_prefix);
         let embedding = format!("{prefix}model.embed_tokens.weight");
         let head = if d.tied {
@@ -106,20 +140,23 @@ impl Decoder {
         };
         let embedding_norm = match d.embedding_norm {
             EmbeddingNorm::LayerNorm => Some(Norm::layer(
-                checkpoint,
+                source,
                 &format!("{prefix}model.embed_layer_norm"),
                 d.norm_eps,
             )?),
             EmbeddingNorm::None => None,
         };
         Ok(Decoder {
-            embedding: checkpoint.tensor_f32(&embedding)?,
+            embedding: match d.tied {
+                true => None,
+                false => Some(source.table(&embedding)?),
+            },
             embedding_norm,
             blocks: (0..d.layers)
-                .map(|layer| Block::load(checkpoint, d, &format!("{prefix}model.layers.{layer}.")))
+                .map(|layer| Block::load(source, d, &format!("{prefix}model.layers.{layer}.")))
                 .collect::<Result<_, _>>()?,
-            norm: Norm::rms(checkpoint, &format!("{prefix}model.norm"), d.norm_eps)?,
-            head: Linear::from_weight(checkpoint, &head, d.vocabulary, d.hidden)?,
+            norm: Norm::rms(source, &format!("{prefix}model.norm"), d.norm_eps)?,
+            head: Linear::from_weight(source, &head, d.vocabulary, d.hidden)?,
             frequencies: (0..d.head_dim / 2)
                 .map(|i| d.rope_base.powf(-2.0 * i as f64 / d.head_dim as f64))
                 .collect(),
@@ -135,13 +172,19 @@ impl Decoder {
     /// Rows `[ids, d]`. Panics for an id past the vocabulary.
     pub fn embed(&self, isa: Isa, ids: &[u32]) -> Vec<f32> {
         let d = self.spec.hidden;
-        let rows: Vec<f32> = ids
-            .iter()
-            .flat_map(|id| &self.embedding[*id as usize * d..][..d])
-            .copied()
-            .collect();
+        let mut rows = vec![0.0; ids.len() * d];
+        for (row, id) in rows.chunks_exact_mut(d).zip(ids) {
+            match &self.embedding {
+                Some(table) => table.read_row(*id as usize, row),
+                None => self.head.matrix.read_row(*id as usize, row),
+            }
+        }
         match &self.embedding_norm {
-            Some(norm) => norm.apply(isa, &rows),
+            Some(norm) => {
+                let mut normed = Vec::new();
+                norm.apply(isa, &rows, &mut normed);
+                normed
+            }
             None => rows,
         }
     }
@@ -164,6 +207,7 @@ impl Decoder {
             cache.capacity()
         );
         let angles = self.angles(before, m);
+        let mut buffers = Buffers::default();
         let mut x = inputs.to_vec();
         for (layer, block) in self.blocks.iter().enumerate() {
             if cancel() {
@@ -174,13 +218,33 @@ impl Decoder {
             if taps.wants(&name) {
                 taps.tap(&name, &[m, d], &x);
             }
-            self.block(isa, block, &angles, before, cache.layer(layer), &mut x);
+            let place = Place {
+                isa,
+                layer,
+                angles: &angles,
+                before,
+            };
+            self.block(
+                block,
+                &place,
+                cache.layer(layer),
+                &mut x,
+                &mut buffers,
+                taps,
+            );
         }
         cache.advance(before + m);
-        Ok(self.logits(isa, &x, logits, taps))
+        Ok(self.logits(isa, &x, logits, &mut buffers.intake, taps))
     }
 
-    fn logits(&self, isa: Isa, x: &[f32], logits: LogitRows, taps: &mut dyn Taps) -> Vec<f32> {
+    fn logits(
+        &self,
+        isa: Isa,
+        x: &[f32],
+        logits: LogitRows,
+        intake: &mut Intake,
+        taps: &mut dyn Taps,
+    ) -> Vec<f32> {
         let d = self.spec.hidden;
         let wanted = if taps.wants("hidden.norm") || logits == LogitRows::All {
             x
@@ -190,7 +254,8 @@ impl Decoder {
         if logits == LogitRows::None && !taps.wants("hidden.norm") {
             return Vec::new();
         }
-        let normed = self.norm.apply(isa, wanted);
+        let mut normed = Vec::new();
+        self.norm.apply(isa, wanted, &mut normed);
         if taps.wants("hidden.norm") {
             taps.tap("hidden.norm", &[normed.len() / d, d], &normed);
         }
@@ -199,7 +264,8 @@ impl Decoder {
             LogitRows::Last => &normed[normed.len().saturating_sub(d)..],
             LogitRows::All => &normed[..],
         };
-        let out = self.head.apply(isa, rows);
+        let mut out = Vec::new();
+        self.head.apply(isa, intake, rows, &mut out);
         if logits == LogitRows::All && taps.wants("prefill_logits") {
             taps.tap(
                 "prefill_logits",
@@ -224,33 +290,56 @@ impl Decoder {
         }
     }
 
+    /// Attention and MLP, both added to `x`. Taps: what its matrices take in, `hidden.i.normed`, `.attended`, `.mlp_normed`
+    /// and `.gated`.
     fn block(
         &self,
-        isa: Isa,
         block: &Block,
-        angles: &Angles,
-        before: usize,
+        place: &Place,
         cache: &mut LayerCache,
         x: &mut [f32],
+        buffers: &mut Buffers,
+        taps: &mut dyn Taps,
     ) {
-        let normed = block.attention_norm.apply(isa, x);
-        let (mut q, mut k) = (block.q.apply(isa, &normed), block.k.apply(isa, &normed));
-        for (rows, norm) in [(&mut q, &block.q_norm), (&mut k, &block.k_norm)] {
+        let isa = place.isa;
+        let Buffers {
+            intake,
+            normed,
+            q,
+            k,
+            v,
+            gate,
+            up,
+            out,
+        } = buffers;
+        block.attention_norm.apply(isa, x, normed);
+        place.tap(taps, "normed", x.len() / self.spec.hidden, normed);
+        let projections = &mut [block.q.product(q), block.k.product(k), block.v.product(v)];
+        intake.multiply(isa, normed, projections);
+        for (rows, norm) in [(&mut *q, &block.q_norm), (&mut *k, &block.k_norm)] {
             if let Some(norm) = norm {
-                *rows = norm.apply(isa, rows);
+                norm.apply(isa, rows, out);
+                std::mem::swap(rows, out);
             }
-            self.rotate(isa, rows, angles);
+            self.rotate(isa, rows, place.angles);
         }
-        self.remember(&k, &block.v.apply(isa, &normed), cache);
-        let attended = self.attend(isa, &q, before, cache);
-        rows::add(isa, x, &block.out.apply(isa, &attended));
-        let normed = block.mlp_norm.apply(isa, x);
-        let (mut gate, up) = (block.gate.apply(isa, &normed), block.up.apply(isa, &normed));
+        let m = x.len() / self.spec.hidden;
+        cache.append(m, k, v);
+        self.attend(isa, q, place.before, cache, normed);
+        place.tap(taps, "attended", m, normed);
+        block.out.apply(isa, intake, normed, out);
+        rows::add(isa, x, out);
+        block.mlp_norm.apply(isa, x, normed);
+        place.tap(taps, "mlp_normed", m, normed);
+        let halves = &mut [block.gate.product(gate), block.up.product(up)];
+        intake.multiply(isa, normed, halves);
         let ffn = self.spec.ffn;
-        each_row(&mut gate, ffn, |first, gate| {
+        each_row(gate, ffn, |first, gate| {
             rows::silu_multiply(isa, gate, &up[first * ffn..][..gate.len()])
         });
-        rows::add(isa, x, &block.down.apply(isa, &gate));
+        place.tap(taps, "gated", m, gate);
+        block.down.apply(isa, intake, gate, out);
+        rows::add(isa, x, out);
     }
 
     fn rotate(&self, isa: Isa, x: &mut [f32], angles: &Angles) {
@@ -268,19 +357,15 @@ impl Decoder {
         }
     }
 
-    /// Adds the rows' keys and values to the memories of their heads.
-    fn remember(&self, k: &[f32], v: &[f32], cache: &mut LayerCache) {
-        let (width, d) = (self.spec.head_dim, self.spec.kv_heads * self.spec.head_dim);
-        for (head, memory) in cache.iter_mut().enumerate() {
-            if !k.is_empty() {
-                let at = head * width;
-                memory.append(k.len() / d, head_of(k, d, at), head_of(v, d, at));
-            }
-        }
-    }
-
     /// Row i attends to positions 0..=before + i; `group` query heads that stand side by side share a key head.
-    fn attend(&self, isa: Isa, q: &[f32], before: usize, cache: &LayerCache) -> Vec<f32> {
+    fn attend(
+        &self,
+        isa: Isa,
+        q: &[f32],
+        before: usize,
+        cache: &LayerCache,
+        attended: &mut Vec<f32>,
+    ) {
         let spec = &self.spec;
         let (group, width) = (spec.heads / spec.kv_heads, spec.head_dim);
         let (d, share) = (spec.heads * width, group * width);
@@ -303,20 +388,13 @@ impl Decoder {
                 },
             };
             let mut out = vec![0.0; own.len()];
-            attend(
-                isa,
-                &queries,
-                &cache[head],
-                &mut Scratch::default(),
-                &mut out,
-                width,
-            );
+            cache.attend(isa, head, &queries, &mut out);
             out
         });
         let heads: Vec<Vec<f32>> = parts
             .chunks(portions.max(1))
             .map(|portions| portions.concat())
             .collect();
-        side_by_side(&heads, share)
+        side_by_side(&heads, share, attended);
     }
 }

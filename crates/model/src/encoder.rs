@@ -1,8 +1,10 @@
 //! From pixels to decoder rows: SigLIP blocks on each tile, zero-padded block merge, projector.
 
 use crate::layers::{Bias, Linear, Norm, each_row, each_task, head_of, side_by_side};
+use crate::matrix::Intake;
 use crate::spec::{Activation, ModelSpec, ProjectorSpec, VisionSpec};
-use crate::{Checkpoint, ModelError, Taps};
+use crate::weights::Source;
+use crate::{ModelError, Taps};
 use kernels::attention::{Memory, Queries, Reach, Scratch, attend as attend_rows};
 use kernels::isa::Isa;
 use kernels::rows;
@@ -33,11 +35,11 @@ struct Block {
 }
 
 impl Block {
-    fn load(checkpoint: &Checkpoint, spec: &VisionSpec, name: &str) -> Result<Block, ModelError> {
+    fn load(source: Source, spec: &VisionSpec, name: &str) -> Result<Block, ModelError> {
         let d = spec.hidden;
         let projection = |projection: &str| {
             Linear::load(
-                checkpoint,
+                source,
                 &format!("{name}self_attn.{projection}"),
                 d,
                 d,
@@ -45,21 +47,21 @@ impl Block {
             )
         };
         Ok(Block {
-            norm_1: Norm::layer(checkpoint, &format!("{name}layer_norm1"), spec.norm_eps)?,
+            norm_1: Norm::layer(source, &format!("{name}layer_norm1"), spec.norm_eps)?,
             q: projection("q_proj")?,
             k: projection("k_proj")?,
             v: projection("v_proj")?,
             out: projection("out_proj")?,
-            norm_2: Norm::layer(checkpoint, &format!("{name}layer_norm2"), spec.norm_eps)?,
+            norm_2: Norm::layer(source, &format!("{name}layer_norm2"), spec.norm_eps)?,
             fc1: Linear::load(
-                checkpoint,
+                source,
                 &format!("{name}mlp.fc1"),
                 spec.ffn,
                 d,
                 Bias::Present,
             )?,
             fc2: Linear::load(
-                checkpoint,
+                source,
                 &format!("{name}mlp.fc2"),
                 d,
                 spec.ffn,
@@ -69,23 +71,44 @@ impl Block {
     }
 
     /// Attention among the patches of one tile, then the MLP, both added to `x`.
-    fn apply(&self, isa: Isa, spec: &VisionSpec, x: &mut [f32]) {
-        let normed = self.norm_1.apply(isa, x);
-        let (q, k, v) = (
-            self.q.apply(isa, &normed),
-            self.k.apply(isa, &normed),
-            self.v.apply(isa, &normed),
-        );
-        let attended = attend(isa, spec, [&q, &k, &v]);
-        rows::add(isa, x, &self.out.apply(isa, &attended));
-        let mut inner = self.fc1.apply(isa, &self.norm_2.apply(isa, x));
-        activate(isa, spec.activation, spec.ffn, &mut inner);
-        rows::add(isa, x, &self.fc2.apply(isa, &inner));
+    fn apply(&self, isa: Isa, spec: &VisionSpec, x: &mut [f32], buffers: &mut Buffers) {
+        let Buffers {
+            intake,
+            normed,
+            q,
+            k,
+            v,
+            inner,
+            out,
+        } = buffers;
+        self.norm_1.apply(isa, x, normed);
+        let projections = &mut [self.q.product(q), self.k.product(k), self.v.product(v)];
+        intake.multiply(isa, normed, projections);
+        attend(isa, spec, [q, k, v], normed);
+        self.out.apply(isa, intake, normed, out);
+        rows::add(isa, x, out);
+        self.norm_2.apply(isa, x, normed);
+        self.fc1.apply(isa, intake, normed, inner);
+        activate(isa, spec.activation, spec.ffn, inner);
+        self.fc2.apply(isa, intake, inner, out);
+        rows::add(isa, x, out);
     }
 }
 
+/// What one tile needs on its way through a block, used again for the next block.
+#[derive(Default)]
+struct Buffers {
+    intake: Intake,
+    normed: Vec<f32>,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    inner: Vec<f32>,
+    out: Vec<f32>,
+}
+
 /// Every patch of a tile attends to all; heads are computed apart and then put side by side.
-fn attend(isa: Isa, spec: &VisionSpec, [q, k, v]: [&[f32]; 3]) -> Vec<f32> {
+fn attend(isa: Isa, spec: &VisionSpec, [q, k, v]: [&[f32]; 3], out: &mut Vec<f32>) {
     let (d, width) = (spec.hidden, spec.hidden / spec.heads);
     let patches = q.len() / d;
     let heads = each_task(spec.heads, patches * patches * d, |head| {
@@ -109,7 +132,7 @@ fn attend(isa: Isa, spec: &VisionSpec, [q, k, v]: [&[f32]; 3]) -> Vec<f32> {
         );
         out
     });
-    side_by_side(&heads, width)
+    side_by_side(&heads, width, out);
 }
 
 fn activate(isa: Isa, activation: Activation, width: usize, x: &mut [f32]) {
@@ -125,7 +148,7 @@ fn activate(isa: Isa, activation: Activation, width: usize, x: &mut [f32]) {
 
 impl Encoder {
     /// The layers that are computed; the file's others were checked and stay unread.
-    pub fn load(checkpoint: &Checkpoint, spec: &ModelSpec) -> Result<Option<Encoder>, ModelError> {
+    pub fn load(source: Source, spec: &ModelSpec) -> Result<Option<Encoder>, ModelError> {
         let (Some(vision), Some(projector)) = (&spec.vision, &spec.projector) else {
             return Ok(None);
         };
@@ -134,37 +157,28 @@ impl Encoder {
         let d = spec.decoder.hidden;
         Ok(Some(Encoder {
             patches: Linear::load(
-                checkpoint,
+                source,
                 &format!("{v}embeddings.patch_embedding"),
                 vision.hidden,
                 3 * vision.patch * vision.patch,
                 Bias::Present,
             )?,
-            positions: checkpoint
-                .tensor_f32(&format!("{v}embeddings.position_embedding.weight"))?,
+            positions: source.numbers(&format!("{v}embeddings.position_embedding.weight"))?,
             blocks: (0..vision.used_layers)
-                .map(|layer| {
-                    Block::load(checkpoint, vision, &format!("{v}encoder.layers.{layer}."))
-                })
+                .map(|layer| Block::load(source, vision, &format!("{v}encoder.layers.{layer}.")))
                 .collect::<Result<_, _>>()?,
             post_norm: if vision.post_norm {
                 Some(Norm::layer(
-                    checkpoint,
+                    source,
                     &format!("{v}post_layernorm"),
                     vision.norm_eps,
                 )?)
             } else {
                 None
             },
-            merge_norm: Norm::layer(checkpoint, &format!("{p}norm"), projector.norm_eps)?,
-            linear_1: Linear::load(
-                checkpoint,
-                &format!("{p}linear_1"),
-                d,
-                merged,
-                Bias::Present,
-            )?,
-            linear_2: Linear::load(checkpoint, &format!("{p}linear_2"), d, d, Bias::Present)?,
+            merge_norm: Norm::layer(source, &format!("{p}norm"), projector.norm_eps)?,
+            linear_1: Linear::load(source, &format!("{p}linear_1"), d, merged, Bias::Present)?,
+            linear_2: Linear::load(source, &format!("{p}linear_2"), d, d, Bias::Present)?,
             spec: vision.clone(),
             projector: projector.clone(),
         }))
@@ -186,20 +200,34 @@ impl Encoder {
             tiles * 3 * side * side,
             "pixels of {tiles} tiles of {side}"
         );
-        let mut x = self.patches.apply(isa, &self.unfold(pixels));
+        let mut x = Vec::new();
+        let unfolded = self.unfold(pixels);
+        self.patches
+            .apply(isa, &mut Intake::default(), &unfolded, &mut x);
+        drop(unfolded);
         for tile in x.chunks_exact_mut(patches * spec.hidden) {
             rows::add(isa, tile, &self.positions);
         }
-        for block in &self.blocks {
-            if cancel() {
-                return Err(ModelError::Cancelled);
+        // Tiles do not see each other: each thread takes one through all blocks, and memory is needed for as many at once.
+        let at_once = rayon::current_num_threads();
+        let mut buffers: Vec<Buffers> = Vec::new();
+        buffers.resize_with(at_once, Buffers::default);
+        for tiles in x.chunks_mut(at_once * patches * spec.hidden) {
+            for block in &self.blocks {
+                if cancel() {
+                    return Err(ModelError::Cancelled);
+                }
+                tiles
+                    .par_chunks_mut(patches * spec.hidden)
+                    .zip(&mut buffers)
+                    .for_each(|(tile, buffers)| block.apply(isa, spec, tile, buffers));
             }
-            // Tiles do not see each other: one thread keeps a tile's rows in its caches for a whole block.
-            x.par_chunks_mut(patches * spec.hidden)
-                .for_each(|tile| block.apply(isa, spec, tile));
         }
+        drop(buffers);
         if let Some(norm) = &self.post_norm {
-            x = norm.apply(isa, &x);
+            let mut normed = Vec::new();
+            norm.apply(isa, &x, &mut normed);
+            x = normed;
         }
         taps.tap("vision_features", &[tiles, patches, spec.hidden], &x);
         Ok(self.project(isa, &self.merge(&x, tiles), tiles, taps))
@@ -210,11 +238,12 @@ impl Encoder {
         let (width, d) = (self.linear_1.inputs(), self.linear_1.outputs());
         let tokens = self.spec.grid().div_ceil(self.projector.merge).pow(2);
         taps.tap("merged", &[tiles, tokens, width], merged);
-        let mut inner = self
-            .linear_1
-            .apply(isa, &self.merge_norm.apply(isa, merged));
+        let (mut normed, mut inner, mut out) = (Vec::new(), Vec::new(), Vec::new());
+        let intake = &mut Intake::default();
+        self.merge_norm.apply(isa, merged, &mut normed);
+        self.linear_1.apply(isa, intake, &normed, &mut inner);
         activate(isa, self.projector.activation, d, &mut inner);
-        let out = self.linear_2.apply(isa, &inner);
+        self.linear_2.apply(isa, intake, &inner, &mut out);
         taps.tap("image_embeds", &[tiles * tokens, d], &out);
         out
     }

@@ -26,6 +26,24 @@ pub enum ModelError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A bundle that contradicts itself or its network: everything that is wrong at once.
+    #[error("{path}: {}", listed(problems))]
+    Bundle {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problems: Vec<String>,
+    },
+    /// A bundle of another version of the format.
+    #[error("{path}: expected a bundle of version {expected}, found version {found}")]
+    BundleVersion {
+        /// The file.
+        path: PathBuf,
+        /// The version that this program reads.
+        expected: u32,
+        /// The file's.
+        found: u32,
+    },
     /// Tensors that do not fit the configuration: all of them at once.
     #[error("the weights do not fit config.json:{0}")]
     Tensors(TensorProblems),
@@ -73,6 +91,22 @@ impl TensorProblems {
 /// Names listed of one sort before the rest is only counted: a wrong folder has hundreds.
 const LISTED: usize = 12;
 
+/// One problem in the same line, several below one another.
+fn listed(problems: &[String]) -> String {
+    if let [one] = problems {
+        return one.clone();
+    }
+    let mut text = format!("{} problems:", problems.len());
+    for problem in problems.iter().take(LISTED) {
+        text.push_str("\n    ");
+        text.push_str(problem);
+    }
+    if problems.len() > LISTED {
+        text.push_str(&format!("\n    … and {} more", problems.len() - LISTED));
+    }
+    text
+}
+
 impl std::fmt::Display for TensorProblems {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         let names = |list: &[String]| list.to_vec();
@@ -108,6 +142,8 @@ impl ModelError {
         match self {
             ModelError::Config(_) => Some("the native format is model_type bluelm_v; plain llama, qwen2 and qwen3 decoders are read too".into()),
             ModelError::WeightFile { .. } => Some("the file may be cut off: copy or download it again".into()),
+            ModelError::Bundle { .. } => Some("bundles are made by `bluelm convert`; this one is damaged, cut off, or not one: make or copy it again".into()),
+            ModelError::BundleVersion { .. } => Some("convert the model again with this version of the program".into()),
             ModelError::Tensors(_) => Some("config.json and the safetensors files must come from the same model".into()),
             ModelError::NotFinite { .. } => Some("the training run that wrote this file diverged, or the file is damaged".into()),
             _ => None,

@@ -1,25 +1,31 @@
 //! The networks: described by data, computed with kernels, read from weight files.
 //!
-//! [`ModelSpec`] says what a model is, [`Checkpoint`] where its numbers lie, [`Model`] computes. Everything is rows of
+//! [`ModelSpec`] says what a model is, [`Checkpoint`] or [`Bundle`] where its numbers lie, [`Model`] computes. Everything is rows of
 //! features, `[rows × width]`; heads are ranges of columns.
 
+mod bundle;
 mod cache;
 mod checkpoint;
+pub mod convert;
 mod decoder;
 mod encoder;
 mod error;
 mod families;
 mod layers;
+mod mapped;
+mod matrix;
 mod network;
 pub mod spec;
 mod taps;
+mod weights;
 mod write;
 
+pub use bundle::{Activations, Bundle, BundleTensor, Packed, Storage};
 pub use cache::KvCache;
 pub use checkpoint::{Checkpoint, Numbers};
 pub use decoder::LogitRows;
 pub use error::{ModelError, TensorProblems};
 pub use network::Model;
-pub use spec::{ModelSpec, TensorSpec};
+pub use spec::{ModelSpec, Role, TensorSpec};
 pub use taps::{NoTaps, Taps};
 pub use write::{TensorData, write_safetensors};

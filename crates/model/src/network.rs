@@ -4,7 +4,8 @@ use crate::cache::KvCache;
 use crate::decoder::{Decoder, LogitRows};
 use crate::encoder::Encoder;
 use crate::spec::ModelSpec;
-use crate::{Checkpoint, ModelError, Taps};
+use crate::weights::Source;
+use crate::{Bundle, Checkpoint, ModelError, Taps};
 use kernels::isa::Isa;
 
 /// One model in memory. It holds no state of a conversation: that is a [`KvCache`].
@@ -21,12 +22,27 @@ impl Model {
         let spec = ModelSpec::from_json(checkpoint.config())?;
         checkpoint.check(&spec)?;
         let isa = Isa::from_env().map_err(ModelError::InstructionSet)?;
+        Model::from(Source::Checkpoint(checkpoint), spec, isa)
+    }
+
+    /// Takes the weights of a bundle where they lie.
+    pub fn from_bundle(bundle: &Bundle) -> Result<Model, ModelError> {
+        let isa = Isa::from_env().map_err(ModelError::InstructionSet)?;
+        Model::from(Source::Bundle(bundle), bundle.spec().clone(), isa)
+    }
+
+    fn from(source: Source, spec: ModelSpec, isa: Isa) -> Result<Model, ModelError> {
         Ok(Model {
             isa,
-            encoder: Encoder::load(checkpoint, &spec)?,
-            decoder: Decoder::load(checkpoint, &spec)?,
+            encoder: Encoder::load(source, &spec)?,
+            decoder: Decoder::load(source, &spec)?,
             spec,
         })
+    }
+
+    /// Computes with another instruction set: the bits stay the same.
+    pub fn with_isa(self, isa: Isa) -> Model {
+        Model { isa, ..self }
     }
 
     /// What it is.

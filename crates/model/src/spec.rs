@@ -143,6 +143,27 @@ pub struct TensorSpec {
     pub name: String,
     /// Row-major.
     pub shape: Vec<usize>,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// What a tensor is to a network: which precision it needs depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Norms, biases and positions: few numbers, added or multiplied one by one.
+    Numbers,
+    /// A matrix of the encoder.
+    Encoder,
+    /// A matrix of the projector.
+    Projector,
+    /// A matrix of a decoder block.
+    Decoder,
+    /// The embedding, of which rows are taken, where it is not the head as well.
+    Embedding,
+    /// The head; where they are tied, rows of the embedding are taken from it too.
+    Head,
+    /// In the file, and not computed with.
+    Unused,
 }
 
 impl ModelSpec {
@@ -289,91 +310,124 @@ fn check_vision(v: &VisionSpec, p: &ProjectorSpec) -> Result<(), String> {
 struct TensorList(Vec<TensorSpec>);
 
 impl TensorList {
-    fn push(&mut self, name: String, shape: &[usize]) {
+    fn push(&mut self, name: String, shape: &[usize], role: Role) {
         self.0.push(TensorSpec {
             name,
             shape: shape.to_vec(),
+            role,
         });
     }
 
     /// A linear layer or a norm: weight and bias.
-    fn pair(&mut self, name: &str, shape: &[usize]) {
-        self.push(format!("{name}.weight"), shape);
-        self.push(format!("{name}.bias"), &shape[..1]);
+    fn pair(&mut self, name: &str, shape: &[usize], role: Role) {
+        let of_bias = match role {
+            Role::Unused => Role::Unused,
+            _ => Role::Numbers,
+        };
+        self.push(format!("{name}.weight"), shape, role);
+        self.push(format!("{name}.bias"), &shape[..1], of_bias);
     }
 
     fn vision(&mut self, v: &VisionSpec) {
         let p = &v.prefix;
+        let numbers = |used: bool| if used { Role::Numbers } else { Role::Unused };
         self.push(
             format!("{p}embeddings.patch_embedding.weight"),
             &[v.hidden, 3, v.patch, v.patch],
+            Role::Encoder,
         );
-        self.push(format!("{p}embeddings.patch_embedding.bias"), &[v.hidden]);
+        self.push(
+            format!("{p}embeddings.patch_embedding.bias"),
+            &[v.hidden],
+            Role::Numbers,
+        );
         self.push(
             format!("{p}embeddings.position_embedding.weight"),
             &[v.grid() * v.grid(), v.hidden],
+            Role::Numbers,
         );
         for layer in 0..v.layers {
             let l = format!("{p}encoder.layers.{layer}.");
+            let used = layer < v.used_layers;
+            let matrix = if used { Role::Encoder } else { Role::Unused };
             for norm in ["layer_norm1", "layer_norm2"] {
-                self.pair(&format!("{l}{norm}"), &[v.hidden]);
+                self.pair(&format!("{l}{norm}"), &[v.hidden], numbers(used));
             }
             for projection in ["q_proj", "k_proj", "v_proj", "out_proj"] {
-                self.pair(&format!("{l}self_attn.{projection}"), &[v.hidden, v.hidden]);
+                let name = format!("{l}self_attn.{projection}");
+                self.pair(&name, &[v.hidden, v.hidden], matrix);
             }
-            self.pair(&format!("{l}mlp.fc1"), &[v.ffn, v.hidden]);
-            self.pair(&format!("{l}mlp.fc2"), &[v.hidden, v.ffn]);
+            self.pair(&format!("{l}mlp.fc1"), &[v.ffn, v.hidden], matrix);
+            self.pair(&format!("{l}mlp.fc2"), &[v.hidden, v.ffn], matrix);
         }
-        self.pair(&format!("{p}post_layernorm"), &[v.hidden]);
+        self.pair(
+            &format!("{p}post_layernorm"),
+            &[v.hidden],
+            numbers(v.post_norm),
+        );
     }
 
     fn projector(&mut self, p: &ProjectorSpec, from: usize, to: usize) {
         let merged = from * p.merge * p.merge;
-        self.pair(&format!("{}norm", p.prefix), &[merged]);
-        self.pair(&format!("{}linear_1", p.prefix), &[to, merged]);
-        self.pair(&format!("{}linear_2", p.prefix), &[to, to]);
+        let linear = |layer: &str| format!("{}{layer}", p.prefix);
+        self.pair(&linear("norm"), &[merged], Role::Numbers);
+        self.pair(&linear("linear_1"), &[to, merged], Role::Projector);
+        self.pair(&linear("linear_2"), &[to, to], Role::Projector);
     }
 
     fn decoder(&mut self, d: &DecoderSpec, prefix: &str) {
+        let table = [d.vocabulary, d.hidden];
+        let embedding = if d.tied { Role::Head } else { Role::Embedding };
         self.push(
             format!("{prefix}model.embed_tokens.weight"),
-            &[d.vocabulary, d.hidden],
+            &table,
+            embedding,
         );
         if d.embedding_norm == EmbeddingNorm::LayerNorm {
-            self.pair(&format!("{prefix}model.embed_layer_norm"), &[d.hidden]);
+            let name = format!("{prefix}model.embed_layer_norm");
+            self.pair(&name, &[d.hidden], Role::Numbers);
         }
         for layer in 0..d.layers {
             self.block(d, &format!("{prefix}model.layers.{layer}."));
         }
-        self.push(format!("{prefix}model.norm.weight"), &[d.hidden]);
+        self.norm(format!("{prefix}model.norm"), d.hidden);
         if !d.tied {
-            self.push(format!("{prefix}lm_head.weight"), &[d.vocabulary, d.hidden]);
+            self.push(format!("{prefix}lm_head.weight"), &table, Role::Head);
         }
     }
 
     fn block(&mut self, d: &DecoderSpec, l: &str) {
         let (q, kv) = (d.heads * d.head_dim, d.kv_heads * d.head_dim);
-        self.push(format!("{l}input_layernorm.weight"), &[d.hidden]);
-        self.push(format!("{l}post_attention_layernorm.weight"), &[d.hidden]);
-        for (name, rows) in [("q", q), ("k", kv), ("v", kv)] {
-            self.push(
-                format!("{l}self_attn.{name}_proj.weight"),
-                &[rows, d.hidden],
-            );
-            if d.qkv_bias {
-                self.push(format!("{l}self_attn.{name}_proj.bias"), &[rows]);
-            }
+        self.norm(format!("{l}input_layernorm"), d.hidden);
+        self.norm(format!("{l}post_attention_layernorm"), d.hidden);
+        for (name, outputs) in [("q", q), ("k", kv), ("v", kv)] {
+            let name = format!("{l}self_attn.{name}_proj");
+            self.linear(name, &[outputs, d.hidden], d.qkv_bias);
         }
-        self.push(format!("{l}self_attn.o_proj.weight"), &[d.hidden, q]);
-        if d.output_bias {
-            self.push(format!("{l}self_attn.o_proj.bias"), &[d.hidden]);
-        }
+        self.linear(
+            format!("{l}self_attn.o_proj"),
+            &[d.hidden, q],
+            d.output_bias,
+        );
         if d.qk_norm == QkNorm::PerHead {
-            self.push(format!("{l}self_attn.q_norm.weight"), &[d.head_dim]);
-            self.push(format!("{l}self_attn.k_norm.weight"), &[d.head_dim]);
+            self.norm(format!("{l}self_attn.q_norm"), d.head_dim);
+            self.norm(format!("{l}self_attn.k_norm"), d.head_dim);
         }
-        self.push(format!("{l}mlp.gate_proj.weight"), &[d.ffn, d.hidden]);
-        self.push(format!("{l}mlp.up_proj.weight"), &[d.ffn, d.hidden]);
-        self.push(format!("{l}mlp.down_proj.weight"), &[d.hidden, d.ffn]);
+        self.linear(format!("{l}mlp.gate_proj"), &[d.ffn, d.hidden], false);
+        self.linear(format!("{l}mlp.up_proj"), &[d.ffn, d.hidden], false);
+        self.linear(format!("{l}mlp.down_proj"), &[d.hidden, d.ffn], false);
+    }
+
+    /// An RMSNorm of the decoder.
+    fn norm(&mut self, name: String, width: usize) {
+        self.push(format!("{name}.weight"), &[width], Role::Numbers);
+    }
+
+    /// A linear layer of a decoder block.
+    fn linear(&mut self, name: String, shape: &[usize; 2], bias: bool) {
+        self.push(format!("{name}.weight"), shape, Role::Decoder);
+        if bias {
+            self.push(format!("{name}.bias"), &shape[..1], Role::Numbers);
+        }
     }
 }

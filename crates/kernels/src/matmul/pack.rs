@@ -1,6 +1,8 @@
 //! B in panels: `[n / 32][k][32]`, the last panel filled up with zeros, so that a kernel reads it from beginning to end.
 
 use super::{PANEL, View};
+use std::ops::Deref;
+use std::sync::Arc;
 
 /// Packed B of `C[m, n] = A[m, k] · B[k, n]`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,7 +18,31 @@ pub struct Panels {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Values {
     F32(Vec<f32>),
-    Bf16(Vec<u16>),
+    Bf16(Shared),
+}
+
+/// Numbers in memory that somebody holds: a packed array of our own, or a mapped file.
+#[derive(Clone)]
+pub(super) struct Shared(Arc<dyn AsRef<[u16]> + Send + Sync>);
+
+impl Deref for Shared {
+    type Target = [u16];
+
+    fn deref(&self) -> &[u16] {
+        (*self.0).as_ref()
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
+        self.deref().fmt(out)
+    }
+}
+
+impl PartialEq for Shared {
+    fn eq(&self, other: &Shared) -> bool {
+        **self == **other
+    }
 }
 
 impl Default for Values {
@@ -67,11 +93,30 @@ impl Panels {
             row_stride,
             column_stride,
         );
-        Panels {
+        Panels::packed_bf16(out_features, in_features, Arc::new(values))
+    }
+
+    /// A linear layer's weight as bf16 bits that are packed already, read where they lie.
+    ///
+    /// # Panics
+    /// When they are not whole panels of `out_features` columns.
+    pub fn packed_bf16(
+        out_features: usize,
+        in_features: usize,
+        packed: Arc<dyn AsRef<[u16]> + Send + Sync>,
+    ) -> Panels {
+        let panels = Panels {
             k: in_features,
             n: out_features,
-            values: Values::Bf16(values),
-        }
+            values: Values::Bf16(Shared(packed)),
+        };
+        panels.assert_whole();
+        panels
+    }
+
+    /// One weight of a linear layer.
+    pub fn weight(&self, output: usize, input: usize) -> f32 {
+        self.at(input, output)
     }
 
     /// Takes in other numbers, in f32, using the memory it has.

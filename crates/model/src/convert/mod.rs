@@ -1,0 +1,276 @@
+//! From a checkpoint to a bundle, tensor by tensor: what is held at once is a strip of one tensor, whatever the model's size.
+
+mod recipe;
+mod rounding;
+
+use crate::bundle::{Layout, Storage, Writer};
+use crate::spec::Role;
+use crate::{Checkpoint, ModelError, ModelSpec, TensorSpec};
+use kernels::matmul::PANEL;
+use kernels::matmul_quantized::{Bits, PANEL as QUANTIZED_PANEL, pack};
+use rayon::prelude::*;
+pub use recipe::{GROUPS, Recipe};
+pub use rounding::Rounding;
+use std::fs::File;
+use std::io::BufWriter;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Numbers of a strip: 32 MiB as f32.
+const STRIP: usize = 8 << 20;
+/// Pages of the checkpoint that may have been touched before they are given back.
+const PAGES_BYTES: usize = 256 << 20;
+
+/// What becomes of the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Precisions.
+    pub recipe: Recipe,
+    /// INT4 weights that share a scale.
+    pub group: usize,
+    /// How INT4 weights are rounded.
+    pub rounding: Rounding,
+}
+
+/// Something has been written.
+#[derive(Clone, Copy, Debug)]
+pub struct Written<'a> {
+    /// The tensor in hand.
+    pub tensor: &'a str,
+    /// Weights so far.
+    pub done: u64,
+    /// Weights in all.
+    pub total: u64,
+}
+
+/// A model on its way into a bundle.
+pub struct Conversion<'a> {
+    /// The weights; pages that were read are given back.
+    pub checkpoint: &'a mut Checkpoint,
+    /// Names and contents of the small files of the model folder, config.json among them.
+    pub files: &'a [(String, Vec<u8>)],
+    /// What becomes of the weights.
+    pub options: Options,
+    /// Is told how far it is.
+    pub progress: &'a mut dyn FnMut(Written),
+    /// Is asked whether to stop, many times a second.
+    pub cancel: &'a dyn Fn() -> bool,
+}
+
+impl Conversion<'_> {
+    /// Writes the bundle under a temporary name beside `path`, syncs it and renames it; gives its length in bytes. Whatever
+    /// goes wrong, no half file stays.
+    pub fn write(mut self, path: &Path) -> Result<u64, ModelError> {
+        let spec = ModelSpec::from_json(self.checkpoint.config())?;
+        self.checkpoint.check(&spec)?;
+        let layout = self.layout(&spec)?;
+        let bytes = layout.file_bytes();
+        let partial = Partial::beside(path);
+        let io = |action| ModelError::io(action, partial.path.clone());
+        let file = File::create(&partial.path).map_err(io("creating"))?;
+        let out = BufWriter::with_capacity(1 << 20, file);
+        let file = self
+            .sections(out, layout, &spec)
+            .map_err(|failure| match failure {
+                Failure::Model(error) => error,
+                Failure::Io(error) => io("writing")(error),
+            })?;
+        let file = file
+            .into_inner()
+            .map_err(|e| io("writing")(e.into_error()))?;
+        file.sync_all().map_err(io("writing"))?;
+        drop(file);
+        partial.rename(path)?;
+        Ok(bytes)
+    }
+
+    /// Tensors that are stored, and how.
+    fn tensors(&self, spec: &ModelSpec) -> Vec<(TensorSpec, Storage)> {
+        let options = self.options;
+        spec.tensors()
+            .into_iter()
+            .filter(|tensor| tensor.role != Role::Unused)
+            .map(|tensor| {
+                let storage = options.recipe.storage(&tensor, options.group);
+                (tensor, storage)
+            })
+            .collect()
+    }
+
+    fn layout(&self, spec: &ModelSpec) -> Result<Layout, ModelError> {
+        let files: Vec<_> = self
+            .files
+            .iter()
+            .map(|(name, bytes)| (name.clone(), bytes.len() as u64))
+            .collect();
+        Layout::new(self.options.recipe.name(), &files, &self.tensors(spec))
+            .map_err(ModelError::Config)
+    }
+
+    fn sections<W: std::io::Write + std::io::Seek>(
+        &mut self,
+        out: W,
+        layout: Layout,
+        spec: &ModelSpec,
+    ) -> Result<W, Failure> {
+        let mut writer = Writer::new(out, layout)?;
+        for (_, bytes) in self.files {
+            writer.write(bytes)?;
+            writer.end_section()?;
+        }
+        let tensors = self.tensors(spec);
+        let size = |tensor: &TensorSpec| tensor.shape.iter().product::<usize>();
+        let total = tensors.iter().map(|(tensor, _)| size(tensor) as u64).sum();
+        let (mut done, mut touched) = (0, 0);
+        for (tensor, storage) in &tensors {
+            let mut scales = Vec::new();
+            for strip in strips(tensor) {
+                if (self.cancel)() {
+                    return Err(ModelError::Cancelled.into());
+                }
+                self.strip(&mut writer, tensor, storage, strip.clone(), &mut scales)?;
+                done += (strip.len() * (size(tensor) / tensor.shape[0])) as u64;
+                (self.progress)(Written {
+                    tensor: &tensor.name,
+                    done,
+                    total,
+                });
+            }
+            if let Storage::Int8Rows { .. } = storage {
+                let odd = size(tensor) % 64;
+                writer.write(&vec![0; (64 - odd) % 64])?;
+            }
+            writer.write_u16(&scales)?;
+            writer.end_section()?;
+            touched += size(tensor) * 4;
+            if touched > PAGES_BYTES {
+                self.checkpoint.give_back_pages()?;
+                touched = 0;
+            }
+        }
+        Ok(writer.finish()?)
+    }
+
+    /// Writes the values of some outputs, and keeps their scales.
+    fn strip<W: std::io::Write + std::io::Seek>(
+        &self,
+        writer: &mut Writer<W>,
+        tensor: &TensorSpec,
+        storage: &Storage,
+        outputs: Range<usize>,
+        scales: &mut Vec<u16>,
+    ) -> Result<(), Failure> {
+        let k = tensor.shape[1..].iter().product::<usize>();
+        let rows = self.checkpoint.rows_f32(&tensor.name, k, outputs)?;
+        match storage {
+            Storage::F32 => {
+                let bytes: Vec<u8> = rows.iter().flat_map(|v| v.to_le_bytes()).collect();
+                writer.write(&bytes)?;
+            }
+            Storage::Bf16Rows => writer.write_u16(&rows_bf16(&rows))?,
+            Storage::Bf16Panels => writer.write_u16(&panels_bf16(&rows, k))?,
+            Storage::Int8Rows { group } => {
+                let (values, own) =
+                    rounding::quantize(Bits::Eight, Rounding::Nearest, &rows, k, *group);
+                let bytes: Vec<u8> = values.iter().map(|value| *value as u8).collect();
+                writer.write(&bytes)?;
+                scales.extend(own);
+            }
+            Storage::Int4(packed) | Storage::Int8(packed) => {
+                let (bits, rounding) = match storage {
+                    Storage::Int4(_) => (Bits::Four, self.options.rounding),
+                    _ => (Bits::Eight, Rounding::Nearest),
+                };
+                let panels: Vec<_> = rows
+                    .par_chunks(QUANTIZED_PANEL * k)
+                    .map(|rows| {
+                        let (values, scales) =
+                            rounding::quantize(bits, rounding, rows, k, packed.group);
+                        pack(bits, rows.len() / k, k, packed.group, &values, &scales)
+                    })
+                    .collect();
+                for panel in panels {
+                    writer.write(&panel.values)?;
+                    scales.extend(panel.scales);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why sections could not be written.
+enum Failure {
+    Model(ModelError),
+    Io(std::io::Error),
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Failure {
+        Failure::Model(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::Io(error)
+    }
+}
+
+/// Ranges of outputs, whole panels of either size except the last.
+fn strips(tensor: &TensorSpec) -> impl Iterator<Item = Range<usize>> {
+    let n = tensor.shape[0];
+    let k = tensor.shape[1..].iter().product::<usize>().max(1);
+    let outputs = (STRIP / k / PANEL).max(1) * PANEL;
+    (0..n)
+        .step_by(outputs)
+        .map(move |first| first..(first + outputs).min(n))
+}
+
+fn rows_bf16(rows: &[f32]) -> Vec<u16> {
+    rows.iter()
+        .map(|value| half::bf16::from_f32(*value).to_bits())
+        .collect()
+}
+
+/// `[panels, k, 32]`, missing outputs zero.
+fn panels_bf16(rows: &[f32], k: usize) -> Vec<u16> {
+    let n = rows.len() / k;
+    let mut out = vec![0; n.div_ceil(PANEL) * PANEL * k];
+    out.par_chunks_mut(PANEL * k)
+        .zip(rows.par_chunks(PANEL * k))
+        .for_each(|(panel, rows)| {
+            for (lane, row) in rows.chunks_exact(k).enumerate() {
+                for (input, value) in row.iter().enumerate() {
+                    panel[input * PANEL + lane] = half::bf16::from_f32(*value).to_bits();
+                }
+            }
+        });
+    out
+}
+
+/// A file under its temporary name; it goes when the value goes.
+struct Partial {
+    path: PathBuf,
+}
+
+impl Partial {
+    fn beside(path: &Path) -> Partial {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".partial");
+        Partial {
+            path: path.with_file_name(name),
+        }
+    }
+
+    fn rename(self, path: &Path) -> Result<(), ModelError> {
+        std::fs::rename(&self.path, path).map_err(ModelError::io("writing", path))
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // After the rename there is nothing to remove, and what cannot be removed is told by the error that is under way.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
