@@ -102,6 +102,8 @@ pub(crate) enum Dot {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    #[cfg(target_arch = "aarch64")]
+    NeonDot,
 }
 
 impl Dot {
@@ -116,6 +118,8 @@ impl Dot {
             }
             #[cfg(target_arch = "x86_64")]
             Set::Avx2 | Set::Avx512 => Dot::Avx2,
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon if std::arch::is_aarch64_feature_detected!("dotprod") => Dot::NeonDot,
             _ => Dot::Scalar,
         }
     }

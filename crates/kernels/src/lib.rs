@@ -11,4 +11,6 @@ pub mod matmul;
 pub mod matmul_bf16;
 pub mod matmul_quantized;
 pub mod rows;
+#[cfg(target_arch = "aarch64")]
+mod sdot;
 pub mod training;

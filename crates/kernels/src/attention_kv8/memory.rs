@@ -85,11 +85,27 @@ impl Memory {
             self.key_scales.resize(blocks * BLOCK, 0.0);
             self.value_scales.resize(blocks * BLOCK, 0.0);
         }
-        for row in 0..count {
-            let key = &keys.data[row * keys.row_stride..][..self.width];
-            let value = &values.data[row * values.row_stride..][..self.width];
-            put(isa, self, key, value);
-            self.len += 1;
+        let width = self.width;
+        let row_of = |view: &View, row: usize| row * view.row_stride..row * view.row_stride + width;
+        let mut row = 0;
+        while row < count {
+            // Four tokens are side by side in the layout: together where they are.
+            let together = if self.len.is_multiple_of(4) && count - row >= 4 {
+                4
+            } else {
+                1
+            };
+            let mut tokens = [[[].as_slice(); 2]; 4];
+            for (at, token) in tokens[..together].iter_mut().enumerate() {
+                *token = [&keys, &values].map(|view| &view.data[row_of(view, row + at)]);
+            }
+            if together == 4 {
+                put_four(isa, self, &tokens);
+            } else {
+                put(isa, self, tokens[0]);
+            }
+            self.len += together;
+            row += together;
         }
     }
 
@@ -148,11 +164,15 @@ impl Memory {
 
 per_isa! {
     /// Writes a key and a value behind the last ones.
-    put(memory: &mut Memory, key: &[f32], value: &[f32]) => put_body
+    put(memory: &mut Memory, token: [&[f32]; 2]) => put_body
+}
+per_isa! {
+    /// The same of four tokens, the first of which stands at a multiple of four.
+    put_four(memory: &mut Memory, tokens: &[[&[f32]; 2]; 4]) => put_four_body
 }
 
 #[inline(always)]
-fn put_body(memory: &mut Memory, key: &[f32], value: &[f32]) {
+fn put_body(memory: &mut Memory, [key, value]: [&[f32]; 2]) {
     let (block, token) = (memory.len / BLOCK, memory.len % BLOCK);
     let (key_bytes, value_bytes) = (memory.key_bytes(), memory.value_bytes());
     let mut bytes = [0; WIDEST];
@@ -171,6 +191,40 @@ fn put_body(memory: &mut Memory, key: &[f32], value: &[f32]) {
     for (bytes, panel) in bytes[..value.len()].chunks(PANEL).zip(panels) {
         for (byte, place) in bytes.iter().zip(panel.iter_mut().step_by(4)) {
             *place = *byte;
+        }
+    }
+}
+
+#[inline(always)]
+fn put_four_body(memory: &mut Memory, tokens: &[[&[f32]; 2]; 4]) {
+    let (block, token) = (memory.len / BLOCK, memory.len % BLOCK);
+    let (key_bytes, value_bytes) = (memory.key_bytes(), memory.value_bytes());
+    let mut bytes = [[0; WIDEST]; 4];
+    for (at, ([key, _], bytes)) in tokens.iter().zip(&mut bytes).enumerate() {
+        memory.key_scales[memory.len + at] = quantize(key, bytes);
+    }
+    let (fours, panels) = (memory.fours(), memory.panels());
+    let panel = block * key_bytes + token / PANEL * fours * LINE + token % PANEL * 4;
+    let lines = memory.keys[panel..].chunks_mut(LINE).take(fours);
+    for (four, line) in lines.enumerate() {
+        let (places, _) = line.as_chunks_mut::<4>();
+        for (place, bytes) in places.iter_mut().zip(&bytes) {
+            *place = bytes.as_chunks::<4>().0[four].map(|byte| byte as u8 ^ 0x80);
+        }
+    }
+    for (at, ([_, value], bytes)) in tokens.iter().zip(&mut bytes).enumerate() {
+        memory.value_scales[memory.len + at] = quantize(value, bytes);
+    }
+    let first = block * value_bytes + token / 4 * LINE;
+    let places = memory.values[first..].chunks_mut(BLOCK / 4 * LINE);
+    let [a, b, c, d] = bytes.each_ref().map(|bytes| bytes.as_chunks::<PANEL>().0);
+    for (panel, (((a, b), c), d)) in places.take(panels).zip(a.iter().zip(b).zip(c).zip(d)) {
+        let (places, _) = panel.as_chunks_mut::<4>();
+        for (place, (((a, b), c), d)) in places[..PANEL]
+            .iter_mut()
+            .zip(a.iter().zip(b).zip(c).zip(d))
+        {
+            *place = [*a, *b, *c, *d];
         }
     }
 }

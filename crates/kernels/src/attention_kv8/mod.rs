@@ -17,6 +17,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
 mod memory;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 mod soften;
 
@@ -191,6 +193,14 @@ impl Tile<'_> {
                     soften::soften(self.isa, &part, scratch, &visible);
                     avx2::mix(&part, scratch);
                 },
+                #[cfg(target_arch = "aarch64")]
+                // SAFETY: as above.
+                #[allow(unsafe_code)]
+                Dot::NeonDot => unsafe {
+                    neon::score(&part, scratch);
+                    soften::soften(self.isa, &part, scratch, &visible);
+                    neon::mix(&part, scratch);
+                },
                 Dot::Scalar => {
                     scalar::score(&part, scratch);
                     soften::soften(self.isa, &part, scratch, &visible);
@@ -302,6 +312,7 @@ struct Part<'a> {
     memory: &'a Memory,
     block: usize,
     /// The block that comes next.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // fetched ahead by AVX-512 only
     next: usize,
     /// Keys that some row sees.
     keys: usize,

@@ -13,6 +13,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
 mod blocks;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pack;
 pub(crate) mod quantizing;
 mod rows;
@@ -143,6 +145,10 @@ pub fn matmul_quantized(
         // SAFETY: detection found the instructions, and the sizes were checked above.
         #[allow(unsafe_code)]
         Dot::Avx512Vnni => unsafe { avx512vnni::matmul(&work, c) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        #[allow(unsafe_code)]
+        Dot::NeonDot => unsafe { neon::matmul(&work, c) },
     }
 }
 
