@@ -34,7 +34,11 @@ pub struct Exists(pub PathBuf);
 
 impl std::fmt::Display for Exists {
     fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(out, "{}: expected no such file, found one", self.0.display())
+        write!(
+            out,
+            "{}: expected no such file, found one",
+            self.0.display()
+        )
     }
 }
 

@@ -157,8 +157,9 @@ impl PromptFiles {
         let tokenizer_config = need("tokenizer_config.json")?;
         let template = match text("chat_template.jinja")? {
             Some(template) => template,
-            None => template_inside(&tokenizer_config)?
-                .ok_or_else(|| missing("chat_template.jinja"))?,
+            None => {
+                template_inside(&tokenizer_config)?.ok_or_else(|| missing("chat_template.jinja"))?
+            }
         };
         Self::parse(
             tokenizer.ok_or_else(|| missing("tokenizer.json"))?,

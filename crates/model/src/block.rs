@@ -1,11 +1,11 @@
 //! One block of the decoder: grouped-query attention over a key-value cache, and a gated MLP.
 
+use crate::ModelError;
 use crate::cache::LayerCache;
 use crate::layers::{Linear, Norm, each_row, each_task, side_by_side};
 use crate::matrix::Intake;
 use crate::spec::{DecoderSpec, QkNorm};
 use crate::weights::Source;
-use crate::ModelError;
 use kernels::attention::{Queries, Reach};
 use kernels::isa::Isa;
 use kernels::matmul::View;

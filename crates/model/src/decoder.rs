@@ -123,7 +123,8 @@ impl Decoder {
                 before,
             };
             let memory = cache.layer(layer);
-            self.layers.block(block, &place, memory, &mut x, &mut buffers, &mut ());
+            self.layers
+                .block(block, &place, memory, &mut x, &mut buffers, &mut ());
         }
         cache.advance(before + m);
         Ok(self.logits(isa, &x, logits, &mut buffers.intake, taps))

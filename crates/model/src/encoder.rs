@@ -163,12 +163,9 @@ impl Encoder {
                 3 * vision.patch * vision.patch,
                 Bias::Present,
             )?,
-            positions: source
-                .numbers(&format!("{v}embeddings.position_embedding.weight"))?,
+            positions: source.numbers(&format!("{v}embeddings.position_embedding.weight"))?,
             blocks: (0..vision.used_layers)
-                .map(|layer| {
-                    Block::load(source, vision, &format!("{v}encoder.layers.{layer}."))
-                })
+                .map(|layer| Block::load(source, vision, &format!("{v}encoder.layers.{layer}.")))
                 .collect::<Result<_, _>>()?,
             post_norm: if vision.post_norm {
                 Some(Norm::layer(
@@ -180,13 +177,7 @@ impl Encoder {
                 None
             },
             merge_norm: Norm::layer(source, &format!("{p}norm"), projector.norm_eps)?,
-            linear_1: Linear::load(
-                source,
-                &format!("{p}linear_1"),
-                d,
-                merged,
-                Bias::Present,
-            )?,
+            linear_1: Linear::load(source, &format!("{p}linear_1"), d, merged, Bias::Present)?,
             linear_2: Linear::load(source, &format!("{p}linear_2"), d, d, Bias::Present)?,
             spec: vision.clone(),
             projector: projector.clone(),

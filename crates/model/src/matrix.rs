@@ -8,9 +8,7 @@ use crate::bundle::{Part, Shared};
 use crate::layers::WORTH_SPLITTING;
 use kernels::isa::Isa;
 use kernels::matmul::{self, Panels, View, Write, matmul};
-use kernels::matmul_quantized::{
-    self, Bits, Precision, QuantizedRows, Weights, matmul_quantized,
-};
+use kernels::matmul_quantized::{self, Bits, Precision, QuantizedRows, Weights, matmul_quantized};
 use kernels::rows;
 use rayon::prelude::*;
 
@@ -150,7 +148,10 @@ impl Intake {
         };
         let (width, format) = (first.matrix.inputs(), first.matrix.format());
         let m = x.len() / width;
-        let outputs: usize = products.iter().map(|product| product.matrix.outputs()).sum();
+        let outputs: usize = products
+            .iter()
+            .map(|product| product.matrix.outputs())
+            .sum();
         let threads = match rayon::current_num_threads() {
             threads if m * width * outputs >= WORTH_SPLITTING => threads,
             _ => 1,
@@ -176,7 +177,9 @@ impl Intake {
                     out,
                 }));
             } else {
-                let of_rows = out.chunks_mut((share * n).max(1)).zip(x.chunks(share * width));
+                let of_rows = out
+                    .chunks_mut((share * n).max(1))
+                    .zip(x.chunks(share * width));
                 tasks.extend(of_rows.enumerate().map(|(at, (out, x))| Task {
                     matrix,
                     bias: *bias,

@@ -114,7 +114,10 @@ pub fn run(arguments: ConvertArguments, cancel: &Cancel) -> anyhow::Result<()> {
 
 fn check(path: &Path, cancel: &Cancel) -> anyhow::Result<()> {
     let bundle = Bundle::open(path)?;
-    let bar = progress_bar(bundle.size_bytes(), "{bar:30} {bytes}/{total_bytes} {eta} left");
+    let bar = progress_bar(
+        bundle.size_bytes(),
+        "{bar:30} {bytes}/{total_bytes} {eta} left",
+    );
     let checked = bundle.check_data(&mut |bytes| bar.inc(bytes), &|| cancel.is_cancelled());
     bar.finish_and_clear();
     checked?;
@@ -230,7 +233,10 @@ fn print_report(
 ) -> anyhow::Result<()> {
     let bundle = Engine::load(destination)?;
     let questions = arguments.questions as usize;
-    let bar = progress_bar(questions as u64, "{bar:30} {pos}/{len} questions {eta} left");
+    let bar = progress_bar(
+        questions as u64,
+        "{bar:30} {pos}/{len} questions {eta} left",
+    );
     let measured = report::measure(reference, &bundle, questions, cancel, &mut |done| {
         bar.set_position(done as u64)
     });

@@ -29,10 +29,22 @@ pub(super) fn check(path: &Path, file: &[u8]) -> Result<Checked, ModelError> {
     let mut problems = Vec::new();
     let mut ranges = Vec::new();
     for section in &header.files {
-        place(&section.label.name, section, room, &mut ranges, &mut problems);
+        place(
+            &section.label.name,
+            section,
+            room,
+            &mut ranges,
+            &mut problems,
+        );
     }
     for section in &header.tensors {
-        place(&section.label.name, section, room, &mut ranges, &mut problems);
+        place(
+            &section.label.name,
+            section,
+            room,
+            &mut ranges,
+            &mut problems,
+        );
     }
     overlaps(&mut ranges, &mut problems);
     let mut names = BTreeSet::new();
@@ -170,10 +182,7 @@ fn tensors(header: &Header, spec: &ModelSpec, problems: &mut Vec<String>) {
             continue;
         }
         if !suits(role, &label.storage) {
-            problems.push(format!(
-                "{name}: {:?} cannot be used for it",
-                label.storage
-            ));
+            problems.push(format!("{name}: {:?} cannot be used for it", label.storage));
             continue;
         }
         match label.storage.lengths(&shape) {

@@ -119,7 +119,9 @@ impl<'de> Deserialize<'de> for Checksum {
         let whole = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
         match u64::from_str_radix(&text, 16) {
             Ok(number) if whole => Ok(Checksum(number)),
-            _ => Err(serde::de::Error::custom("a checksum has 16 hexadecimal digits")),
+            _ => Err(serde::de::Error::custom(
+                "a checksum has 16 hexadecimal digits",
+            )),
         }
     }
 }

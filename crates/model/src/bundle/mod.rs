@@ -141,7 +141,12 @@ impl Bundle {
         });
         let tensors = self.header.tensors.iter().map(|section| {
             let name = section.label.name.as_str();
-            (self.range(section), name, section.checksum.0, Some(&section.label))
+            (
+                self.range(section),
+                name,
+                section.checksum.0,
+                Some(&section.label),
+            )
         });
         let mut sections: Vec<_> = files.chain(tensors).collect();
         sections.sort_by_key(|(range, ..)| range.start);
@@ -190,13 +195,19 @@ impl Bundle {
         let lengths = lengths(label);
         let numbers = match label.storage {
             Storage::F32 => {
-                return self.numbers(&label.name).err().map(|error| error.to_string());
+                return self
+                    .numbers(&label.name)
+                    .err()
+                    .map(|error| error.to_string());
             }
             Storage::Bf16Panels | Storage::Bf16Rows => range,
             _ => range.start + lengths.values as usize..range.end,
         };
         let numbers = Shared::new(Part::new(&self.file, numbers));
-        let at = numbers.numbers().iter().position(|bits| !is_finite(*bits))?;
+        let at = numbers
+            .numbers()
+            .iter()
+            .position(|bits| !is_finite(*bits))?;
         Some(format!(
             "{}: number {at} of its bf16 is not finite",
             label.name

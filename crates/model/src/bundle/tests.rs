@@ -13,7 +13,9 @@ struct Place {
 
 /// Converts a model of `golden/`.
 fn bundle_of(name: &str, recipe: Recipe) -> Place {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden").join(name);
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../golden")
+        .join(name);
     let config = std::fs::read(golden.join("config.json")).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.bluelm");
@@ -75,12 +77,16 @@ fn compute(bundle: &Bundle) {
     let spec = model.spec();
     let pixels = vec![0.5; 3 * spec.image_size() * spec.image_size()];
     if spec.vision.is_some() {
-        model.encode_tiles(&pixels, 1, &|| false, &mut NoTaps).unwrap();
+        model
+            .encode_tiles(&pixels, 1, &|| false, &mut NoTaps)
+            .unwrap();
     }
     let mut cache: KvCache = model.new_cache(2);
     let rows = model.embed(&[1, 2]);
     let logits = LogitRows::Last;
-    model.forward(&rows, &mut cache, logits, &|| false, &mut NoTaps).unwrap();
+    model
+        .forward(&rows, &mut cache, logits, &|| false, &mut NoTaps)
+        .unwrap();
 }
 
 #[test]
@@ -94,7 +100,11 @@ fn two_hundred_flipped_bits_are_found_at_opening_or_by_the_checksums() {
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         // Half of them in the first kilobyte and a half, where the header is.
-        let range = if flip % 2 == 0 { 1500 } else { place.bytes.len() };
+        let range = if flip % 2 == 0 {
+            1500
+        } else {
+            place.bytes.len()
+        };
         let (byte, bit) = ((state >> 33) as usize % range, state >> 20 & 7);
         let mut bytes = place.bytes.clone();
         bytes[byte] ^= 1 << bit;
@@ -110,7 +120,20 @@ fn two_hundred_flipped_bits_are_found_at_opening_or_by_the_checksums() {
 fn a_bundle_cut_off_anywhere_is_refused() {
     let place = bundle_of("bluelm_v", Recipe::Fast);
     let length = place.bytes.len();
-    for kept in [0, 1, 7, 8, 12, 63, 64, 65, 1000, length / 2, length - 64, length - 1] {
+    for kept in [
+        0,
+        1,
+        7,
+        8,
+        12,
+        63,
+        64,
+        65,
+        1000,
+        length / 2,
+        length - 64,
+        length - 1,
+    ] {
         place.refused(&place.bytes[..kept]);
     }
     let mut longer = place.bytes.clone();
@@ -140,25 +163,59 @@ fn another_version_and_another_kind_of_file_are_told_apart() {
 #[test]
 fn headers_that_contradict_their_file_or_network_are_refused() {
     let place = bundle_of("bluelm_v", Recipe::Fast);
-    let tensors = |header: &mut serde_json::Value| header["tensors"].as_array_mut().unwrap().clone();
+    let tensors =
+        |header: &mut serde_json::Value| header["tensors"].as_array_mut().unwrap().clone();
     let expect = |edit: &dyn Fn(&mut serde_json::Value), message: &str| {
         let found = place.edited(edit);
         assert!(found.contains(message), "{found}\nexpected: {message}");
     };
-    expect(&|h| h["tensors"][0]["offset"] = 1.into(), "expected a multiple of 64");
-    expect(&|h| h["tensors"][0]["offset"] = u64::MAX.into(), "and the data has");
-    expect(&|h| h["tensors"][0]["offset"] = 0.into(), "lie over each other");
+    expect(
+        &|h| h["tensors"][0]["offset"] = 1.into(),
+        "expected a multiple of 64",
+    );
+    expect(
+        &|h| h["tensors"][0]["offset"] = u64::MAX.into(),
+        "and the data has",
+    );
+    expect(
+        &|h| h["tensors"][0]["offset"] = 0.into(),
+        "lie over each other",
+    );
     expect(&|h| h["tensors"][0]["length"] = 64.into(), "expected");
     expect(&|h| h["tensors"][0]["name"] = "x".into(), "missing");
     expect(&|h| h["tensors"][0]["name"] = "x".into(), "x: not expected");
-    expect(&|h| h["tensors"][0]["shape"] = vec![1].into(), "expected shape");
-    expect(&|h| h["tensors"][0]["storage"]["kind"] = "f32".into(), "cannot be used");
-    expect(&|h| h["tensors"][0]["storage"]["kind"] = "int2".into(), "cannot be read");
-    expect(&|h| h["tensors"][0]["storage"]["group"] = 12.into(), "groups of 12");
-    expect(&|h| h["tensors"][0]["storage"]["group"] = 0.into(), "groups of 0");
-    expect(&|h| h["tensors"][0]["storage"]["block"] = 512.into(), "blocks of 512");
-    expect(&|h| h["tensors"][0]["storage"]["block"] = 0.into(), "blocks of 0");
-    expect(&|h| h["tensors"][0]["checksum"] = "abc".into(), "16 hexadecimal digits");
+    expect(
+        &|h| h["tensors"][0]["shape"] = vec![1].into(),
+        "expected shape",
+    );
+    expect(
+        &|h| h["tensors"][0]["storage"]["kind"] = "f32".into(),
+        "cannot be used",
+    );
+    expect(
+        &|h| h["tensors"][0]["storage"]["kind"] = "int2".into(),
+        "cannot be read",
+    );
+    expect(
+        &|h| h["tensors"][0]["storage"]["group"] = 12.into(),
+        "groups of 12",
+    );
+    expect(
+        &|h| h["tensors"][0]["storage"]["group"] = 0.into(),
+        "groups of 0",
+    );
+    expect(
+        &|h| h["tensors"][0]["storage"]["block"] = 512.into(),
+        "blocks of 512",
+    );
+    expect(
+        &|h| h["tensors"][0]["storage"]["block"] = 0.into(),
+        "blocks of 0",
+    );
+    expect(
+        &|h| h["tensors"][0]["checksum"] = "abc".into(),
+        "16 hexadecimal digits",
+    );
     expect(&|h| h["files"][0]["name"] = "x".into(), "no config.json");
     expect(&|h| h["surprise"] = 1.into(), "cannot be read");
     expect(
@@ -174,7 +231,10 @@ fn headers_that_contradict_their_file_or_network_are_refused() {
             h["tensors"][at]["name"] = format!("x{at}").into();
         }
     });
-    assert!(many.contains("6 problems") && many.contains("x2: not expected"), "{many}");
+    assert!(
+        many.contains("6 problems") && many.contains("x2: not expected"),
+        "{many}"
+    );
 }
 
 #[test]
@@ -182,7 +242,10 @@ fn a_folder_and_a_missing_file_are_no_bundles() {
     let folder = tempfile::tempdir().unwrap();
     assert!(!Bundle::is_bundle(folder.path()));
     assert!(!Bundle::is_bundle(&folder.path().join("x")));
-    assert!(matches!(Bundle::open(folder.path()), Err(ModelError::Bundle { .. })));
+    assert!(matches!(
+        Bundle::open(folder.path()),
+        Err(ModelError::Bundle { .. })
+    ));
     let missing = Bundle::open(&folder.path().join("x"));
     assert!(matches!(missing, Err(ModelError::Io { .. })));
 }
@@ -191,7 +254,10 @@ fn a_folder_and_a_missing_file_are_no_bundles() {
 fn numbers_that_are_not_finite_are_found_by_the_check_and_change_nothing_else() {
     let place = bundle_of("llama", Recipe::Paper);
     let bundle = place.open(&place.bytes).unwrap();
-    let packed = bundle.tensors().position(|t| matches!(t.storage, Storage::Int4(_))).unwrap();
+    let packed = bundle
+        .tensors()
+        .position(|t| matches!(t.storage, Storage::Int4(_)))
+        .unwrap();
     let section = &bundle.header.tensors[packed];
     let end = bundle.range(section).end;
     let mut bytes = place.bytes.clone();
@@ -218,6 +284,9 @@ impl Place {
         bytes.extend(&self.bytes[PRELUDE_BYTES + length..]);
         let bundle = self.open(&bytes).unwrap();
         compute(&bundle);
-        bundle.check_data(&mut |_| {}, &|| false).unwrap_err().to_string()
+        bundle
+            .check_data(&mut |_| {}, &|| false)
+            .unwrap_err()
+            .to_string()
     }
 }

@@ -40,7 +40,16 @@ impl Gram {
             .for_each(|(at, sum)| {
                 let columns = View::rows(&rows[at * share..], k).transposed();
                 let all = 0..panels.panel_count();
-                matmul(isa, sum.len() / k, columns, &panels, all, sum, k, Write::Add);
+                matmul(
+                    isa,
+                    sum.len() / k,
+                    columns,
+                    &panels,
+                    all,
+                    sum,
+                    k,
+                    Write::Add,
+                );
             });
     }
 }

@@ -8,11 +8,11 @@ mod rounding;
 use crate::bundle::{Layout, Storage, Writer};
 use crate::spec::Role;
 use crate::{Checkpoint, ModelError, ModelSpec, TensorSpec};
+use calibration::Calibration;
 use kernels::matmul::PANEL;
 use kernels::matmul_quantized::{Bits, PANEL as QUANTIZED_PANEL, pack};
 use rayon::prelude::*;
 pub use recipe::{GROUPS, Recipe};
-use calibration::Calibration;
 use rounding::Knowledge;
 pub use rounding::Rounding;
 use std::fs::File;
@@ -82,7 +82,9 @@ impl Conversion<'_> {
                 Failure::Model(error) => error,
                 Failure::Io(error) => io("writing")(error),
             })?;
-        let file = file.into_inner().map_err(|e| io("writing")(e.into_error()))?;
+        let file = file
+            .into_inner()
+            .map_err(|e| io("writing")(e.into_error()))?;
         file.sync_all().map_err(io("writing"))?;
         drop(file);
         partial.rename(path)?;
@@ -108,12 +110,8 @@ impl Conversion<'_> {
             .iter()
             .map(|(name, bytes)| (name.clone(), bytes.len() as u64))
             .collect();
-        Layout::new(
-            self.options.recipe.name(),
-            &files,
-            &self.tensors(spec),
-        )
-        .map_err(ModelError::Config)
+        Layout::new(self.options.recipe.name(), &files, &self.tensors(spec))
+            .map_err(ModelError::Config)
     }
 
     fn sections<W: std::io::Write + std::io::Seek>(

@@ -16,7 +16,13 @@ const ROUNDINGS: [Rounding; 3] = [Rounding::Nearest, Rounding::Search, Rounding:
 fn wide_bf16() -> Vec<Tensor> {
     let narrow = |tensor: Tensor| Tensor {
         dtype: Dtype::BF16,
-        bytes: tensor.bytes.as_chunks::<4>().0.iter().flat_map(|b| [b[2], b[3]]).collect(),
+        bytes: tensor
+            .bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .flat_map(|b| [b[2], b[3]])
+            .collect(),
         ..tensor
     };
     tensors(WIDE).into_iter().map(narrow).collect()
@@ -60,7 +66,9 @@ fn opened(checkpoint: Checkpoint, recipe: Recipe, rounding: Rounding) -> Model {
 
 fn features(model: &Model) -> Vec<f32> {
     let pixels = numbers(2 * 3 * model.spec().image_size().pow(2), 9);
-    model.encode_tiles(&pixels, 2, &|| false, &mut NoTaps).unwrap()
+    model
+        .encode_tiles(&pixels, 2, &|| false, &mut NoTaps)
+        .unwrap()
 }
 
 /// Logits of a prompt of some rows and token 7, then of one row after the other.
@@ -72,7 +80,9 @@ fn logits(model: &Model) -> Vec<f32> {
     let (prompt, rest) = rows.split_at(28 * d);
     let mut forward = |rows: &[f32]| {
         let all = LogitRows::All;
-        model.forward(rows, &mut cache, all, &|| false, &mut NoTaps).unwrap()
+        model
+            .forward(rows, &mut cache, all, &|| false, &mut NoTaps)
+            .unwrap()
     };
     let mut logits = forward(prompt);
     for row in rest.chunks_exact(d) {
@@ -87,7 +97,10 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| -> f64 {
-        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+        a.iter()
+            .zip(b)
+            .map(|(a, b)| f64::from(*a) * f64::from(*b))
+            .sum()
     };
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
@@ -110,9 +123,15 @@ fn a_bundle_gives_the_same_bits_on_every_instruction_set_and_any_number_of_threa
             model = model.with_isa(isa);
             for threads in [1, 2, 3] {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-                let found = pool.unwrap().install(|| (bits(&features(&model)), bits(&logits(&model))));
+                let found = pool
+                    .unwrap()
+                    .install(|| (bits(&features(&model)), bits(&logits(&model))));
                 let expected = expected.get_or_insert_with(|| found.clone());
-                assert!(*expected == found, "{recipe:?}, {} on {threads} threads", isa.name());
+                assert!(
+                    *expected == found,
+                    "{recipe:?}, {} on {threads} threads",
+                    isa.name()
+                );
             }
         }
     }
@@ -120,7 +139,14 @@ fn a_bundle_gives_the_same_bits_on_every_instruction_set_and_any_number_of_threa
 
 #[test]
 fn every_family_converts_and_stays_near() {
-    for name in ["bluelm_v", "bluelm_2_5", "bluelm_v_first_layers", "llama", "qwen2", "qwen3"] {
+    for name in [
+        "bluelm_v",
+        "bluelm_2_5",
+        "bluelm_v_first_layers",
+        "llama",
+        "qwen2",
+        "qwen3",
+    ] {
         let open = || Checkpoint::open(&golden(name)).unwrap();
         let reference = Model::load(&open()).unwrap();
         for recipe in [Recipe::Paper, Recipe::Fast] {
@@ -140,7 +166,11 @@ fn lost(reference: &Model, rounding: Rounding) -> f64 {
     let bundle = opened(checkpoint(WIDE, &wide_bf16()), Recipe::Paper, rounding);
     let (expected, found) = (logits(reference), logits(&bundle));
     let square = |a: f32| f64::from(a) * f64::from(a);
-    let error: f64 = expected.iter().zip(&found).map(|(a, b)| square(a - b)).sum();
+    let error: f64 = expected
+        .iter()
+        .zip(&found)
+        .map(|(a, b)| square(a - b))
+        .sum();
     error / expected.iter().map(|a| square(*a)).sum::<f64>()
 }
 
@@ -169,11 +199,18 @@ fn layers_that_nothing_computes_are_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x");
     let open = Checkpoint::open(&golden("bluelm_v_first_layers")).unwrap();
-    let all = model::ModelSpec::from_json(open.config()).unwrap().tensors().len();
+    let all = model::ModelSpec::from_json(open.config())
+        .unwrap()
+        .tensors()
+        .len();
     convert(open, &path, Recipe::Fast, Rounding::Nearest).unwrap();
     let bundle = Bundle::open(&path).unwrap();
     assert!(bundle.tensors().count() < all);
-    assert!(bundle.tensors().any(|tensor| matches!(tensor.storage, Storage::Int4(_))));
+    assert!(
+        bundle
+            .tensors()
+            .any(|tensor| matches!(tensor.storage, Storage::Int4(_)))
+    );
 }
 
 #[test]
@@ -197,7 +234,10 @@ fn a_conversion_that_is_stopped_or_cannot_write_leaves_nothing() {
             asked.get() > 20
         },
     };
-    assert!(matches!(conversion.write(&path), Err(ModelError::Cancelled)));
+    assert!(matches!(
+        conversion.write(&path),
+        Err(ModelError::Cancelled)
+    ));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     let source = || checkpoint(WIDE, &wide_bf16());
     let nowhere = folder.path().join("not there").join("x");
@@ -214,10 +254,17 @@ fn a_conversion_that_is_stopped_or_cannot_write_leaves_nothing() {
 fn weights_that_are_not_finite_are_refused_with_their_place() {
     let folder = tempfile::tempdir().unwrap();
     let mut tensors = wide_bf16();
-    let damaged = tensors.iter_mut().find(|t| t.name.ends_with("layers.1.mlp.up_proj.weight"));
+    let damaged = tensors
+        .iter_mut()
+        .find(|t| t.name.ends_with("layers.1.mlp.up_proj.weight"));
     damaged.unwrap().bytes[2 * 1000..2 * 1001].copy_from_slice(&[0x80, 0x7f]);
     let path = folder.path().join("x");
-    let error = convert(checkpoint(WIDE, &tensors), &path, Recipe::Fast, Rounding::Search);
+    let error = convert(
+        checkpoint(WIDE, &tensors),
+        &path,
+        Recipe::Fast,
+        Rounding::Search,
+    );
     match error {
         Err(ModelError::NotFinite { index: 1000, .. }) => {}
         other => panic!("{other:?}"),
@@ -230,12 +277,21 @@ fn weights_that_are_not_finite_are_refused_with_their_place() {
 fn with_outliers(mut tensors: Vec<Tensor>, size: f32) -> Vec<Tensor> {
     let channels = [5, 40, 77];
     let numbers = |tensor: &Tensor| -> Vec<f32> {
-        tensor.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+        tensor
+            .bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|b| f32::from_le_bytes(*b))
+            .collect()
     };
     for layer in 0..2 {
         let name = |part: &str| format!("vision_tower.vision_model.encoder.layers.{layer}.{part}");
         let after = [
-            ("layer_norm1", vec!["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+            (
+                "layer_norm1",
+                vec!["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+            ),
             ("layer_norm2", vec!["mlp.fc1"]),
         ];
         for (norm, matrices) in after {
@@ -268,12 +324,20 @@ fn rows_of_int16_survive_outlier_channels_and_rows_of_int8_do_not() {
     let reference = features(&Model::load(&checkpoint(WIDE, &tensors(WIDE))).unwrap());
     let kept = |recipe, size| {
         let source = checkpoint(WIDE, &with_outliers(tensors(WIDE), size));
-        cosine(&reference, &features(&opened(source, recipe, Rounding::Nearest)))
+        cosine(
+            &reference,
+            &features(&opened(source, recipe, Rounding::Nearest)),
+        )
     };
     let (paper, fast) = (kept(Recipe::Paper, 80.0), kept(Recipe::Fast, 80.0));
     let (plain_paper, plain_fast) = (kept(Recipe::Paper, 0.0), kept(Recipe::Fast, 0.0));
-    println!("cosine of the features: paper {plain_paper:.5} and with outliers {paper:.5}, fast {plain_fast:.5} and {fast:.5}");
-    assert!(plain_paper > 0.999 && plain_fast > 0.999, "{plain_paper} {plain_fast}");
+    println!(
+        "cosine of the features: paper {plain_paper:.5} and with outliers {paper:.5}, fast {plain_fast:.5} and {fast:.5}"
+    );
+    assert!(
+        plain_paper > 0.999 && plain_fast > 0.999,
+        "{plain_paper} {plain_fast}"
+    );
     assert!(paper > 0.99, "{paper}");
     assert!(fast < paper, "{fast} {paper}");
 }

@@ -41,7 +41,9 @@ pub fn calibration(
     for index in 0.. {
         let example = generator.example(index);
         let features = features(engine, &example, cancel, &mut NoTaps)?;
-        let Some(question) = example.questions.get(index as usize % example.questions.len().max(1))
+        let Some(question) = example
+            .questions
+            .get(index as usize % example.questions.len().max(1))
         else {
             continue;
         };
@@ -83,7 +85,10 @@ pub fn ask(
     let (images, text) = match network.spec().vision.is_some() {
         true => (vec![example.picture.clone()], question.question.clone()),
         // Who sees nothing is told.
-        false => (Vec::new(), format!("{}\n{}", example.twin, question.question)),
+        false => (
+            Vec::new(),
+            format!("{}\n{}", example.twin, question.question),
+        ),
     };
     let mut request = Request::question(images, text);
     request.thinking = Some(false);

@@ -95,7 +95,9 @@ pub fn measure(
     for index in 0.. {
         let example = generator.example(index);
         let left = questions - sums.questions;
-        let count = QUESTIONS_OF_A_PICTURE.min(left).min(example.questions.len());
+        let count = QUESTIONS_OF_A_PICTURE
+            .min(left)
+            .min(example.questions.len());
         let expected = look(reference, &example, count, cancel)?;
         let found = look(bundle, &example, count, cancel)?;
         sums.add(&expected, &found);
@@ -161,11 +163,17 @@ impl Sums {
         for (at, asked) in expected.asked.iter().enumerate() {
             let width = expected.logits[at].len() / asked.answer.len();
             let (mut expected_right, mut found_right) = (true, true);
-            let rows = expected.logits[at].chunks(width).zip(found.logits[at].chunks(width));
+            let rows = expected.logits[at]
+                .chunks(width)
+                .zip(found.logits[at].chunks(width));
             for ((expected, found), id) in rows.zip(&asked.answer) {
                 self.logits_cosine += cosine(expected, found);
                 let (p, q) = (log_softmax(expected), log_softmax(found));
-                self.kl += p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
+                self.kl += p
+                    .iter()
+                    .zip(&q)
+                    .map(|(p, q)| p.exp() * (p - q))
+                    .sum::<f64>();
                 let (first, second) = (likeliest(expected), likeliest(found));
                 self.same_token += usize::from(first == second);
                 let id = *id as usize;
@@ -217,7 +225,10 @@ fn place(name: &str) -> (usize, usize) {
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| -> f64 {
-        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+        a.iter()
+            .zip(b)
+            .map(|(a, b)| f64::from(*a) * f64::from(*b))
+            .sum()
     };
     let norms = (dot(a, a) * dot(b, b)).sqrt();
     if norms > 0.0 { dot(a, b) / norms } else { 1.0 }
@@ -245,7 +256,12 @@ impl fmt::Display for Report {
         writeln!(out, "{:<18} {:.5}", "logits", self.logits_cosine)?;
         writeln!(out)?;
         writeln!(out, "{:<18} {:.5} nats", "KL of next token", self.kl)?;
-        writeln!(out, "{:<18} {:.2}%", "same likeliest", 100.0 * self.same_token)?;
+        writeln!(
+            out,
+            "{:<18} {:.2}%",
+            "same likeliest",
+            100.0 * self.same_token
+        )?;
         writeln!(out)?;
         writeln!(
             out,
