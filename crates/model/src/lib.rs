@@ -3,6 +3,7 @@
 //! [`ModelSpec`] says what a model is, [`Checkpoint`] or [`Bundle`] where its numbers lie, [`Model`] computes. Everything is rows of
 //! features, `[rows × width]`; heads are ranges of columns.
 
+mod block;
 mod bundle;
 mod cache;
 mod checkpoint;

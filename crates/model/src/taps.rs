@@ -7,11 +7,6 @@ pub trait Taps {
         true
     }
 
-    /// Whether what the decoder's matrices take in is wanted: `hidden.i.normed`, `.attended`, `.mlp_normed` and `.gated`.
-    fn wants_inputs(&self) -> bool {
-        false
-    }
-
     /// One intermediate: row-major, `data.len()` is the product of `shape`.
     fn tap(&mut self, name: &str, shape: &[usize], data: &[f32]);
 }

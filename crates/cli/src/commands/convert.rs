@@ -1,12 +1,15 @@
 //! `bluelm convert`: one file of a model, with its weights as they are computed with.
 
+mod questions;
+mod report;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use engine::{Cancel, PromptFiles, read_small_files};
+use engine::{Cancel, Engine, EngineError, PromptFiles, read_small_files};
 use indicatif::{ProgressBar, ProgressStyle};
 use model::convert::{Conversion, GROUPS, Options, Recipe, Rounding, Written};
 use model::{Bundle, Checkpoint, ModelError};
@@ -20,6 +23,7 @@ Examples:
   bluelm convert DIR model.bluelm                   INT4 weights, INT8 activations
   bluelm convert DIR model.bluelm --recipe paper    INT4 weights, INT16 activations
   bluelm convert bluelm-nano nano.bluelm            the model that is inside this program
+  bluelm convert DIR model.bluelm --report          and what was lost, on pictures that it draws itself
   bluelm convert --check model.bluelm               whether every byte is as it was written
   bluelm run --model model.bluelm --image photo.jpg \"What is this?\"
 
@@ -44,13 +48,22 @@ pub struct ConvertArguments {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = group)]
     group: usize,
     /// How INT4 weights are rounded
-    #[arg(long, value_name = "HOW", value_enum, default_value_t = RoundingArgument::Search)]
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = RoundingArgument::Compensated)]
     rounding: RoundingArgument,
     /// Replace DST if it is there
     #[arg(long)]
     force: bool,
+    /// Print afterwards how far the bundle is from SRC, on drawn pictures that were never trained on
+    #[arg(long)]
+    report: bool,
+    /// Questions of the report
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    questions: u32,
+    /// The report as one JSON line
+    #[arg(long, requires = "report")]
+    json: bool,
     /// Compare a bundle with its checksums instead
-    #[arg(long, conflicts_with_all = ["destination", "recipe", "group", "rounding", "force"])]
+    #[arg(long, conflicts_with_all = ["destination", "recipe", "group", "rounding", "force", "report"])]
     check: bool,
 }
 
@@ -63,10 +76,14 @@ enum RecipeArgument {
 }
 
 /// See [`Rounding`].
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum RoundingArgument {
+    /// To the nearest number
     Nearest,
+    /// To the nearest, with the best of several scales
     Search,
+    /// Errors made up for, on pictures and questions that are drawn for it
+    Compensated,
 }
 
 fn group(text: &str) -> Result<usize, String> {
@@ -85,7 +102,10 @@ pub fn run(arguments: ConvertArguments, cancel: &Cancel) -> anyhow::Result<()> {
     };
     drop(cooperation);
     match done {
-        Err(error) if matches!(error.downcast_ref(), Some(ModelError::Cancelled)) => {
+        Err(error)
+            if matches!(error.downcast_ref(), Some(ModelError::Cancelled))
+                || matches!(error.downcast_ref(), Some(EngineError::Cancelled)) =>
+        {
             Err(failure::Interrupted.into())
         }
         other => other,
@@ -122,7 +142,7 @@ struct Source {
 impl Source {
     /// A folder, or the name of the model inside where there is no such folder.
     fn open(path: &Path) -> anyhow::Result<Source> {
-        if path == Path::new(embedded::NAME) && !path.exists() {
+        if is_inside(path) {
             let contents = embedded::embedded_model();
             let files = contents.small_files();
             let weights = contents.weights;
@@ -159,13 +179,32 @@ fn convert(
         rounding: match arguments.rounding {
             RoundingArgument::Nearest => Rounding::Nearest,
             RoundingArgument::Search => Rounding::Search,
+            RoundingArgument::Compensated => Rounding::Compensated,
         },
+    };
+    let compensated = arguments.recipe_has_int4() && options.rounding == Rounding::Compensated;
+    let reference = match compensated || arguments.report {
+        true => Some(load(&arguments.source)?),
+        false => None,
+    };
+    let sequences = match &reference {
+        Some(engine) if compensated => {
+            let bar = progress_bar(0, "{bar:30} {percent}% drawing and encoding {eta} left");
+            let sequences = questions::calibration(engine, cancel, &mut |done, total| {
+                bar.set_length(total as u64);
+                bar.set_position(done as u64);
+            });
+            bar.finish_and_clear();
+            sequences?
+        }
+        _ => Vec::new(),
     };
     let bar = progress_bar(0, "{bar:30} {percent}% {wide_msg} {eta} left");
     let conversion = Conversion {
         checkpoint: &mut source.checkpoint,
         files: &source.files,
         options,
+        sequences,
         progress: &mut |written: Written| {
             bar.set_length(written.total);
             bar.set_position(written.done);
@@ -178,7 +217,56 @@ fn convert(
     let bytes = written?;
     let megabytes = bytes as f64 / 1e6;
     eprintln!("{}: {megabytes:.1} MB", destination.display());
+    match &reference {
+        Some(reference) if arguments.report => {
+            print_report(arguments, reference, destination, cancel)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn print_report(
+    arguments: &ConvertArguments,
+    reference: &Engine,
+    destination: &Path,
+    cancel: &Cancel,
+) -> anyhow::Result<()> {
+    let bundle = Engine::load(destination)?;
+    let questions = arguments.questions as usize;
+    let bar = progress_bar(
+        questions as u64,
+        "{bar:30} {pos}/{len} questions {eta} left",
+    );
+    let measured = report::measure(reference, &bundle, questions, cancel, &mut |done| {
+        bar.set_position(done as u64)
+    });
+    bar.finish_and_clear();
+    let report = measured?;
+    let mut out = std::io::stdout();
+    match arguments.json {
+        true => writeln!(out, "{}", serde_json::to_string(&report)?)?,
+        false => write!(out, "{report}")?,
+    }
     Ok(())
+}
+
+/// The model as it is before it is converted.
+fn load(source: &Path) -> anyhow::Result<Engine> {
+    Ok(match is_inside(source) {
+        true => Engine::from_files(embedded::embedded_model())?,
+        false => Engine::load(source)?,
+    })
+}
+
+/// Whether the name means the model inside the program.
+fn is_inside(source: &Path) -> bool {
+    source == Path::new(embedded::NAME) && !source.exists()
+}
+
+impl ConvertArguments {
+    fn recipe_has_int4(&self) -> bool {
+        !matches!(self.recipe, RecipeArgument::Bf16)
+    }
 }
 
 /// A bar on standard error, if that is a terminal.

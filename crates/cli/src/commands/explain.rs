@@ -50,7 +50,12 @@ pub fn run(arguments: ExplainArguments) -> anyhow::Result<()> {
     let mut text = String::new();
     about_picture(&mut text, &request.images[0], &plan);
     about_prompt(&mut text, &engine, &plan, &prompt);
-    about_memory(&mut text, engine.network().spec(), &plan, &prompt);
+    let bundle = (arguments.model.model.as_deref()).and_then(|path| path.metadata().ok());
+    let bundle_bytes = bundle
+        .filter(|file| file.is_file())
+        .map(|file| file.len() as usize);
+    let spec = engine.network().spec();
+    about_memory(&mut text, spec, bundle_bytes, &plan, &prompt);
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
@@ -141,7 +146,13 @@ fn about_prompt(text: &mut String, engine: &Engine, plan: &TilePlan, prompt: &Pr
     line(text, "as text", format!("{:?}", prompt.text));
 }
 
-fn about_memory(text: &mut String, spec: &ModelSpec, plan: &TilePlan, prompt: &Prompt) {
+fn about_memory(
+    text: &mut String,
+    spec: &ModelSpec,
+    bundle_bytes: Option<usize>,
+    plan: &TilePlan,
+    prompt: &Prompt,
+) {
     let parameters: usize = spec
         .tensors()
         .iter()
@@ -151,14 +162,14 @@ fn about_memory(text: &mut String, spec: &ModelSpec, plan: &TilePlan, prompt: &P
     let cache = 2 * decoder.layers * decoder.kv_heads * decoder.head_dim * 4;
     let side = spec.image_size();
     let pixels = plan.tiles * 3 * side * side * 4;
+    let weights = match bundle_bytes {
+        Some(size) => format!("{} in the bundle", bytes(size)),
+        None => format!("{} as bf16", bytes(2 * parameters)),
+    };
     line(
         text,
         "weights",
-        format!(
-            "{} parameters, {} as bf16",
-            count(parameters),
-            bytes(2 * parameters)
-        ),
+        format!("{} parameters, {weights}", count(parameters)),
     );
     line(text, "pixels", bytes(pixels));
     line(

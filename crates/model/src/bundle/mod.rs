@@ -299,3 +299,6 @@ fn lengths(label: &TensorLabel) -> Lengths {
     let lengths = label.storage.lengths(&label.shape);
     lengths.expect("the header was checked")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,15 +1,19 @@
 //! From a checkpoint to a bundle, tensor by tensor: what is held at once is a strip of one tensor, whatever the model's size.
 
+mod calibration;
+mod factors;
 mod recipe;
 mod rounding;
 
 use crate::bundle::{Layout, Storage, Writer};
 use crate::spec::Role;
 use crate::{Checkpoint, ModelError, ModelSpec, TensorSpec};
+use calibration::Calibration;
 use kernels::matmul::PANEL;
 use kernels::matmul_quantized::{Bits, PANEL as QUANTIZED_PANEL, pack};
 use rayon::prelude::*;
 pub use recipe::{GROUPS, Recipe};
+use rounding::Knowledge;
 pub use rounding::Rounding;
 use std::fs::File;
 use std::io::BufWriter;
@@ -51,6 +55,9 @@ pub struct Conversion<'a> {
     pub files: &'a [(String, Vec<u8>)],
     /// What becomes of the weights.
     pub options: Options,
+    /// For [`Rounding::Compensated`]: rows of prompts and answers as the first decoder block takes them in, each sequence
+    /// `[m, d]`.
+    pub sequences: Vec<Vec<f32>>,
     /// Is told how far it is.
     pub progress: &'a mut dyn FnMut(Written),
     /// Is asked whether to stop, many times a second.
@@ -118,17 +125,37 @@ impl Conversion<'_> {
             writer.write(bytes)?;
             writer.end_section()?;
         }
+        let mut calibration = match self.options.rounding {
+            Rounding::Compensated => {
+                let sequences = std::mem::take(&mut self.sequences);
+                Some(Calibration::new(spec, sequences)?)
+            }
+            _ => None,
+        };
         let tensors = self.tensors(spec);
         let size = |tensor: &TensorSpec| tensor.shape.iter().product::<usize>();
         let total = tensors.iter().map(|(tensor, _)| size(tensor) as u64).sum();
         let (mut done, mut touched) = (0, 0);
         for (tensor, storage) in &tensors {
             let mut scales = Vec::new();
+            let knowledge = match (storage, self.options.rounding, &mut calibration) {
+                (Storage::Int4(_), Rounding::Compensated, Some(calibration)) => {
+                    let known = calibration.factors(self.checkpoint, &tensor.name, self.cancel);
+                    Knowledge::Inputs(known?)
+                }
+                (Storage::Int4(_), Rounding::Search, _) => Knowledge::Scales,
+                _ => Knowledge::None,
+            };
             for strip in strips(tensor) {
                 if (self.cancel)() {
                     return Err(ModelError::Cancelled.into());
                 }
-                self.strip(&mut writer, tensor, storage, strip.clone(), &mut scales)?;
+                let how = Strip {
+                    tensor,
+                    storage,
+                    knowledge: &knowledge,
+                };
+                self.strip(&mut writer, &how, strip.clone(), &mut scales)?;
                 done += (strip.len() * (size(tensor) / tensor.shape[0])) as u64;
                 (self.progress)(Written {
                     tensor: &tensor.name,
@@ -155,11 +182,15 @@ impl Conversion<'_> {
     fn strip<W: std::io::Write + std::io::Seek>(
         &self,
         writer: &mut Writer<W>,
-        tensor: &TensorSpec,
-        storage: &Storage,
+        how: &Strip,
         outputs: Range<usize>,
         scales: &mut Vec<u16>,
     ) -> Result<(), Failure> {
+        let Strip {
+            tensor,
+            storage,
+            knowledge,
+        } = how;
         let k = tensor.shape[1..].iter().product::<usize>();
         let rows = self.checkpoint.rows_f32(&tensor.name, k, outputs)?;
         match storage {
@@ -171,21 +202,21 @@ impl Conversion<'_> {
             Storage::Bf16Panels => writer.write_u16(&panels_bf16(&rows, k))?,
             Storage::Int8Rows { group } => {
                 let (values, own) =
-                    rounding::quantize(Bits::Eight, Rounding::Nearest, &rows, k, *group);
+                    rounding::quantize(Bits::Eight, &Knowledge::None, &rows, k, *group);
                 let bytes: Vec<u8> = values.iter().map(|value| *value as u8).collect();
                 writer.write(&bytes)?;
                 scales.extend(own);
             }
             Storage::Int4(packed) | Storage::Int8(packed) => {
-                let (bits, rounding) = match storage {
-                    Storage::Int4(_) => (Bits::Four, self.options.rounding),
-                    _ => (Bits::Eight, Rounding::Nearest),
+                let bits = match storage {
+                    Storage::Int4(_) => Bits::Four,
+                    _ => Bits::Eight,
                 };
                 let panels: Vec<_> = rows
                     .par_chunks(QUANTIZED_PANEL * k)
                     .map(|rows| {
                         let (values, scales) =
-                            rounding::quantize(bits, rounding, rows, k, packed.group);
+                            rounding::quantize(bits, knowledge, rows, k, packed.group);
                         pack(bits, rows.len() / k, k, packed.group, &values, &scales)
                     })
                     .collect();
@@ -197,6 +228,13 @@ impl Conversion<'_> {
         }
         Ok(())
     }
+}
+
+/// How a tensor is written.
+struct Strip<'a> {
+    tensor: &'a TensorSpec,
+    storage: &'a Storage,
+    knowledge: &'a Knowledge<'a>,
 }
 
 /// Why sections could not be written.

@@ -1,5 +1,6 @@
 //! One binary for all tests of the crate: they link once.
 
+mod bundles;
 mod chunks;
 mod config;
 mod golden;

@@ -1,0 +1,122 @@
+//! Pictures with questions that `convert` draws itself: what a model meets while its weights are rounded, and what it is asked
+//! afterwards. The two never share a picture.
+
+use data::{Example, Generator, Recipe};
+use engine::{Cancel, Engine, Piece, Prompt, Request};
+use model::{NoTaps, Taps};
+
+/// Seed of the pictures that weights are rounded with.
+const CALIBRATION_SEED: u64 = 0x0c0a_1111;
+/// Seed of the pictures that are asked about.
+const HELD_OUT_SEED: u64 = 0x0be1_0da7;
+/// Rows that weights are rounded with: several times as many as the widest matrix of the default model has inputs.
+const CALIBRATION_ROWS: usize = 24_000;
+
+/// One question as rows for the decoder.
+pub struct Asked {
+    /// Rows of the prompt, `[prompt_rows, d]`, then those of the answer but its last token.
+    pub rows: Vec<f32>,
+    /// Rows of the prompt.
+    pub prompt_rows: usize,
+    /// Rows at the beginning that all questions about this picture share.
+    pub shared_rows: usize,
+    /// Tokens of the answer, the one that ends it last.
+    pub answer: Vec<u32>,
+}
+
+/// Examples that weights are not rounded with and models are not trained with.
+pub fn held_out() -> anyhow::Result<Generator> {
+    Ok(Generator::new(HELD_OUT_SEED, Recipe::default())?)
+}
+
+/// Rows of prompts and answers for [`model::convert::Conversion`]; `progress` is told rows done and rows wanted.
+pub fn calibration(
+    engine: &Engine,
+    cancel: &Cancel,
+    progress: &mut dyn FnMut(usize, usize),
+) -> anyhow::Result<Vec<Vec<f32>>> {
+    let generator = Generator::new(CALIBRATION_SEED, Recipe::default())?;
+    let d = engine.network().spec().hidden_size();
+    let (mut sequences, mut done) = (Vec::new(), 0);
+    for index in 0.. {
+        let example = generator.example(index);
+        let features = features(engine, &example, cancel, &mut NoTaps)?;
+        let Some(question) = example
+            .questions
+            .get(index as usize % example.questions.len().max(1))
+        else {
+            continue;
+        };
+        let asked = ask(engine, &example, question, &features)?;
+        done += asked.rows.len() / d;
+        sequences.push(asked.rows);
+        progress(done.min(CALIBRATION_ROWS), CALIBRATION_ROWS);
+        if done >= CALIBRATION_ROWS {
+            break;
+        }
+    }
+    Ok(sequences)
+}
+
+/// The picture as decoder rows; nothing for a model that sees nothing.
+pub fn features(
+    engine: &Engine,
+    example: &Example,
+    cancel: &Cancel,
+    taps: &mut dyn Taps,
+) -> anyhow::Result<Vec<f32>> {
+    if engine.network().spec().vision.is_none() {
+        return Ok(Vec::new());
+    }
+    let tiles = engine.files().preprocessor.prepare(&example.picture);
+    let cancelled = || cancel.is_cancelled();
+    let network = engine.network();
+    Ok(network.encode_tiles(&tiles.pixels, tiles.plan.tiles, &cancelled, taps)?)
+}
+
+/// A question about a picture that was encoded.
+pub fn ask(
+    engine: &Engine,
+    example: &Example,
+    question: &data::Question,
+    features: &[f32],
+) -> anyhow::Result<Asked> {
+    let (network, files) = (engine.network(), engine.files());
+    let (images, text) = match network.spec().vision.is_some() {
+        true => (vec![example.picture.clone()], question.question.clone()),
+        // Who sees nothing is told.
+        false => (
+            Vec::new(),
+            format!("{}\n{}", example.twin, question.question),
+        ),
+    };
+    let mut request = Request::question(images, text);
+    request.thinking = Some(false);
+    let prompt = engine.prompt(&request)?;
+    let mut answer = files.tokenizer.encode(&question.answer)?;
+    let end = files.eos_token.as_deref();
+    answer.extend(end.and_then(|token| files.tokenizer.token_to_id(token)));
+    let mut rows = rows(engine, &prompt, features);
+    rows.extend(network.embed(&answer[..answer.len().saturating_sub(1)]));
+    let shared = |piece: &Piece| match piece {
+        Piece::Image { places, .. } => Some(places.end),
+        Piece::Text(_) => None,
+    };
+    Ok(Asked {
+        rows,
+        prompt_rows: prompt.ids.len(),
+        shared_rows: prompt.pieces.iter().filter_map(shared).max().unwrap_or(0),
+        answer,
+    })
+}
+
+fn rows(engine: &Engine, prompt: &Prompt, features: &[f32]) -> Vec<f32> {
+    let mut rows = Vec::new();
+    for piece in &prompt.pieces {
+        match piece {
+            Piece::Text(range) => rows.extend(engine.network().embed(&prompt.ids[range.clone()])),
+            Piece::Image { .. } => rows.extend_from_slice(features),
+        }
+    }
+    rows
+}

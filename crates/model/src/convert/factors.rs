@@ -1,0 +1,261 @@
+//! How a matrix's inputs go together, in the form in which rounding errors are passed on: GPTQ with the inputs in the order of
+//! their size and scales fixed beforehand.
+//!
+//! With H the sum of x·xᵀ over the rows x that the matrix takes in, the error of an input's weight is spread over the inputs
+//! after it by the rows of U, where H⁻¹ = Uᵀ·U and U is upper triangular.
+
+use super::rounding::Scale;
+use kernels::isa::Isa;
+use kernels::matmul::{Panels, View, Write, matmul};
+use kernels::matmul_quantized::Bits;
+use rayon::prelude::*;
+
+/// Share of the mean of H's diagonal that is added to it: inputs that hardly vary would be relied upon too much.
+const DAMPING: f32 = 0.01;
+/// Sides below which other threads cost more than they bring.
+const WORTH_SPLITTING: usize = 512;
+
+/// The sum of x·xᵀ, `[k, k]`.
+pub(super) struct Gram {
+    k: usize,
+    sum: Vec<f32>,
+}
+
+impl Gram {
+    pub fn new(k: usize) -> Gram {
+        Gram {
+            k,
+            sum: vec![0.0; k * k],
+        }
+    }
+
+    /// Adds rows of k numbers.
+    pub fn add(&mut self, isa: Isa, rows: &[f32]) {
+        let (k, m) = (self.k, rows.len() / self.k);
+        let panels = Panels::from_f32(m, k, View::rows(rows, k));
+        let share = k.div_ceil(rayon::current_num_threads());
+        self.sum
+            .par_chunks_mut(share * k)
+            .enumerate()
+            .for_each(|(at, sum)| {
+                let columns = View::rows(&rows[at * share..], k).transposed();
+                let all = 0..panels.panel_count();
+                matmul(
+                    isa,
+                    sum.len() / k,
+                    columns,
+                    &panels,
+                    all,
+                    sum,
+                    k,
+                    Write::Add,
+                );
+            });
+    }
+}
+
+/// See the module.
+pub(super) struct Factors {
+    /// Inputs, those that matter most first.
+    order: Vec<usize>,
+    /// U in that order, `[k, k]`.
+    upper: Vec<f32>,
+    /// H's diagonal, by input.
+    pub importance: Vec<f32>,
+}
+
+impl Factors {
+    pub fn new(gram: Gram) -> Factors {
+        let k = gram.k;
+        let mut importance: Vec<f32> = (0..k).map(|at| gram.sum[at * k + at]).collect();
+        let mean = importance.iter().sum::<f32>() / k as f32;
+        let damping = (mean * DAMPING).max(f32::MIN_POSITIVE);
+        for importance in &mut importance {
+            *importance += damping;
+        }
+        let mut order: Vec<usize> = (0..k).collect();
+        order.sort_by(|a, b| importance[*b].total_cmp(&importance[*a]));
+        let mut upper = vec![0.0; k * k];
+        for (row, from) in upper.chunks_exact_mut(k).zip(&order) {
+            let source = &gram.sum[from * k..][..k];
+            for (number, column) in row.iter_mut().zip(&order) {
+                *number = source[*column];
+            }
+        }
+        drop(gram);
+        for (at, from) in order.iter().enumerate() {
+            upper[at * k + at] = importance[*from];
+        }
+        decompose(&mut upper, k);
+        invert(&mut upper, k);
+        Factors {
+            order,
+            upper,
+            importance,
+        }
+    }
+
+    /// Rows of weights to whole numbers; each error goes to the inputs that come later.
+    pub fn round(
+        &self,
+        bits: Bits,
+        rows: &[f32],
+        scales: &[Scale],
+        k: usize,
+        group: usize,
+    ) -> Vec<i8> {
+        let groups = k.div_ceil(group);
+        let mut left: Vec<f32> = rows
+            .chunks_exact(k)
+            .flat_map(|row| self.order.iter().map(|input| row[*input]))
+            .collect();
+        let mut values = vec![0; rows.len()];
+        for (at, input) in self.order.iter().enumerate() {
+            let spread = &self.upper[at * k + at..(at + 1) * k];
+            for (output, left) in left.chunks_exact_mut(k).enumerate() {
+                let left = &mut left[at..];
+                let scale = scales[output * groups + input / group];
+                let value = scale.round(bits, left[0]);
+                values[output * k + input] = value;
+                let error = (left[0] - f32::from(value) * scale.number()) / spread[0];
+                for (left, spread) in left[1..].iter_mut().zip(&spread[1..]) {
+                    *left -= error * spread;
+                }
+            }
+        }
+        values
+    }
+}
+
+/// H, of which the upper half is read, becomes the upper triangular R with H = R·Rᵀ.
+fn decompose(h: &mut [f32], k: usize) {
+    for last in (0..k).rev() {
+        let (above, rest) = h.split_at_mut(last * k);
+        let own = &mut rest[..k];
+        let square = own[last] - dot(&own[last + 1..], &own[last + 1..]);
+        // Rounding may leave nothing of a number that depends on the others; the damping is far above what is left then.
+        own[last] = square.max(f32::MIN_POSITIVE).sqrt();
+        let (diagonal, own) = (own[last], &own[last + 1..]);
+        let column = |row: &mut [f32]| {
+            row[last] = (row[last] - dot(&row[last + 1..], own)) / diagonal;
+        };
+        if k < WORTH_SPLITTING {
+            above.chunks_exact_mut(k).for_each(column);
+        } else {
+            above
+                .par_chunks_exact_mut(k)
+                .with_min_len(64)
+                .for_each(column);
+        }
+    }
+    for (at, row) in h.chunks_exact_mut(k).enumerate() {
+        row[..at].fill(0.0);
+    }
+}
+
+/// An upper triangular matrix becomes its inverse.
+fn invert(r: &mut [f32], k: usize) {
+    /// Columns that a thread takes at once.
+    const COLUMNS: usize = 256;
+    for at in (0..k).rev() {
+        let (own, below) = r[at * k..].split_at_mut(k);
+        let factors: Vec<f32> = own[at + 1..].to_vec();
+        let scale = 1.0 / own[at];
+        let stretch = |(piece, out): (usize, &mut [f32])| {
+            let first = at + 1 + piece * COLUMNS;
+            out.fill(0.0);
+            for (index, factor) in factors.iter().enumerate() {
+                let row = at + 1 + index;
+                let begin = row.max(first);
+                if begin >= first + out.len() {
+                    break;
+                }
+                let from = &below[index * k + begin..index * k + first + out.len()];
+                for (out, number) in out[begin - first..].iter_mut().zip(from) {
+                    *out -= factor * number;
+                }
+            }
+            for out in out {
+                *out *= scale;
+            }
+        };
+        let pieces = &mut own[at + 1..];
+        if k < WORTH_SPLITTING {
+            pieces.chunks_mut(COLUMNS).enumerate().for_each(stretch);
+        } else {
+            pieces.par_chunks_mut(COLUMNS).enumerate().for_each(stretch);
+        }
+        own[at] = scale;
+    }
+}
+
+/// The sum of products in 16 fixed lanes, the same on every machine.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
+    let mut lanes = [0.0f32; 16];
+    for (a, b) in a.iter().zip(b) {
+        for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += a * b;
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    lanes.iter().sum::<f32>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows whose columns depend on one another.
+    fn rows(m: usize, k: usize) -> Vec<f32> {
+        let mut state = 1u32;
+        let mut draw = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let mut rows = Vec::new();
+        for _ in 0..m {
+            let shared = draw();
+            rows.extend((0..k).map(|at| draw() + shared * (at % 3) as f32));
+        }
+        rows
+    }
+
+    #[test]
+    fn the_factors_square_is_the_inverse_of_the_damped_sum() {
+        for k in [1, 5, 37, 600] {
+            let rows = rows(2 * k + 50, k);
+            let mut gram = Gram::new(k);
+            gram.add(Isa::detect(), &rows);
+            let mut h = gram.sum.clone();
+            let factors = Factors::new(gram);
+            for at in 0..k {
+                h[at * k + at] = factors.importance[at];
+            }
+            // Uᵀ·U·H is the identity, in the order of the factors. Rows are tried at a few places: a product of three would
+            // take long. The condition of H is below 1e5 after damping, f32 carries 1e-7: 1e-2 stands above their product.
+            for at in [0, k / 2, k - 1] {
+                let mut inverse = vec![0.0f64; k];
+                for row in 0..=at {
+                    let u = &factors.upper[row * k..][..k];
+                    for (sum, number) in inverse.iter_mut().zip(u) {
+                        *sum += f64::from(u[at]) * f64::from(*number);
+                    }
+                }
+                for column in [0, k / 3, k - 1] {
+                    let product: f64 = (0..k)
+                        .map(|i| {
+                            let h = h[factors.order[i] * k + factors.order[column]];
+                            inverse[i] * f64::from(h)
+                        })
+                        .sum();
+                    let expected = if column == at { 1.0 } else { 0.0 };
+                    assert!(
+                        (product - expected).abs() < 1e-2,
+                        "{k}: ({at}, {column}) is {product}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! From a checkpoint to a bundle and back to logits.
+
+use crate::support::random::{Tensor, file, numbers, tensors};
+use crate::support::{WIDE, golden};
+use kernels::isa::Isa;
+use model::convert::{Conversion, Options, Recipe, Rounding};
+use model::{Bundle, Checkpoint, LogitRows, Model, ModelError, NoTaps, Storage};
+use safetensors::Dtype;
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::path::Path;
+
+const ROUNDINGS: [Rounding; 3] = [Rounding::Nearest, Rounding::Search, Rounding::Compensated];
+
+/// Tensors of [`WIDE`] as bf16.
+fn wide_bf16() -> Vec<Tensor> {
+    let narrow = |tensor: Tensor| Tensor {
+        dtype: Dtype::BF16,
+        bytes: tensor
+            .bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .flat_map(|b| [b[2], b[3]])
+            .collect(),
+        ..tensor
+    };
+    tensors(WIDE).into_iter().map(narrow).collect()
+}
+
+fn checkpoint(config: &str, tensors: &[Tensor]) -> Checkpoint {
+    Checkpoint::from_memory(config, Cow::Owned(file(tensors))).unwrap()
+}
+
+fn convert(
+    mut checkpoint: Checkpoint,
+    path: &Path,
+    recipe: Recipe,
+    rounding: Rounding,
+) -> Result<u64, ModelError> {
+    let config = checkpoint.config().to_string();
+    let width = model::ModelSpec::from_json(&config).unwrap().hidden_size();
+    Conversion {
+        checkpoint: &mut checkpoint,
+        files: &[("config.json".into(), config.into_bytes())],
+        options: Options {
+            recipe,
+            group: 32,
+            rounding,
+        },
+        sequences: (0..4).map(|seed| numbers(100 * width, seed)).collect(),
+        progress: &mut |_| {},
+        cancel: &|| false,
+    }
+    .write(path)
+}
+
+fn opened(checkpoint: Checkpoint, recipe: Recipe, rounding: Rounding) -> Model {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.bluelm");
+    convert(checkpoint, &path, recipe, rounding).unwrap();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    // What is mapped stays, whatever becomes of the name.
+    Model::from_bundle(&Bundle::open(&path).unwrap()).unwrap()
+}
+
+fn features(model: &Model) -> Vec<f32> {
+    let pixels = numbers(2 * 3 * model.spec().image_size().pow(2), 9);
+    model
+        .encode_tiles(&pixels, 2, &|| false, &mut NoTaps)
+        .unwrap()
+}
+
+/// Logits of a prompt of some rows and token 7, then of one row after the other.
+fn logits(model: &Model) -> Vec<f32> {
+    let d = model.spec().hidden_size();
+    let mut rows = numbers(30 * d, 3);
+    rows.extend(model.embed(&[7]));
+    let mut cache = model.new_cache(rows.len() / d);
+    let (prompt, rest) = rows.split_at(28 * d);
+    let mut forward = |rows: &[f32]| {
+        let all = LogitRows::All;
+        model
+            .forward(rows, &mut cache, all, &|| false, &mut NoTaps)
+            .unwrap()
+    };
+    let mut logits = forward(prompt);
+    for row in rest.chunks_exact(d) {
+        logits.extend(forward(row));
+    }
+    logits
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        a.iter()
+            .zip(b)
+            .map(|(a, b)| f64::from(*a) * f64::from(*b))
+            .sum()
+    };
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+#[test]
+fn a_bf16_bundle_gives_the_bits_of_its_checkpoint() {
+    let checkpoint = || checkpoint(WIDE, &wide_bf16());
+    let folder = Model::load(&checkpoint()).unwrap();
+    let bundle = opened(checkpoint(), Recipe::Bf16, Rounding::Nearest);
+    assert_eq!(bits(&features(&folder)), bits(&features(&bundle)));
+    assert_eq!(bits(&logits(&folder)), bits(&logits(&bundle)));
+}
+
+#[test]
+fn a_bundle_gives_the_same_bits_on_every_instruction_set_and_any_number_of_threads() {
+    for recipe in Recipe::ALL {
+        let mut model = opened(checkpoint(WIDE, &wide_bf16()), recipe, Rounding::Search);
+        let mut expected: Option<(Vec<u32>, Vec<u32>)> = None;
+        for isa in Isa::available() {
+            model = model.with_isa(isa);
+            for threads in [1, 2, 3] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                let found = pool
+                    .unwrap()
+                    .install(|| (bits(&features(&model)), bits(&logits(&model))));
+                let expected = expected.get_or_insert_with(|| found.clone());
+                assert!(
+                    *expected == found,
+                    "{recipe:?}, {} on {threads} threads",
+                    isa.name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_family_converts_and_stays_near() {
+    for name in [
+        "bluelm_v",
+        "bluelm_2_5",
+        "bluelm_v_first_layers",
+        "llama",
+        "qwen2",
+        "qwen3",
+    ] {
+        let open = || Checkpoint::open(&golden(name)).unwrap();
+        let reference = Model::load(&open()).unwrap();
+        for recipe in [Recipe::Paper, Recipe::Fast] {
+            for rounding in ROUNDINGS {
+                let bundle = opened(open(), recipe, rounding);
+                // INT4 of random weights in groups of 32 or fewer leaves an error of a tenth of the signal in each product;
+                // a wrong layout leaves a cosine near 0.
+                let cosine = cosine(&logits(&reference), &logits(&bundle));
+                assert!(cosine > 0.9, "{name} {recipe:?} {rounding:?}: {cosine}");
+            }
+        }
+    }
+}
+
+/// The mean squared difference of logits that INT4 leaves, the reference's being 1.
+fn lost(reference: &Model, rounding: Rounding) -> f64 {
+    let bundle = opened(checkpoint(WIDE, &wide_bf16()), Recipe::Paper, rounding);
+    let (expected, found) = (logits(reference), logits(&bundle));
+    let square = |a: f32| f64::from(a) * f64::from(a);
+    let error: f64 = expected
+        .iter()
+        .zip(&found)
+        .map(|(a, b)| square(a - b))
+        .sum();
+    error / expected.iter().map(|a| square(*a)).sum::<f64>()
+}
+
+#[test]
+fn searching_loses_less_than_rounding_to_the_nearest() {
+    let reference = Model::load(&checkpoint(WIDE, &wide_bf16())).unwrap();
+    let [nearest, search, _] = ROUNDINGS.map(|rounding| lost(&reference, rounding));
+    assert!(search < nearest, "{search} of {nearest}");
+}
+
+#[test]
+fn an_embedding_of_its_own_is_read_row_by_row() {
+    let open = || Checkpoint::open(&golden("llama")).unwrap();
+    let reference = Model::load(&open()).unwrap();
+    for (recipe, kept) in [(Recipe::Bf16, 1.0), (Recipe::Fast, 0.999)] {
+        let bundle = opened(open(), recipe, Rounding::Nearest);
+        let ids = [0, 5, 9, 5];
+        let cosine = cosine(&reference.embed(&ids), &bundle.embed(&ids));
+        // bf16 of f32 weights loses 2^-9 of each; INT8 a 254th of the largest in 64.
+        assert!(cosine > kept - 1e-5, "{recipe:?}: {cosine}");
+    }
+}
+
+#[test]
+fn layers_that_nothing_computes_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x");
+    let open = Checkpoint::open(&golden("bluelm_v_first_layers")).unwrap();
+    let all = model::ModelSpec::from_json(open.config())
+        .unwrap()
+        .tensors()
+        .len();
+    convert(open, &path, Recipe::Fast, Rounding::Nearest).unwrap();
+    let bundle = Bundle::open(&path).unwrap();
+    assert!(bundle.tensors().count() < all);
+    assert!(
+        bundle
+            .tensors()
+            .any(|tensor| matches!(tensor.storage, Storage::Int4(_)))
+    );
+}
+
+#[test]
+fn a_conversion_that_is_stopped_or_cannot_write_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.bluelm");
+    let mut source = checkpoint(WIDE, &wide_bf16());
+    let asked = Cell::new(0);
+    let conversion = Conversion {
+        checkpoint: &mut source,
+        files: &[("config.json".into(), WIDE.into())],
+        options: Options {
+            recipe: Recipe::Fast,
+            group: 64,
+            rounding: Rounding::Search,
+        },
+        sequences: Vec::new(),
+        progress: &mut |_| {},
+        cancel: &|| {
+            asked.set(asked.get() + 1);
+            asked.get() > 20
+        },
+    };
+    assert!(matches!(
+        conversion.write(&path),
+        Err(ModelError::Cancelled)
+    ));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    let source = || checkpoint(WIDE, &wide_bf16());
+    let nowhere = folder.path().join("not there").join("x");
+    let error = convert(source(), &nowhere, Recipe::Fast, Rounding::Nearest);
+    assert!(matches!(error, Err(ModelError::Io { .. })));
+    // A folder in its place: written, and not to be renamed.
+    std::fs::create_dir(&path).unwrap();
+    let error = convert(source(), &path, Recipe::Fast, Rounding::Nearest);
+    assert!(matches!(error, Err(ModelError::Io { .. })));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn weights_that_are_not_finite_are_refused_with_their_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tensors = wide_bf16();
+    let damaged = tensors
+        .iter_mut()
+        .find(|t| t.name.ends_with("layers.1.mlp.up_proj.weight"));
+    damaged.unwrap().bytes[2 * 1000..2 * 1001].copy_from_slice(&[0x80, 0x7f]);
+    let path = folder.path().join("x");
+    let error = convert(
+        checkpoint(WIDE, &tensors),
+        &path,
+        Recipe::Fast,
+        Rounding::Search,
+    );
+    match error {
+        Err(ModelError::NotFinite { index: 1000, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// Adds `size` to a few channels of what the encoder's norms give, and takes what that adds away behind the matrices: the same
+/// function, with activations as real encoders have them.
+fn with_outliers(mut tensors: Vec<Tensor>, size: f32) -> Vec<Tensor> {
+    let channels = [5, 40, 77];
+    let numbers = |tensor: &Tensor| -> Vec<f32> {
+        tensor
+            .bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|b| f32::from_le_bytes(*b))
+            .collect()
+    };
+    for layer in 0..2 {
+        let name = |part: &str| format!("vision_tower.vision_model.encoder.layers.{layer}.{part}");
+        let after = [
+            (
+                "layer_norm1",
+                vec!["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+            ),
+            ("layer_norm2", vec!["mlp.fc1"]),
+        ];
+        for (norm, matrices) in after {
+            let mut edit = |part: String, change: &dyn Fn(&mut [f32])| {
+                let tensor = tensors.iter_mut().find(|t| t.name == name(&part)).unwrap();
+                let mut values = numbers(tensor);
+                change(&mut values);
+                *tensor = Tensor::f32(&tensor.name, &tensor.shape, &values);
+                values
+            };
+            edit(format!("{norm}.bias"), &|bias| {
+                channels.iter().for_each(|channel| bias[*channel] += size)
+            });
+            for matrix in matrices {
+                let weight = edit(format!("{matrix}.weight"), &|_| {});
+                edit(format!("{matrix}.bias"), &|bias| {
+                    let width = weight.len() / bias.len();
+                    for (bias, row) in bias.iter_mut().zip(weight.chunks_exact(width)) {
+                        *bias -= size * channels.iter().map(|at| row[*at]).sum::<f32>();
+                    }
+                });
+            }
+        }
+    }
+    tensors
+}
+
+#[test]
+fn rows_of_int16_survive_outlier_channels_and_rows_of_int8_do_not() {
+    let reference = features(&Model::load(&checkpoint(WIDE, &tensors(WIDE))).unwrap());
+    let kept = |recipe, size| {
+        let source = checkpoint(WIDE, &with_outliers(tensors(WIDE), size));
+        cosine(
+            &reference,
+            &features(&opened(source, recipe, Rounding::Nearest)),
+        )
+    };
+    let (paper, fast) = (kept(Recipe::Paper, 80.0), kept(Recipe::Fast, 80.0));
+    let (plain_paper, plain_fast) = (kept(Recipe::Paper, 0.0), kept(Recipe::Fast, 0.0));
+    println!(
+        "cosine of the features: paper {plain_paper:.5} and with outliers {paper:.5}, fast {plain_fast:.5} and {fast:.5}"
+    );
+    assert!(
+        plain_paper > 0.999 && plain_fast > 0.999,
+        "{plain_paper} {plain_fast}"
+    );
+    assert!(paper > 0.99, "{paper}");
+    assert!(fast < paper, "{fast} {paper}");
+}
