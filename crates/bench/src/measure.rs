@@ -176,7 +176,8 @@ fn figure(job: Job, plan: &Plan, seconds: &[f64], work: &Work, ceilings: &Ceilin
             let values = each(&|s| plan.decoded as f64 / s);
             let figure = Figure::new("decode", name, Unit::TokensPerSecond, &values).at(depth);
             let gb_s = work.decode_bytes as f64 * figure.median / 1e9;
-            (figure, Some(("read", gb_s / ceilings.read_gb_s)))
+            let known = work.decode_bytes > 0;
+            (figure, known.then_some(("read", gb_s / ceilings.read_gb_s)))
         }
     };
     match share {

@@ -9,7 +9,7 @@ pub struct Work {
     pub encode_operations: u64,
     /// Operations of one row through the decoder's layers, without attention and without the head.
     pub prefill_operations: u64,
-    /// Bytes of weights that one decoded token reads.
+    /// Bytes of weights that one decoded token reads; 0 where that is not known.
     pub decode_bytes: u64,
 }
 

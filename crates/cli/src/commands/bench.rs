@@ -1,5 +1,6 @@
 //! `bluelm bench`: how fast a model is on this machine, and how much memory it takes.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,6 +12,7 @@ use clap::{Args, ValueEnum};
 use engine::{Cancel, Engine, Network, STEP_TOKENS};
 use indicatif::{ProgressBar, ProgressStyle};
 use kernels::isa::Isa;
+use model::{Activations, Bundle, Role, Storage};
 
 use crate::interrupt;
 use crate::source::ModelArgument;
@@ -119,7 +121,8 @@ pub fn run(arguments: BenchArguments, cancel: &Cancel) -> anyhow::Result<()> {
 fn report(arguments: &BenchArguments, threads: usize, cancel: &Cancel) -> anyhow::Result<()> {
     let isa = Isa::from_env().map_err(anyhow::Error::msg)?;
     let engine = arguments.model.load()?;
-    let plan = plan(arguments, &engine)?;
+    let kept = Kept::of(arguments)?;
+    let plan = plan(arguments, &engine, &kept)?;
     let bar = ProgressBar::new_spinner().with_style(
         ProgressStyle::with_template("{spinner} {msg}").expect("the template is right"),
     );
@@ -127,7 +130,7 @@ fn report(arguments: &BenchArguments, threads: usize, cancel: &Cancel) -> anyhow
     let cooperation = interrupt::cooperate();
     bar.set_message("what this machine can do at best");
     let ceilings = Ceilings::measure(isa, threads);
-    let work = work(&engine);
+    let work = Work::of(engine.network().spec(), kept.decode_bytes);
     let figures = measure(
         engine.network(),
         &plan,
@@ -169,7 +172,7 @@ fn wanted(arguments: &BenchArguments, part: Part) -> bool {
     arguments.only.is_empty() || arguments.only.contains(&part)
 }
 
-fn plan(arguments: &BenchArguments, engine: &Engine) -> anyhow::Result<Plan> {
+fn plan(arguments: &BenchArguments, engine: &Engine, kept: &Kept) -> anyhow::Result<Plan> {
     let shape = engine.network().shape();
     let decoded = arguments.decoded as usize;
     let list = |given: &Option<Vec<usize>>, usual: &[usize], room: usize| match given {
@@ -195,10 +198,6 @@ fn plan(arguments: &BenchArguments, engine: &Engine) -> anyhow::Result<Plan> {
         bail!("--batches and --prompts hold a 0, expected 1 and more");
     }
     let sees = shape.image_ids.is_some() && wanted(arguments, Part::Encode);
-    let bound = Bound {
-        of: "f32",
-        products: 1,
-    };
     Ok(Plan {
         tiles: if sees {
             engine.plan(IMAGE.0, IMAGE.1).tiles
@@ -212,14 +211,69 @@ fn plan(arguments: &BenchArguments, engine: &Engine) -> anyhow::Result<Plan> {
         depths: none(Part::Decode, depths),
         decoded,
         runs: arguments.runs as usize,
-        encoder: bound,
-        decoder: bound,
+        encoder: kept.encoder,
+        decoder: kept.decoder,
     })
 }
 
-fn work(engine: &Engine) -> Work {
-    let spec = engine.network().spec();
-    Work::of(spec, 0)
+/// How the weights are kept: what bounds their products, and how many bytes a decoded token reads.
+struct Kept {
+    encoder: Bound,
+    decoder: Bound,
+    /// 0 where it is not known.
+    decode_bytes: u64,
+}
+
+impl Kept {
+    fn of(arguments: &BenchArguments) -> anyhow::Result<Kept> {
+        let widened = Bound {
+            of: "f32",
+            products: 1,
+        };
+        let mut kept = Kept {
+            encoder: widened,
+            decoder: widened,
+            decode_bytes: 0,
+        };
+        let path = arguments.model.model.as_deref();
+        let Some(path) = path.filter(|path| Bundle::is_bundle(path)) else {
+            return Ok(kept);
+        };
+        let bundle = Bundle::open(path)?;
+        let roles: BTreeMap<String, Role> = bundle
+            .spec()
+            .tensors()
+            .into_iter()
+            .map(|tensor| (tensor.name, tensor.role))
+            .collect();
+        for tensor in bundle.tensors() {
+            let bound = bound(tensor.storage).unwrap_or(widened);
+            match roles.get(tensor.name) {
+                Some(Role::Encoder) => kept.encoder = bound,
+                Some(Role::Decoder) => {
+                    kept.decoder = bound;
+                    kept.decode_bytes += tensor.bytes;
+                }
+                Some(Role::Head) => kept.decode_bytes += tensor.bytes,
+                _ => {}
+            }
+        }
+        Ok(kept)
+    }
+}
+
+/// What bounds products with weights that are kept so; `None` for those that are widened to f32.
+fn bound(storage: Storage) -> Option<Bound> {
+    let (Storage::Int4(packed) | Storage::Int8(packed)) = storage else {
+        return None;
+    };
+    Some(Bound {
+        of: "int8",
+        products: match packed.activations {
+            Activations::Int8 => 1,
+            Activations::Int16 => 2,
+        },
+    })
 }
 
 /// The same command as a child that does one thing.
