@@ -3,7 +3,7 @@
 use crate::support::random::{Tensor, file, numbers, tensors};
 use crate::support::{WIDE, golden};
 use kernels::isa::Isa;
-use model::convert::{Conversion, Options, Recipe, Rounding};
+use model::convert::{Conversion, Options, Recipe, Rounding, Sequence};
 use model::{Bundle, Checkpoint, LogitRows, Model, ModelError, NoTaps, Storage};
 use safetensors::Dtype;
 use std::borrow::Cow;
@@ -40,6 +40,11 @@ fn convert(
 ) -> Result<u64, ModelError> {
     let config = checkpoint.config().to_string();
     let width = model::ModelSpec::from_json(&config).unwrap().hidden_size();
+    let sequence = |seed| Sequence {
+        shared: numbers(60 * width, seed),
+        branches: vec![numbers(30 * width, seed + 10), numbers(width, seed + 20)],
+        branch_weight: 2.0,
+    };
     Conversion {
         checkpoint: &mut checkpoint,
         files: &[("config.json".into(), config.into_bytes())],
@@ -48,7 +53,7 @@ fn convert(
             group: 32,
             rounding,
         },
-        sequences: (0..4).map(|seed| numbers(100 * width, seed)).collect(),
+        sequences: (0..4).map(sequence).collect(),
         progress: &mut |_| {},
         cancel: &|| false,
     }
