@@ -25,6 +25,9 @@ pub(super) enum Values {
 #[derive(Clone)]
 pub(super) struct Shared(Arc<dyn AsRef<[u16]> + Send + Sync>);
 
+/// It is only read.
+impl std::panic::RefUnwindSafe for Shared {}
+
 impl Deref for Shared {
     type Target = [u16];
 

@@ -1,6 +1,7 @@
 //! What the decoder's matrices take in when the model does its work, block by block: only one block's weights and sums are in
 //! memory at a time.
 
+use super::Sequence;
 use super::factors::{Factors, Gram};
 use crate::block::{Block, Buffers, Input, Layers, Place, Watch};
 use crate::cache::KvCache;
@@ -14,8 +15,8 @@ pub(super) struct Calibration {
     isa: Isa,
     layers: Layers,
     prefix: String,
-    /// What the next block takes in, for each sequence.
-    sequences: Vec<Vec<f32>>,
+    /// What the next block takes in.
+    sequences: Vec<Sequence>,
     /// Blocks that the sequences have passed.
     passed: usize,
     /// What the last of them took in.
@@ -28,6 +29,9 @@ pub(super) struct Calibration {
 struct Sums {
     isa: Isa,
     grams: [Option<Gram>; 4],
+    /// Root of how much the rows that come count.
+    root: f32,
+    scaled: Vec<f32>,
 }
 
 impl Sums {
@@ -41,6 +45,8 @@ impl Sums {
         Sums {
             isa,
             grams: widths.map(|width| Some(Gram::new(width))),
+            root: 1.0,
+            scaled: Vec::new(),
         }
     }
 }
@@ -48,14 +54,17 @@ impl Sums {
 impl Watch for Sums {
     fn takes_in(&mut self, input: Input, rows: &[f32]) {
         if let Some(gram) = &mut self.grams[input as usize] {
-            gram.add(self.isa, rows);
+            let scaled = rows.iter().map(|number| number * self.root);
+            self.scaled.clear();
+            self.scaled.extend(scaled);
+            gram.add(self.isa, &self.scaled);
         }
     }
 }
 
 impl Calibration {
     /// Sequences of rows as the first block takes them in.
-    pub fn new(spec: &ModelSpec, sequences: Vec<Vec<f32>>) -> Result<Calibration, ModelError> {
+    pub fn new(spec: &ModelSpec, sequences: Vec<Sequence>) -> Result<Calibration, ModelError> {
         let isa = Isa::from_env().map_err(ModelError::InstructionSet)?;
         Ok(Calibration {
             isa,
@@ -66,6 +75,8 @@ impl Calibration {
             sums: Sums {
                 isa,
                 grams: [const { None }; 4],
+                root: 1.0,
+                scaled: Vec::new(),
             },
             factors: None,
         })
@@ -107,20 +118,34 @@ impl Calibration {
         self.factors = None;
         self.sums = Sums::new(self.isa, spec);
         let mut buffers = Buffers::default();
-        for x in &mut self.sequences {
+        for sequence in &mut self.sequences {
             if cancel() {
                 return Err(ModelError::Cancelled);
             }
-            let m = x.len() / spec.hidden;
-            let mut cache = KvCache::new(1, spec.kv_heads, spec.head_dim, m);
-            let place = Place {
-                isa: self.isa,
-                angles: &self.layers.angles(0, m),
-                before: 0,
+            let rows = |x: &[f32]| x.len() / spec.hidden;
+            let shared = rows(&sequence.shared);
+            let longest = sequence.branches.iter().map(|x| rows(x)).max();
+            let tokens = shared + longest.unwrap_or(0);
+            let mut cache = KvCache::new(1, spec.kv_heads, spec.head_dim, tokens);
+            let mut take = |x: &mut [f32], before, weight: f32| {
+                cache.truncate(before);
+                self.sums.root = weight.sqrt();
+                let place = Place {
+                    isa: self.isa,
+                    angles: &self.layers.angles(before, rows(x)),
+                    before,
+                };
+                let memory = cache.layer(0);
+                self.layers
+                    .block(&block, &place, memory, x, &mut buffers, &mut self.sums);
+                cache.advance(before + rows(x));
             };
-            let memory = cache.layer(0);
-            self.layers
-                .block(&block, &place, memory, x, &mut buffers, &mut self.sums);
+            if shared > 0 {
+                take(&mut sequence.shared, 0, 1.0);
+            }
+            for branch in &mut sequence.branches {
+                take(branch, shared, sequence.branch_weight);
+            }
         }
         self.passed += 1;
         Ok(())

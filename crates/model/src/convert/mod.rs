@@ -47,6 +47,17 @@ pub struct Written<'a> {
     pub total: u64,
 }
 
+/// A picture and questions about it with their answers, as the first decoder block takes them in: rows `[m, d]`.
+#[derive(Clone, Debug)]
+pub struct Sequence {
+    /// What all questions begin with.
+    pub shared: Vec<f32>,
+    /// What comes after it, for each question apart.
+    pub branches: Vec<Vec<f32>>,
+    /// How much a row of a branch counts, a shared row counting 1: an image has many rows and an answer few.
+    pub branch_weight: f32,
+}
+
 /// A model on its way into a bundle.
 pub struct Conversion<'a> {
     /// The weights; pages that were read are given back.
@@ -55,9 +66,8 @@ pub struct Conversion<'a> {
     pub files: &'a [(String, Vec<u8>)],
     /// What becomes of the weights.
     pub options: Options,
-    /// For [`Rounding::Compensated`]: rows of prompts and answers as the first decoder block takes them in, each sequence
-    /// `[m, d]`.
-    pub sequences: Vec<Vec<f32>>,
+    /// For [`Rounding::Compensated`]: what the model meets when it works.
+    pub sequences: Vec<Sequence>,
     /// Is told how far it is.
     pub progress: &'a mut dyn FnMut(Written),
     /// Is asked whether to stop, many times a second.

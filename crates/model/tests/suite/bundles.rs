@@ -3,9 +3,9 @@
 use crate::support::random::{Tensor, file, numbers, tensors};
 use crate::support::{WIDE, golden};
 use kernels::isa::Isa;
-use model::convert::{Conversion, Options, Recipe, Rounding};
+use model::convert::{Conversion, Options, Recipe, Rounding, Sequence};
 use model::{Bundle, Checkpoint, LogitRows, Model, ModelError, NoTaps, Storage};
-use safetensors::Dtype;
+use safetensors::{Dtype, SafeTensors};
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::path::Path;
@@ -40,6 +40,11 @@ fn convert(
 ) -> Result<u64, ModelError> {
     let config = checkpoint.config().to_string();
     let width = model::ModelSpec::from_json(&config).unwrap().hidden_size();
+    let sequence = |seed| Sequence {
+        shared: numbers(60 * width, seed),
+        branches: vec![numbers(30 * width, seed + 10), numbers(width, seed + 20)],
+        branch_weight: 2.0,
+    };
     Conversion {
         checkpoint: &mut checkpoint,
         files: &[("config.json".into(), config.into_bytes())],
@@ -48,7 +53,7 @@ fn convert(
             group: 32,
             rounding,
         },
-        sequences: (0..4).map(|seed| numbers(100 * width, seed)).collect(),
+        sequences: (0..4).map(sequence).collect(),
         progress: &mut |_| {},
         cancel: &|| false,
     }
@@ -275,7 +280,7 @@ fn weights_that_are_not_finite_are_refused_with_their_place() {
 /// Adds `size` to a few channels of what the encoder's norms give, and takes what that adds away behind the matrices: the same
 /// function, with activations as real encoders have them.
 fn with_outliers(mut tensors: Vec<Tensor>, size: f32) -> Vec<Tensor> {
-    let channels = [5, 40, 77];
+    let channels = [5, 40, 177];
     let numbers = |tensor: &Tensor| -> Vec<f32> {
         tensor
             .bytes
@@ -285,7 +290,7 @@ fn with_outliers(mut tensors: Vec<Tensor>, size: f32) -> Vec<Tensor> {
             .map(|b| f32::from_le_bytes(*b))
             .collect()
     };
-    for layer in 0..2 {
+    for layer in 0..5 {
         let name = |part: &str| format!("vision_tower.vision_model.encoder.layers.{layer}.{part}");
         let after = [
             (
@@ -319,25 +324,54 @@ fn with_outliers(mut tensors: Vec<Tensor>, size: f32) -> Vec<Tensor> {
     tensors
 }
 
+/// The tensors of the model inside the program, as f32: random weights would leave little to lose, for what blocks of
+/// random weights add hardly matters.
+fn nano() -> (String, Vec<Tensor>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cli/model/bluelm-nano");
+    let bytes = std::fs::read(folder.join("model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = file.iter().map(|(name, view)| {
+        let bits = view.data().as_chunks::<2>().0.iter();
+        let values: Vec<f32> = bits
+            .map(|b| half::bf16::from_le_bytes(*b).to_f32())
+            .collect();
+        Tensor::f32(name, view.shape(), &values)
+    });
+    let config = std::fs::read_to_string(folder.join("config.json")).unwrap();
+    (config, tensors.collect())
+}
+
+/// Dark strokes on white, through the encoder.
+fn seen(model: &Model) -> Vec<f32> {
+    let side = model.spec().image_size();
+    let pixel = |at: usize| match (at % side / 3 + at / side / 5) % 4 {
+        0 => -1.0,
+        _ => 1.0,
+    };
+    let pixels: Vec<f32> = (0..3 * side * side).map(pixel).collect();
+    model
+        .encode_tiles(&pixels, 1, &|| false, &mut NoTaps)
+        .unwrap()
+}
+
 #[test]
 fn rows_of_int16_survive_outlier_channels_and_rows_of_int8_do_not() {
-    let reference = features(&Model::load(&checkpoint(WIDE, &tensors(WIDE))).unwrap());
+    let (config, tensors) = nano();
+    let reference = seen(&Model::load(&checkpoint(&config, &tensors)).unwrap());
     let kept = |recipe, size| {
-        let source = checkpoint(WIDE, &with_outliers(tensors(WIDE), size));
+        let source = checkpoint(&config, &with_outliers(tensors.clone(), size));
         cosine(
             &reference,
-            &features(&opened(source, recipe, Rounding::Nearest)),
+            &seen(&opened(source, recipe, Rounding::Nearest)),
         )
     };
-    let (paper, fast) = (kept(Recipe::Paper, 80.0), kept(Recipe::Fast, 80.0));
-    let (plain_paper, plain_fast) = (kept(Recipe::Paper, 0.0), kept(Recipe::Fast, 0.0));
+    let [paper, fast] = [Recipe::Paper, Recipe::Fast].map(|recipe| kept(recipe, 80.0));
+    let [plain_paper, plain_fast] = [Recipe::Paper, Recipe::Fast].map(|recipe| kept(recipe, 0.0));
     println!(
-        "cosine of the features: paper {plain_paper:.5} and with outliers {paper:.5}, fast {plain_fast:.5} and {fast:.5}"
+        "cosine of the features: paper {plain_paper:.5}, with outliers {paper:.5}; fast {plain_fast:.5}, with outliers {fast:.5}"
     );
-    assert!(
-        plain_paper > 0.999 && plain_fast > 0.999,
-        "{plain_paper} {plain_fast}"
-    );
+    // Without outliers INT8 loses a 127th of the largest number of a row at most, and what is lost is spread over 192 sums.
+    assert!(plain_paper > 0.999 && plain_fast > 0.999);
     assert!(paper > 0.99, "{paper}");
-    assert!(fast < paper, "{fast} {paper}");
+    assert!(fast < 0.99, "{fast}");
 }

@@ -3,14 +3,15 @@
 
 use data::{Example, Generator, Recipe};
 use engine::{Cancel, Engine, Piece, Prompt, Request};
+use model::convert::Sequence;
 use model::{NoTaps, Taps};
 
 /// Seed of the pictures that weights are rounded with.
 const CALIBRATION_SEED: u64 = 0x0c0a_1111;
 /// Seed of the pictures that are asked about.
 const HELD_OUT_SEED: u64 = 0x0be1_0da7;
-/// Rows that weights are rounded with: several times as many as the widest matrix of the default model has inputs.
-const CALIBRATION_ROWS: usize = 24_000;
+/// Rows that weights are rounded with: several times as many as the widest matrix of a 3B model has inputs.
+const CALIBRATION_ROWS: usize = 48_000;
 
 /// One question as rows for the decoder.
 pub struct Asked {
@@ -34,22 +35,33 @@ pub fn calibration(
     engine: &Engine,
     cancel: &Cancel,
     progress: &mut dyn FnMut(usize, usize),
-) -> anyhow::Result<Vec<Vec<f32>>> {
+) -> anyhow::Result<Vec<Sequence>> {
     let generator = Generator::new(CALIBRATION_SEED, Recipe::default())?;
     let d = engine.network().spec().hidden_size();
     let (mut sequences, mut done) = (Vec::new(), 0);
     for index in 0.. {
         let example = generator.example(index);
         let features = features(engine, &example, cancel, &mut NoTaps)?;
-        let Some(question) = example
+        let asked = example
             .questions
-            .get(index as usize % example.questions.len().max(1))
-        else {
+            .iter()
+            .map(|question| ask(engine, &example, question, &features))
+            .collect::<Result<Vec<_>, _>>()?;
+        let Some(first) = asked.first() else {
             continue;
         };
-        let asked = ask(engine, &example, question, &features)?;
-        done += asked.rows.len() / d;
-        sequences.push(asked.rows);
+        let shared = first.shared_rows;
+        let shared_rows = first.rows[..shared * d].to_vec();
+        let branch = |asked: Asked| asked.rows[shared * d..].to_vec();
+        let branches: Vec<_> = asked.into_iter().map(branch).collect();
+        let own = branches.iter().map(|rows| rows.len() / d).sum::<usize>();
+        done += shared + own;
+        sequences.push(Sequence {
+            shared: shared_rows,
+            branches,
+            // All questions together count as much as the picture.
+            branch_weight: (shared as f32 / own as f32).max(1.0),
+        });
         progress(done.min(CALIBRATION_ROWS), CALIBRATION_ROWS);
         if done >= CALIBRATION_ROWS {
             break;
