@@ -201,7 +201,7 @@ fn convert(
     };
     let bar = progress_bar(0, "{bar:30} {percent}% {wide_msg} {eta} left");
     let conversion = Conversion {
-        checkpoint: &mut source.checkpoint,
+        weights: Origin::Checkpoint(&mut source.checkpoint),
         files: &source.files,
         options,
         sequences,

@@ -20,7 +20,7 @@ fn bundle_of(name: &str, recipe: Recipe) -> Place {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.bluelm");
     let conversion = Conversion {
-        checkpoint: &mut Checkpoint::open(&golden).unwrap(),
+        weights: Origin::Checkpoint(&mut Checkpoint::open(&golden).unwrap()),
         files: &[("config.json".into(), config)],
         options: Options {
             recipe,

@@ -2,16 +2,18 @@
 
 mod calibration;
 mod factors;
+mod origin;
 mod recipe;
 mod rounding;
 
 use crate::bundle::{Layout, Storage, Writer};
 use crate::spec::Role;
-use crate::{Checkpoint, ModelError, ModelSpec, TensorSpec};
+use crate::{ModelError, ModelSpec, TensorSpec};
 use calibration::Calibration;
 use kernels::matmul::PANEL;
 use kernels::matmul_quantized::{Bits, PANEL as QUANTIZED_PANEL, pack};
 use rayon::prelude::*;
+pub use origin::Origin;
 pub use recipe::{GROUPS, Recipe};
 use rounding::Knowledge;
 pub use rounding::Rounding;
@@ -60,8 +62,8 @@ pub struct Sequence {
 
 /// A model on its way into a bundle.
 pub struct Conversion<'a> {
-    /// The weights; pages that were read are given back.
-    pub checkpoint: &'a mut Checkpoint,
+    /// The weights.
+    pub weights: Origin<'a>,
     /// Names and contents of the small files of the model folder, config.json among them.
     pub files: &'a [(String, Vec<u8>)],
     /// What becomes of the weights.
@@ -78,8 +80,8 @@ impl Conversion<'_> {
     /// Writes the bundle under a temporary name beside `path`, syncs it and renames it; gives its length in bytes. Whatever
     /// goes wrong, no half file stays.
     pub fn write(mut self, path: &Path) -> Result<u64, ModelError> {
-        let spec = ModelSpec::from_json(self.checkpoint.config())?;
-        self.checkpoint.check(&spec)?;
+        let spec = ModelSpec::from_json(self.weights.config())?;
+        self.weights.check(&spec)?;
         let layout = self.layout(&spec)?;
         let bytes = layout.file_bytes();
         let partial = Partial::beside(path);
@@ -136,7 +138,8 @@ impl Conversion<'_> {
             writer.end_section()?;
         }
         let mut calibration = match self.options.rounding {
-            Rounding::Compensated => {
+            // Random weights have no use that rounding could be compensated for.
+            Rounding::Compensated if self.weights.checkpoint().is_some() => {
                 let sequences = std::mem::take(&mut self.sequences);
                 Some(Calibration::new(spec, sequences)?)
             }
@@ -148,9 +151,10 @@ impl Conversion<'_> {
         let (mut done, mut touched) = (0, 0);
         for (tensor, storage) in &tensors {
             let mut scales = Vec::new();
-            let knowledge = match (storage, self.options.rounding, &mut calibration) {
-                (Storage::Int4(_), Rounding::Compensated, Some(calibration)) => {
-                    let known = calibration.factors(self.checkpoint, &tensor.name, self.cancel);
+            let known = calibration.as_mut().zip(self.weights.checkpoint());
+            let knowledge = match (storage, self.options.rounding, known) {
+                (Storage::Int4(_), _, Some((calibration, checkpoint))) => {
+                    let known = calibration.factors(checkpoint, &tensor.name, self.cancel);
                     Knowledge::Inputs(known?)
                 }
                 (Storage::Int4(_), Rounding::Search, _) => Knowledge::Scales,
@@ -181,7 +185,7 @@ impl Conversion<'_> {
             writer.end_section()?;
             touched += size(tensor) * 4;
             if touched > PAGES_BYTES {
-                self.checkpoint.give_back_pages()?;
+                self.weights.give_back_pages()?;
                 touched = 0;
             }
         }
@@ -202,7 +206,7 @@ impl Conversion<'_> {
             knowledge,
         } = how;
         let k = tensor.shape[1..].iter().product::<usize>();
-        let rows = self.checkpoint.rows_f32(&tensor.name, k, outputs)?;
+        let rows = self.weights.rows_f32(&tensor.name, k, outputs)?;
         match storage {
             Storage::F32 => {
                 let bytes: Vec<u8> = rows.iter().flat_map(|v| v.to_le_bytes()).collect();

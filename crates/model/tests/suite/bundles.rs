@@ -46,7 +46,7 @@ fn convert(
         branch_weight: 2.0,
     };
     Conversion {
-        checkpoint: &mut checkpoint,
+        weights: Origin::Checkpoint(&mut checkpoint),
         files: &[("config.json".into(), config.into_bytes())],
         options: Options {
             recipe,
@@ -225,7 +225,7 @@ fn a_conversion_that_is_stopped_or_cannot_write_leaves_nothing() {
     let mut source = checkpoint(WIDE, &wide_bf16());
     let asked = Cell::new(0);
     let conversion = Conversion {
-        checkpoint: &mut source,
+        weights: Origin::Checkpoint(&mut source),
         files: &[("config.json".into(), WIDE.into())],
         options: Options {
             recipe: Recipe::Fast,
