@@ -1,4 +1,4 @@
-//! The signed dot product of Arm, `sdot`, as one instruction: its intrinsic is not stable.
+//! The signed dot product of Arm, `sdot`, and the product of two rows of eight by two, `smmla`: their intrinsics are not stable.
 #![allow(unsafe_code)]
 
 use std::arch::aarch64::*;
@@ -28,6 +28,33 @@ pub(crate) fn add_products<const LANE: usize>(
             );
         }
     }
+}
+
+/// Adds the products of two rows of eight bytes by two outputs' eight: row 0 by both, then row 1 by both.
+#[inline]
+#[target_feature(enable = "neon,i8mm")]
+pub(crate) fn add_pairs(sums: &mut int32x4_t, rows: int8x16_t, outputs: int8x16_t) {
+    // SAFETY: as above.
+    unsafe {
+        asm!(
+            "smmla {sums:v}.4s, {rows:v}.16b, {outputs:v}.16b",
+            sums = inout(vreg) *sums,
+            rows = in(vreg) rows,
+            outputs = in(vreg) outputs,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+}
+
+/// The fours of two registers in turn, those of their first halves and those of their second.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) fn in_turn(a: int8x16_t, b: int8x16_t) -> [int8x16_t; 2] {
+    let (a, b) = (vreinterpretq_s32_s8(a), vreinterpretq_s32_s8(b));
+    [
+        vreinterpretq_s8_s32(vzip1q_s32(a, b)),
+        vreinterpretq_s8_s32(vzip2q_s32(a, b)),
+    ]
 }
 
 /// A line of 64 bytes, its offset taken away by flipping bits.

@@ -1,10 +1,11 @@
-//! `sdot`: 16 outputs in four registers, four rows at a time, whose fours of inputs lie side by side.
+//! `sdot`: 16 outputs in four registers, four rows at a time, whose fours of inputs lie side by side. With `smmla`, which has
+//! twice the products in an instruction, two fours of each output and of each row are brought together first.
 #![allow(unsafe_code)]
 
 use super::rows::{TILE, Tile};
 use super::{Bits, PANEL, Work};
 use crate::matmul::Write;
-use crate::sdot::{Lanes, add_products, load_fours, load_line};
+use crate::sdot::{Lanes, add_pairs, add_products, in_turn, load_fours, load_line};
 use std::arch::aarch64::*;
 
 /// Rows at a time: the fours of a register.
@@ -14,6 +15,7 @@ const ROWS: usize = 4;
 /// The processor has the dot product; `work` was checked against the sizes of A, W and C.
 #[target_feature(enable = "neon,dotprod")]
 pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
+    let by_pairs = std::arch::is_aarch64_feature_detected!("i8mm");
     for panel in work.panels.clone() {
         for index in 0..work.rows.len().div_ceil(TILE) {
             let tile = work.rows.tile(index);
@@ -24,6 +26,8 @@ pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
                     row,
                     rows: ROWS.min(tile.rows - row),
                     panel,
+                    // A row alone would be one of two, and no faster.
+                    by_pairs: by_pairs && tile.rows > 1,
                 };
                 part.multiply(&mut c[(index * TILE + row) * work.c_stride..]);
             }
@@ -38,6 +42,8 @@ struct Part<'a> {
     row: usize,
     rows: usize,
     panel: usize,
+    /// Whether by `smmla`, which the processor then has.
+    by_pairs: bool,
 }
 
 impl Part<'_> {
@@ -59,7 +65,12 @@ impl Part<'_> {
                 for sum in sums.as_flattened_mut() {
                     *sum = vshlq_n_s32::<8>(*sum);
                 }
-                self.add_block(block, plane, &mut sums);
+                if self.by_pairs {
+                    // SAFETY: detection found the instruction.
+                    unsafe { self.add_block_by_pairs(block, plane, &mut sums) };
+                } else {
+                    self.add_block(block, plane, &mut sums);
+                }
             }
             let group = rows.blocks().inputs_of(block).start / weights.group;
             let at = self.panel * weights.panel_scales() + group * PANEL;
@@ -103,6 +114,44 @@ impl Part<'_> {
             add_products::<1>(second, line, fours);
             add_products::<2>(third, line, fours);
             add_products::<3>(fourth, line, fours);
+        }
+    }
+
+    /// The same by pairs of rows and outputs.
+    #[target_feature(enable = "neon,dotprod,i8mm")]
+    fn add_block_by_pairs(&self, block: usize, plane: usize, sums: &mut [Lanes<int32x4_t>; ROWS]) {
+        let weights = &self.work.weights;
+        let inputs = self.work.rows.blocks().inputs_of(block);
+        let panel = &weights.values[self.panel * weights.panel_bytes()..][..weights.panel_bytes()];
+        let lines = panel.as_chunks().0;
+        let mut pairs = [[[vdupq_n_s32(0); 2]; 4]; 2];
+        for eight in inputs.start / 8..inputs.end / 8 {
+            let (first, second) = match weights.bits {
+                Bits::Eight => (
+                    load_line(&lines[eight * 2], 128),
+                    load_line(&lines[eight * 2 + 1], 128),
+                ),
+                Bits::Four => (self.halves(&lines[eight], 0), self.halves(&lines[eight], 1)),
+            };
+            let fours = [eight * 2, eight * 2 + 1];
+            let rows = in_turn(self.fours(fours[0], plane), self.fours(fours[1], plane));
+            for (quarter, (first, second)) in first.iter().zip(second).enumerate() {
+                let outputs = in_turn(*first, second);
+                for (pairs, rows) in pairs.iter_mut().zip(rows) {
+                    for (sum, outputs) in pairs[quarter].iter_mut().zip(outputs) {
+                        add_pairs(sum, rows, outputs);
+                    }
+                }
+            }
+        }
+        for (two, pairs) in pairs.iter().enumerate() {
+            for (quarter, [left, right]) in pairs.iter().enumerate() {
+                let even = vcombine_s32(vget_low_s32(*left), vget_low_s32(*right));
+                let odd = vcombine_s32(vget_high_s32(*left), vget_high_s32(*right));
+                let (first, second) = (two * 2, two * 2 + 1);
+                sums[first][quarter] = vaddq_s32(sums[first][quarter], even);
+                sums[second][quarter] = vaddq_s32(sums[second][quarter], odd);
+            }
         }
     }
 
