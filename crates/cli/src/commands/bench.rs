@@ -1,5 +1,7 @@
 //! `bluelm bench`: how fast a model is on this machine, and how much memory it takes.
 
+mod shape;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -14,6 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kernels::isa::Isa;
 use model::{Activations, Bundle, Role, Storage};
 
+use crate::commands::convert::RecipeArgument;
 use crate::interrupt;
 use crate::source::ModelArgument;
 
@@ -29,6 +32,7 @@ Examples:
   bluelm bench                                      the model that is inside
   bluelm bench --model DIR --only decode            one thing
   bluelm bench --batches 1,2,4,6 --plot figures     with figures (SVG and PNG)
+  bluelm bench --shape bluelm-v-3b                  the paper's size with random weights: 2 GB on the disk
   bluelm bench --json | jq '.figures[] | {name, median}'
 
 Each figure is the median of --runs rounds, its smallest and largest in brackets, and the share of what
@@ -37,6 +41,15 @@ context is too short for. Loading and memory are measured in processes of their 
 pub struct BenchArguments {
     #[command(flatten)]
     model: ModelArgument,
+    /// A model of real size with random weights instead, drawn once into a file
+    #[arg(long, value_name = "NAME", conflicts_with = "model", value_parser = ["bluelm-v-3b"])]
+    shape: Option<String>,
+    /// How the shape's weights are kept
+    #[arg(long, value_enum, default_value = "fast", requires = "shape")]
+    recipe: RecipeArgument,
+    /// Where the shape's bundle is or is to be (default: in the system's folder for temporary files)
+    #[arg(long, value_name = "FILE", requires = "shape")]
+    file: Option<PathBuf>,
     /// Measure only these
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PARTS")]
     only: Vec<Part>,
@@ -100,7 +113,14 @@ enum Child {
 }
 
 /// Runs the command; `cancel` is thrown by Ctrl-C.
-pub fn run(arguments: BenchArguments, cancel: &Cancel) -> anyhow::Result<()> {
+pub fn run(mut arguments: BenchArguments, cancel: &Cancel) -> anyhow::Result<()> {
+    if let Some(name) = &arguments.shape {
+        let cooperation = interrupt::cooperate();
+        let file = arguments.file.as_deref();
+        let bundle = shape::bundle(name, arguments.recipe.into(), file, cancel);
+        drop(cooperation);
+        arguments.model.model = Some(bundle?);
+    }
     let threads = match arguments.threads {
         Some(threads) => threads as usize,
         None => std::thread::available_parallelism().map_or(1, usize::from),

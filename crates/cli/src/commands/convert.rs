@@ -11,7 +11,7 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use engine::{Cancel, Engine, EngineError, PromptFiles, read_small_files};
 use indicatif::{ProgressBar, ProgressStyle};
-use model::convert::{Conversion, GROUPS, Options, Recipe, Rounding, Written};
+use model::convert::{Conversion, GROUPS, Options, Origin, Recipe, Rounding, Written};
 use model::{Bundle, Checkpoint, ModelError};
 
 use crate::{embedded, failure, interrupt};
@@ -69,10 +69,23 @@ pub struct ConvertArguments {
 
 /// See [`Recipe`].
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum RecipeArgument {
+pub enum RecipeArgument {
+    /// INT4 decoder, INT8 encoder, INT8 activations
     Fast,
+    /// The same weights, INT16 activations
     Paper,
+    /// As they come
     Bf16,
+}
+
+impl From<RecipeArgument> for Recipe {
+    fn from(recipe: RecipeArgument) -> Recipe {
+        match recipe {
+            RecipeArgument::Fast => Recipe::Fast,
+            RecipeArgument::Paper => Recipe::Paper,
+            RecipeArgument::Bf16 => Recipe::Bf16,
+        }
+    }
 }
 
 /// See [`Rounding`].
@@ -170,11 +183,7 @@ fn convert(
     }
     let mut source = Source::open(&arguments.source)?;
     let options = Options {
-        recipe: match arguments.recipe {
-            RecipeArgument::Fast => Recipe::Fast,
-            RecipeArgument::Paper => Recipe::Paper,
-            RecipeArgument::Bf16 => Recipe::Bf16,
-        },
+        recipe: arguments.recipe.into(),
         group: arguments.group,
         rounding: match arguments.rounding {
             RoundingArgument::Nearest => Rounding::Nearest,

@@ -2,7 +2,7 @@
 
 use super::header::{PRELUDE_BYTES, prelude};
 use super::*;
-use crate::convert::{Conversion, Options, Recipe, Rounding};
+use crate::convert::{Conversion, Options, Origin, Recipe, Rounding};
 use crate::{Checkpoint, KvCache, LogitRows, Model, NoTaps};
 
 /// A bundle in memory, and a place to put it.

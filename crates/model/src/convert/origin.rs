@@ -79,17 +79,15 @@ fn drawn(seed: u64, name: &str, width: usize, rows: Range<usize>) -> Vec<f32> {
     });
     let reach = (3.0 / width as f32).sqrt();
     let mut out = vec![0.0; rows.len() * width];
-    out.par_chunks_mut(width)
-        .zip(rows)
-        .for_each(|(row, at)| {
-            let mut state = seed ^ hash ^ (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            for pair in row.chunks_mut(2) {
-                let bits = splitmix(&mut state);
-                for (value, bits) in pair.iter_mut().zip([bits as u32, (bits >> 32) as u32]) {
-                    *value = reach * (bits as i32 as f32 / (1u32 << 31) as f32);
-                }
+    out.par_chunks_mut(width).zip(rows).for_each(|(row, at)| {
+        let mut state = seed ^ hash ^ (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        for pair in row.chunks_mut(2) {
+            let bits = splitmix(&mut state);
+            for (value, bits) in pair.iter_mut().zip([bits as u32, (bits >> 32) as u32]) {
+                *value = reach * (bits as i32 as f32 / (1u32 << 31) as f32);
             }
-        });
+        }
+    });
     out
 }
 
@@ -119,7 +117,11 @@ mod tests {
         // The sum of 60,000 even squares with mean 1 / width: its deviation is √(60000 · 0.8) / 60000 = 0.4% of it.
         let squares: f32 = all.iter().map(|v| v * v).sum();
         assert!((squares / 20.0 - 1.0).abs() < 0.02, "{squares}");
-        assert!(drawn(3, "post_layernorm.weight", 1, 0..9).iter().all(|v| *v == 1.0));
+        assert!(
+            drawn(3, "post_layernorm.weight", 1, 0..9)
+                .iter()
+                .all(|v| *v == 1.0)
+        );
         assert!(drawn(3, "q_proj.bias", 1, 0..9).iter().all(|v| *v == 0.0));
     }
 }

@@ -3,7 +3,7 @@
 use crate::support::random::{Tensor, file, numbers, tensors};
 use crate::support::{WIDE, golden};
 use kernels::isa::Isa;
-use model::convert::{Conversion, Options, Recipe, Rounding, Sequence};
+use model::convert::{Conversion, Options, Origin, Recipe, Rounding, Sequence};
 use model::{Bundle, Checkpoint, LogitRows, Model, ModelError, NoTaps, Storage};
 use safetensors::{Dtype, SafeTensors};
 use std::borrow::Cow;
