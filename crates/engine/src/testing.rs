@@ -81,8 +81,7 @@ pub(crate) fn nano_files() -> PromptFiles {
         tokenizer_config: include_str!("../../../configs/nano/tokenizer_config.json").into(),
         template: NANO_TEMPLATE.into(),
         preprocessor: include_str!("../../../configs/nano/preprocessor_config.json")
-            .replace("\"tile_size\": 128", "\"tile_size\": 8")
-            .replace("4,\n  4\n", "2,\n  2\n")
+            .replace("\"tile_size\": 256", "\"tile_size\": 8")
             .into(),
         generation: include_str!("../../../configs/nano/generation_config.json").into(),
     })

@@ -38,7 +38,7 @@ Examples:
   bluelm tiles 1080x2400 500x102 394x390
   bluelm tiles --policy relaxed --draw grid.png receipt.png
   bluelm tiles --max-grid 3x3 llava-665k.tsv       the statistics of the BlueLM-V-3B paper
-  bluelm tiles --tile 128 --patch 8 receipt.png    as the model inside this program cuts it
+  bluelm tiles --tile 256 --max-grid 2x2 --patch 8 receipt.png  as the model inside this program cuts it
   bluelm tiles --json --policy relaxed *.jpg | jq -s 'map(.tokens) | add'")]
 pub struct TilesArguments {
     /// Only this rule (default: all three)

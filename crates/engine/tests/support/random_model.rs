@@ -57,7 +57,9 @@ pub fn write_changed_model(folder: &Path, seed: u64, change: impl FnOnce(&mut Ve
     }
     std::fs::write(folder.join("config.json"), TINY_CONFIG).unwrap();
     let preprocessor = include_str!("../../../../configs/nano/preprocessor_config.json");
-    let preprocessor = preprocessor.replace("\"tile_size\": 128", "\"tile_size\": 32");
+    let preprocessor = preprocessor
+        .replace("\"tile_size\": 256", "\"tile_size\": 32")
+        .replace("2,\n  2\n", "4,\n  4\n");
     std::fs::write(folder.join("preprocessor_config.json"), preprocessor).unwrap();
     let spec = ModelSpec::from_json(TINY_CONFIG).unwrap();
     let mut random = ChaCha8Rng::seed_from_u64(seed);

@@ -1,0 +1,100 @@
+//! `bluelm bench` from end to end, with a random model: figures of every part, and mistakes that are told before anything is measured.
+
+mod support;
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+use support::Place;
+
+/// One short round of everything.
+const SHORT: [&str; 12] = [
+    "bench",
+    "--model",
+    "model",
+    "--runs",
+    "1",
+    "--batches",
+    "2",
+    "--decoded",
+    "2",
+    "--depths",
+    "0,8",
+    "--json",
+];
+
+#[test]
+fn every_part_has_figures_and_charts_are_drawn() {
+    let place = Place::new();
+    let outcome = place.run(
+        &[
+            &SHORT[..],
+            &["--prompts", "16", "--chunks", "4", "--plot", "charts"],
+        ]
+        .concat(),
+    );
+    assert_eq!(outcome.exit, Some(0), "{}", outcome.stderr);
+    let report: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let figures = report["figures"].as_array().unwrap();
+    let groups: BTreeSet<&str> = figures.iter().filter_map(|f| f["group"].as_str()).collect();
+    // Only Linux tells how much memory a process had at most.
+    let mut expected = vec![
+        "decode",
+        "encode",
+        "load",
+        "prefill",
+        "prefill in other chunks",
+    ];
+    if cfg!(target_os = "linux") {
+        expected.push("memory");
+    }
+    assert_eq!(groups, expected.into_iter().collect());
+    for figure in figures {
+        let [least, median, most] =
+            ["least", "median", "most"].map(|key| figure[key].as_f64().unwrap());
+        assert!(0.0 < least && least <= median && median <= most, "{figure}");
+    }
+    for chart in ["encode", "prefill", "chunks", "decode"] {
+        let png = std::fs::read(place.path(&format!("charts/{chart}.png"))).unwrap();
+        assert!(png.starts_with(b"\x89PNG"), "{chart}");
+    }
+}
+
+#[test]
+fn only_what_is_wanted_is_measured() {
+    let place = Place::new();
+    let outcome = place.run(&[&SHORT[..], &["--only", "decode"]].concat());
+    let report: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let figures = report["figures"].as_array().unwrap();
+    let found: Vec<_> = figures
+        .iter()
+        .map(|f| (f["group"].as_str(), f["x"].as_u64()))
+        .collect();
+    assert_eq!(
+        found,
+        [(Some("decode"), Some(0)), (Some("decode"), Some(8))]
+    );
+}
+
+#[test]
+fn lengths_that_cannot_be_are_mistakes() {
+    let place = Place::new();
+    for (arguments, expected) in [
+        (
+            ["--depths", "1000000"],
+            "expected at most the model's context",
+        ),
+        (["--prompts", "0"], "--batches and --prompts hold a 0"),
+        (["--batches", "0"], "--batches and --prompts hold a 0"),
+    ] {
+        let outcome = place.run(
+            &[
+                &["bench", "--model", "model", "--runs", "1"],
+                &arguments[..],
+            ]
+            .concat(),
+        );
+        assert_eq!(outcome.exit, Some(1), "{arguments:?}");
+        assert!(outcome.stderr.contains(expected), "{}", outcome.stderr);
+        assert_eq!(outcome.stdout, "");
+    }
+}
