@@ -1,5 +1,6 @@
 //! `bluelm bench` from end to end, with a random model: figures of every part, and mistakes that are told before anything is measured.
 
+#[allow(dead_code)] // it needs neither pictures nor files
 mod support;
 
 use serde_json::Value;
