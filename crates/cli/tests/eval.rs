@@ -122,8 +122,10 @@ fn the_model_inside_answers_as_the_readme_says() {
         ("form.png", "What is the email?", "ines@post.org"),
         ("table.png", "What is the title?", "Departures"),
         ("banner.png", "What is the first line?", "Summer Market"),
-        ("shapes.png", "How many red circles are there?", "3"),
-        ("chart.png", "Which bar is the lowest?", "Mar"),
+        ("table.png", "What is in row 5, column City?", "Ostend"),
+        ("list.png", "How much is the curry?", "11.90"),
+        ("shapes.png", "How many shapes are there?", "9"),
+        ("chart.png", "Which is higher, January or February?", "Feb"),
     ] {
         let image = examples.join(image);
         let outcome = place.run(&["run", "--image", image.to_str().unwrap(), question]);
