@@ -1,15 +1,14 @@
 //! One block of the decoder: grouped-query attention over a key-value cache, and a gated MLP.
 
 use crate::ModelError;
-use crate::cache::LayerCache;
-use crate::layers::{Linear, Norm, each_row, each_task, side_by_side};
+use crate::cache::{Asked, LayerCache};
+use crate::layers::{Linear, Norm, WORTH_SPLITTING, each_row, each_task, side_by_side};
 use crate::matrix::Intake;
 use crate::spec::{DecoderSpec, QkNorm};
 use crate::weights::Source;
-use kernels::attention::{Queries, Reach};
 use kernels::isa::Isa;
-use kernels::matmul::View;
 use kernels::rows;
+use std::ops::Range;
 
 /// Prompt rows of one key head that a thread takes at once.
 const PORTION: usize = 48;
@@ -183,7 +182,7 @@ impl Layers {
             self.rotate(isa, rows, place.angles);
         }
         let m = x.len() / self.spec.hidden;
-        cache.append(m, k, v);
+        cache.append(isa, m, k, v);
         self.attend(isa, q, place.before, cache, normed);
         watch.takes_in(Input::Attended, normed);
         block.out.apply(isa, intake, normed, out);
@@ -229,31 +228,84 @@ impl Layers {
         let (group, width) = (spec.heads / spec.kv_heads, spec.head_dim);
         let (d, share) = (spec.heads * width, group * width);
         let m = q.len() / d;
+        if m == 1 {
+            return self.attend_one(isa, q, before, cache, attended);
+        }
         // A key head's queries, by portions of rows: the tasks for the threads.
         let portions = m.div_ceil(PORTION);
         let work = m * (before + m) * d;
         let parts = each_task(spec.kv_heads * portions, work, |task| {
             let (head, first) = (task / portions, task % portions * PORTION);
-            let rows = PORTION.min(m - first);
-            let own = |row| &q[(first + row) * d + head * share..][..share];
-            let own: Vec<f32> = (0..rows).flat_map(own).copied().collect();
-            let queries = Queries {
-                count: rows * group,
-                rows: View::rows(&own, width),
-                scale: 1.0 / (width as f32).sqrt(),
-                reach: Reach::Past {
-                    first: before + first + 1,
-                    group,
-                },
+            let asked = Asked {
+                positions: PORTION.min(m - first),
+                group,
+                data: &q[first * d + head * share..],
+                stride: d,
+                visible: before + first + 1,
             };
-            let mut out = vec![0.0; own.len()];
-            cache.attend(isa, head, &queries, &mut out);
-            out
+            cache.attend(isa, head, &asked)
         });
         let heads: Vec<Vec<f32>> = parts
             .chunks(portions.max(1))
             .map(|portions| portions.concat())
             .collect();
         side_by_side(&heads, share, attended);
+    }
+
+    /// The same for a single row. Each thread takes as many query heads as the others: a key head in the middle is shared.
+    fn attend_one(
+        &self,
+        isa: Isa,
+        q: &[f32],
+        before: usize,
+        cache: &LayerCache,
+        attended: &mut Vec<f32>,
+    ) {
+        let spec = &self.spec;
+        let (group, width) = (spec.heads / spec.kv_heads, spec.head_dim);
+        let work = (before + 1) * spec.heads * width;
+        let threads = match work < WORTH_SPLITTING {
+            true => 1,
+            false => rayon::current_num_threads(),
+        };
+        let tasks = stretches(spec.heads, group, spec.heads.div_ceil(threads));
+        let parts = each_task(tasks.len(), work, |task| {
+            let heads = tasks[task].clone();
+            let asked = Asked {
+                positions: 1,
+                group: heads.len(),
+                data: &q[heads.start * width..],
+                stride: q.len(),
+                visible: before + 1,
+            };
+            cache.attend(isa, heads.start / group, &asked)
+        });
+        attended.clear();
+        attended.extend(parts.iter().flatten());
+    }
+}
+
+/// Numbers below `count`, cut at every multiple of `group` and of `share`.
+fn stretches(count: usize, group: usize, share: usize) -> Vec<Range<usize>> {
+    let mut stretches = Vec::new();
+    let mut first = 0;
+    while first < count {
+        let next = |length: usize| (first / length + 1) * length;
+        let end = next(group).min(next(share)).min(count);
+        stretches.push(first..end);
+        first = end;
+    }
+    stretches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stretches;
+
+    #[test]
+    fn two_threads_get_ten_heads_each_of_five_groups_of_four() {
+        let expected = [0..4, 4..8, 8..10, 10..12, 12..16, 16..20];
+        assert_eq!(stretches(20, 4, 10), expected);
+        assert_eq!(stretches(6, 3, 6), [0..3, 3..6]);
     }
 }

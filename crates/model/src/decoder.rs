@@ -1,7 +1,7 @@
 //! The causal decoder: embedding, blocks, norm and head.
 
 use crate::block::{Block, Buffers, Layers, Place};
-use crate::cache::KvCache;
+use crate::cache::{CacheShape, KvCache};
 use crate::layers::{Linear, Norm};
 use crate::matrix::Intake;
 use crate::spec::{EmbeddingNorm, ModelSpec};
@@ -29,6 +29,7 @@ pub(crate) struct Decoder {
     blocks: Vec<Block>,
     norm: Norm,
     head: Linear,
+    cache: CacheShape,
 }
 
 impl Decoder {
@@ -60,12 +61,21 @@ impl Decoder {
             norm: Norm::rms(source, &format!("{prefix}model.norm"), d.norm_eps)?,
             head: Linear::from_weight(source, &head, d.vocabulary, d.hidden)?,
             layers: Layers::new(d),
+            cache: CacheShape {
+                layers: d.layers,
+                heads: d.kv_heads,
+                head_dim: d.head_dim,
+                precision: source.attention(&format!("{prefix}model.layers."), d.head_dim),
+            },
         })
     }
 
     pub fn new_cache(&self, capacity: usize) -> KvCache {
-        let spec = &self.layers.spec;
-        KvCache::new(spec.layers, spec.kv_heads, spec.head_dim, capacity)
+        KvCache::new(&self.cache, capacity)
+    }
+
+    pub fn cache_bytes_per_token(&self) -> usize {
+        self.cache.bytes_per_token()
     }
 
     /// Rows `[ids, d]`. Panics for an id past the vocabulary.

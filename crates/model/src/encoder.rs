@@ -5,8 +5,10 @@ use crate::matrix::Intake;
 use crate::spec::{Activation, ModelSpec, ProjectorSpec, VisionSpec};
 use crate::weights::Source;
 use crate::{ModelError, Taps};
-use kernels::attention::{Memory, Queries, Reach, Scratch, attend as attend_rows};
+use kernels::attention::{self, Reach};
+use kernels::attention_kv8;
 use kernels::isa::Isa;
+use kernels::matmul_quantized::Precision;
 use kernels::rows;
 use rayon::prelude::*;
 
@@ -14,6 +16,8 @@ use rayon::prelude::*;
 pub(crate) struct Encoder {
     spec: VisionSpec,
     projector: ProjectorSpec,
+    /// What attention rounds queries and the weights of values to, keys and values being INT8; None: all is f32.
+    precision: Option<Precision>,
     patches: Linear,
     positions: Vec<f32>,
     blocks: Vec<Block>,
@@ -71,7 +75,14 @@ impl Block {
     }
 
     /// Attention among the patches of one tile, then the MLP, both added to `x`.
-    fn apply(&self, isa: Isa, spec: &VisionSpec, x: &mut [f32], buffers: &mut Buffers) {
+    fn apply(
+        &self,
+        isa: Isa,
+        spec: &VisionSpec,
+        precision: Option<Precision>,
+        x: &mut [f32],
+        buffers: &mut Buffers,
+    ) {
         let Buffers {
             intake,
             normed,
@@ -84,7 +95,7 @@ impl Block {
         self.norm_1.apply(isa, x, normed);
         let projections = &mut [self.q.product(q), self.k.product(k), self.v.product(v)];
         intake.multiply(isa, normed, projections);
-        attend(isa, spec, [q, k, v], normed);
+        attend(isa, spec, precision, [q, k, v], normed);
         self.out.apply(isa, intake, normed, out);
         rows::add(isa, x, out);
         self.norm_2.apply(isa, x, normed);
@@ -108,28 +119,48 @@ struct Buffers {
 }
 
 /// Every patch of a tile attends to all; heads are computed apart and then put side by side.
-fn attend(isa: Isa, spec: &VisionSpec, [q, k, v]: [&[f32]; 3], out: &mut Vec<f32>) {
+fn attend(
+    isa: Isa,
+    spec: &VisionSpec,
+    precision: Option<Precision>,
+    [q, k, v]: [&[f32]; 3],
+    out: &mut Vec<f32>,
+) {
     let (d, width) = (spec.hidden, spec.hidden / spec.heads);
-    let patches = q.len() / d;
-    let heads = each_task(spec.heads, patches * patches * d, |head| {
+    let (count, scale) = (q.len() / d, 1.0 / (width as f32).sqrt());
+    let reach = Reach::Everything;
+    let heads = each_task(spec.heads, count * count * d, |head| {
         let at = head * width;
-        let mut memory = Memory::empty(width);
-        memory.append(patches, head_of(k, d, at), head_of(v, d, at));
-        let queries = Queries {
-            count: patches,
-            rows: head_of(q, d, at),
-            scale: 1.0 / (width as f32).sqrt(),
-            reach: Reach::Everything,
-        };
-        let mut out = vec![0.0; patches * width];
-        attend_rows(
-            isa,
-            &queries,
-            &memory,
-            &mut Scratch::default(),
-            &mut out,
-            width,
-        );
+        let [keys, values] = [k, v].map(|x| head_of(x, d, at));
+        let mut out = vec![0.0; count * width];
+        if let Some(precision) = precision {
+            let mut memory = attention_kv8::Memory::empty(width);
+            memory.reserve(count);
+            memory.append(isa, count, keys, values);
+            let queries = attention_kv8::Queries {
+                count,
+                data: &q[at..],
+                stride: d,
+                group: 1,
+                scale,
+                reach,
+                precision,
+            };
+            let scratch = &mut attention_kv8::Scratch::default();
+            attention_kv8::attend(isa, &queries, &memory, scratch, &mut out, width);
+        } else {
+            let mut memory = attention::Memory::empty(width);
+            memory.append(count, keys, values);
+            let rows = head_of(q, d, at);
+            let queries = attention::Queries {
+                count,
+                rows,
+                scale,
+                reach,
+            };
+            let scratch = &mut attention::Scratch::default();
+            attention::attend(isa, &queries, &memory, scratch, &mut out, width);
+        }
         out
     });
     side_by_side(&heads, width, out);
@@ -156,6 +187,8 @@ impl Encoder {
         let merged = vision.hidden * projector.merge * projector.merge;
         let d = spec.decoder.hidden;
         Ok(Some(Encoder {
+            precision: source
+                .attention(&format!("{v}encoder.layers."), vision.hidden / vision.heads),
             patches: Linear::load(
                 source,
                 &format!("{v}embeddings.patch_embedding"),
@@ -220,7 +253,9 @@ impl Encoder {
                 tiles
                     .par_chunks_mut(patches * spec.hidden)
                     .zip(&mut buffers)
-                    .for_each(|(tile, buffers)| block.apply(isa, spec, tile, buffers));
+                    .for_each(|(tile, buffers)| {
+                        block.apply(isa, spec, self.precision, tile, buffers)
+                    });
             }
         }
         drop(buffers);

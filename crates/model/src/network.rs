@@ -79,6 +79,11 @@ impl Model {
         self.decoder.new_cache(tokens)
     }
 
+    /// Memory that a position takes in a cache. Quantized weights bring INT8 keys and values, others f32.
+    pub fn cache_bytes_per_token(&self) -> usize {
+        self.decoder.cache_bytes_per_token()
+    }
+
     /// Rows `[m, d]`, which take the next m positions, to logits: `[m, vocabulary]`, `[vocabulary]` of the last row, or
     /// nothing. The bits depend only on the rows before, never on how they were cut into calls. Taps: `hidden.i`,
     /// `hidden.norm`, `prefill_logits` (with [`LogitRows::All`]).

@@ -3,7 +3,9 @@
 use crate::bundle::{Bundle, Part, Shared};
 use crate::matrix::Matrix;
 use crate::{Checkpoint, ModelError, Numbers};
+use kernels::attention_kv8::WIDEST;
 use kernels::matmul::Panels;
+use kernels::matmul_quantized::Precision;
 
 /// A checkpoint or a bundle whose tensors were compared with the specification.
 #[derive(Clone, Copy)]
@@ -49,6 +51,15 @@ impl Source<'_> {
             _ => Panels::from_linear_f32(outputs, inputs, &checkpoint.tensor_f32(name)?),
         };
         Ok(Matrix::Panels(panels))
+    }
+
+    /// What attention among the layers whose names begin with `prefix` rounds its queries to, having heads of `width`
+    /// numbers; None where it computes with f32.
+    pub fn attention(self, prefix: &str, width: usize) -> Option<Precision> {
+        match self {
+            Source::Bundle(bundle) if width <= WIDEST => bundle.attention(prefix),
+            _ => None,
+        }
     }
 
     /// An embedding that is not the head.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use engine::{Engine, Piece, Prompt, Request};
 use image_prep::{Picture, TilePlan};
-use model::ModelSpec;
+use model::Model;
 
 use crate::source::{ModelArgument, picture};
 use crate::terminal::styles_of_stdout;
@@ -54,8 +54,7 @@ pub fn run(arguments: ExplainArguments) -> anyhow::Result<()> {
     let bundle_bytes = bundle
         .filter(|file| file.is_file())
         .map(|file| file.len() as usize);
-    let spec = engine.network().spec();
-    about_memory(&mut text, spec, bundle_bytes, &plan, &prompt);
+    about_memory(&mut text, engine.network(), bundle_bytes, &plan, &prompt);
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
@@ -148,18 +147,18 @@ fn about_prompt(text: &mut String, engine: &Engine, plan: &TilePlan, prompt: &Pr
 
 fn about_memory(
     text: &mut String,
-    spec: &ModelSpec,
+    model: &Model,
     bundle_bytes: Option<usize>,
     plan: &TilePlan,
     prompt: &Prompt,
 ) {
+    let spec = model.spec();
     let parameters: usize = spec
         .tensors()
         .iter()
         .map(|tensor| tensor.shape.iter().product::<usize>())
         .sum();
-    let decoder = &spec.decoder;
-    let cache = 2 * decoder.layers * decoder.kv_heads * decoder.head_dim * 4;
+    let cache = model.cache_bytes_per_token();
     let side = spec.image_size();
     let pixels = plan.tiles * 3 * side * side * 4;
     let weights = match bundle_bytes {

@@ -25,7 +25,7 @@ impl Memory {
     /// Without keys, for heads of `width` numbers.
     ///
     /// # Panics
-    /// When the width is 0 or above 256: the exact sum of INT16 by INT8 would not fit 32 bits.
+    /// When the width is 0 or above [`WIDEST`]: the exact sum of INT16 by INT8 would not fit 32 bits.
     pub fn empty(width: usize) -> Memory {
         assert!(
             (1..=WIDEST).contains(&width),
@@ -39,6 +39,11 @@ impl Memory {
             key_scales: Vec::new(),
             value_scales: Vec::new(),
         }
+    }
+
+    /// Memory that a key and its value take: their numbers, filled up to what products read, and a scale for each.
+    pub fn bytes_per_token(width: usize) -> usize {
+        width.next_multiple_of(4) + width.next_multiple_of(PANEL) + 2 * size_of::<f32>()
     }
 
     /// Keys so far.

@@ -36,7 +36,7 @@ const PANEL: usize = 16;
 /// Bytes of a line: four for each lane.
 const LINE: usize = 4 * PANEL;
 /// The widest head.
-const WIDEST: usize = 256;
+pub const WIDEST: usize = 256;
 /// Rows of INT8 queries at a time: their sums against two panels fill the registers. Of INT16 half as many.
 const ROWS: usize = 12;
 

@@ -17,6 +17,7 @@ use crate::{ModelError, Numbers};
 pub use header::{Activations, Packed, Storage};
 use header::{Header, Lengths, Section, TensorLabel};
 use kernels::matmul::Panels;
+use kernels::matmul_quantized::Precision;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::ops::Range;
@@ -266,6 +267,27 @@ impl Bundle {
             values,
             scales,
         })
+    }
+
+    /// What the matrices around attention, in layers whose names begin with `prefix`, round their rows to: INT16 where one of
+    /// them does, none where one takes rows as they are.
+    pub(crate) fn attention(&self, prefix: &str) -> Option<Precision> {
+        let matrices = self.tensors().filter(|tensor| {
+            tensor.name.starts_with(prefix)
+                && tensor.name.contains(".self_attn.")
+                && tensor.name.ends_with("_proj.weight")
+        });
+        let mut found = None;
+        for tensor in matrices {
+            let precision = match tensor.storage {
+                Storage::Int4(packed) | Storage::Int8(packed) => packed.activations.precision(),
+                _ => return None,
+            };
+            if found != Some(Precision::Int16) {
+                found = Some(precision);
+            }
+        }
+        found
     }
 
     /// An embedding that is not the head.

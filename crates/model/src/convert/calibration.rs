@@ -4,7 +4,7 @@
 use super::Sequence;
 use super::factors::{Factors, Gram};
 use crate::block::{Block, Buffers, Input, Layers, Place, Watch};
-use crate::cache::KvCache;
+use crate::cache::{CacheShape, KvCache};
 use crate::spec::{DecoderSpec, ModelSpec};
 use crate::weights::Source;
 use crate::{Checkpoint, ModelError};
@@ -126,7 +126,13 @@ impl Calibration {
             let shared = rows(&sequence.shared);
             let longest = sequence.branches.iter().map(|x| rows(x)).max();
             let tokens = shared + longest.unwrap_or(0);
-            let mut cache = KvCache::new(1, spec.kv_heads, spec.head_dim, tokens);
+            let shape = CacheShape {
+                layers: 1,
+                heads: spec.kv_heads,
+                head_dim: spec.head_dim,
+                precision: None,
+            };
+            let mut cache = KvCache::new(&shape, tokens);
             let mut take = |x: &mut [f32], before, weight: f32| {
                 cache.truncate(before);
                 self.sums.root = weight.sqrt();

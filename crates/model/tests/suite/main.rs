@@ -5,6 +5,7 @@ mod chunks;
 mod config;
 mod golden;
 mod headers;
+mod quantized_cache;
 mod support;
 mod weights;
 mod writing;
