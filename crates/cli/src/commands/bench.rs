@@ -17,6 +17,7 @@ use kernels::isa::Isa;
 use model::{Activations, Bundle, Role, Storage};
 
 use crate::commands::convert::RecipeArgument;
+use crate::failure::Interrupted;
 use crate::interrupt;
 use crate::source::ModelArgument;
 
@@ -113,7 +114,14 @@ enum Child {
 }
 
 /// Runs the command; `cancel` is thrown by Ctrl-C.
-pub fn run(mut arguments: BenchArguments, cancel: &Cancel) -> anyhow::Result<()> {
+pub fn run(arguments: BenchArguments, cancel: &Cancel) -> anyhow::Result<()> {
+    match bench(arguments, cancel) {
+        Err(_) if cancel.is_cancelled() => Err(Interrupted.into()),
+        done => done,
+    }
+}
+
+fn bench(mut arguments: BenchArguments, cancel: &Cancel) -> anyhow::Result<()> {
     if let Some(name) = &arguments.shape {
         let cooperation = interrupt::cooperate();
         let file = arguments.file.as_deref();
