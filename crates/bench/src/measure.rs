@@ -271,10 +271,8 @@ impl<N: Network> Bench<'_, N> {
 
 /// Ids all over a vocabulary.
 pub(crate) fn ids(count: usize, vocabulary: usize) -> Vec<u32> {
-    let mut state = 1;
-    (0..count)
-        .map(|_| (splitmix(&mut state) % vocabulary.max(1) as u64) as u32)
-        .collect()
+    let most = vocabulary.max(1) as u32;
+    (0..count).map(|at| spread(at) % most).collect()
 }
 
 fn pixel_count<N: Network>(network: &N, plan: &Plan) -> usize {
@@ -283,19 +281,14 @@ fn pixel_count<N: Network>(network: &N, plan: &Plan) -> usize {
 
 /// Pixels of a noisy picture, from -1 to 1.
 pub(crate) fn noise(count: usize) -> Vec<f32> {
-    let mut state = 7;
     (0..count)
-        .map(|_| (splitmix(&mut state) >> 40) as f32 / (1u64 << 23) as f32 - 1.0)
+        .map(|at| (spread(at) >> 8) as f32 / (1u32 << 23) as f32 - 1.0)
         .collect()
 }
 
-/// A small generator of even bits (Steele, Lea and Flood 2014).
-fn splitmix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+/// Numbers that lie all over 32 bits (Knuth's multiplicative hashing); nothing that is measured depends on more.
+fn spread(at: usize) -> u32 {
+    (at as u32).wrapping_mul(0x9e37_79b1)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
+use kernels::ceiling::{self, Numbers};
 use kernels::isa::Isa;
 use kernels::matmul::Write;
 use kernels::matmul_quantized::{
@@ -196,60 +197,24 @@ fn quantize(bencher: Bencher, shape: Shape) {
         .bench_local(|| rows.fill(Isa::detect(), &x, shape.k, shape.group));
 }
 
-/// The ceiling of `one_row`: four streams of 64 MiB, summed.
+/// The ceiling of `one_row`: 256 MiB, read once.
 #[divan::bench(sample_count = 12)]
 fn ceiling_of_reading(bencher: Bencher) {
     let words = vec![1u64; 1 << 25];
-    let (first, second) = words.split_at(1 << 24);
-    let (a, b) = first.as_chunks::<8>().0.split_at(1 << 20);
-    let (c, d) = second.as_chunks::<8>().0.split_at(1 << 20);
     bencher
         .counter(BytesCount::new(words.len() * 8))
-        .bench_local(|| {
-            let mut sums = [[0u64; 8]; 4];
-            for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
-                for lane in 0..8 {
-                    sums[0][lane] = sums[0][lane].wrapping_add(a[lane]);
-                    sums[1][lane] = sums[1][lane].wrapping_add(b[lane]);
-                    sums[2][lane] = sums[2][lane].wrapping_add(c[lane]);
-                    sums[3][lane] = sums[3][lane].wrapping_add(d[lane]);
-                }
-            }
-            black_box(sums)
-        });
+        .bench_local(|| ceiling::read(Isa::detect(), black_box(&words)));
 }
 
-/// The ceiling of `product`: `vpdpbusd` on registers alone.
-#[cfg(target_arch = "x86_64")]
+/// The ceiling of `product`: INT8 multiply-adds on registers alone, where there is an instruction for them.
 #[divan::bench(sample_count = 20)]
-#[allow(unsafe_code)] // one call of a function compiled for what detection found
 fn ceiling_of_products(bencher: Bencher) {
-    use std::arch::x86_64::*;
-
-    const TIMES: usize = 1_000_000;
-    const SUMS: usize = 24;
-
-    #[target_feature(enable = "avx512f,avx512vnni")]
-    fn repeat() -> i32 {
-        let w = _mm512_set1_epi32(black_box(0x01020304));
-        let x = _mm512_set1_epi32(black_box(0x04030201));
-        let mut sums = [_mm512_setzero_si512(); SUMS];
-        for _ in 0..TIMES {
-            for sum in &mut sums {
-                *sum = _mm512_dpbusd_epi32(*sum, w, x);
-            }
-        }
-        let mut total = _mm512_setzero_si512();
-        for sum in sums {
-            total = _mm512_add_epi32(total, sum);
-        }
-        _mm512_reduce_add_epi32(total)
-    }
-
-    if is_x86_feature_detected!("avx512vnni") {
+    let run = |rounds| ceiling::multiply_adds(Isa::detect(), Numbers::Int8, rounds);
+    const ROUNDS: u64 = 1_000_000;
+    // One round tells how many operations it is.
+    if let Some(operations) = run(1) {
         bencher
-            .counter(ItemsCount::new(2 * 64 * SUMS * TIMES))
-            // SAFETY: the processor has the instruction.
-            .bench_local(|| unsafe { repeat() });
+            .counter(ItemsCount::new(operations * ROUNDS))
+            .bench_local(|| run(ROUNDS));
     }
 }

@@ -208,7 +208,7 @@ fn plan(arguments: &BenchArguments, engine: &Engine, kept: &Kept) -> anyhow::Res
         None => usual.iter().copied().filter(|n| *n <= room).collect(),
     };
     let context = shape.context_tokens;
-    let none = |part, list: Vec<usize>| {
+    let if_wanted = |part, list: Vec<usize>| {
         if wanted(arguments, part) {
             list
         } else {
@@ -225,23 +225,26 @@ fn plan(arguments: &BenchArguments, engine: &Engine, kept: &Kept) -> anyhow::Res
     if counts.iter().any(|list| list.contains(&0)) {
         bail!("--batches and --prompts hold a 0, expected 1 and more");
     }
-    let sees = shape.image_ids.is_some() && wanted(arguments, Part::Encode);
     Ok(Plan {
-        tiles: if sees {
-            engine.plan(IMAGE.0, IMAGE.1).tiles
-        } else {
-            0
-        },
-        batches: arguments.batches.clone(),
-        prompts: none(Part::Prefill, prompts),
+        tiles: tiles(engine),
+        batches: if_wanted(Part::Encode, arguments.batches.clone()),
+        prompts: if_wanted(Part::Prefill, prompts),
         chunk: STEP_TOKENS,
         chunks: list(&arguments.chunks, &[32, 512, 2048], context),
-        depths: none(Part::Decode, depths),
+        depths: if_wanted(Part::Decode, depths),
         decoded,
         runs: arguments.runs as usize,
         encoder: kept.encoder,
         decoder: kept.decoder,
     })
+}
+
+/// Tiles of the paper's image; none for a model that sees nothing.
+fn tiles(engine: &Engine) -> usize {
+    match engine.network().shape().image_ids {
+        Some(_) => engine.plan(IMAGE.0, IMAGE.1).tiles,
+        None => 0,
+    }
 }
 
 /// How the weights are kept: what bounds their products, and how many bytes a decoded token reads.
@@ -380,13 +383,8 @@ fn be(child: Child, arguments: &BenchArguments, cancel: &Cancel) -> anyhow::Resu
         }
         Child::Memory => {
             let answer = arguments.decoded as usize;
-            let sees = network.shape().image_ids.is_some();
             let scenario = Scenario {
-                tiles: if sees {
-                    engine.plan(IMAGE.0, IMAGE.1).tiles
-                } else {
-                    0
-                },
+                tiles: tiles(&engine),
                 prompt: CONTEXT.min(context.saturating_sub(answer)),
                 answer,
                 chunk: STEP_TOKENS,
