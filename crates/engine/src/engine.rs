@@ -1,18 +1,23 @@
 //! A loaded model that answers requests.
 
+mod images;
+
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use image_prep::Picture;
 use image_prep::tiling::Grid;
 use model::{Bundle, Checkpoint, LogitRows, Model, NoTaps};
 
+use crate::ahead::Ahead;
 use crate::cancel::Cancel;
+use crate::encoding::{Encoding, ImageEncoder};
 use crate::error::EngineError;
 use crate::files::{ModelFiles, PromptFiles};
 use crate::memory::{self, Memory};
 use crate::network::{Cache, Network, NetworkShape};
-use crate::prefill::{Prefill, Prefilled, STEP_TOKENS};
+use crate::prefill::{Overlap, Prefill, Prefilled, STEP_TOKENS};
 use crate::prompt::{ImageInfo, Piece, Prompt, PromptParts};
 use crate::record::Record;
 use crate::request::{AtEnd, Event, FinishReason, Reply, Request, Timings, Usage};
@@ -20,13 +25,19 @@ use crate::sample::Sampler;
 use crate::stop::StopStrings;
 use crate::text_stream::TextStream;
 use crate::thought::{Split, ThoughtSplitter};
+use crate::threads::Threads;
+
+pub use images::EncodedImage;
 
 /// A model ready to answer.
 pub struct Engine<N: Network = Model> {
-    network: N,
+    network: Arc<N>,
     files: PromptFiles,
     eos: Vec<u32>,
     step_tokens: usize,
+    overlap: Overlap,
+    encoder: ImageEncoder<N>,
+    ahead: Ahead,
     load_ms: f64,
 }
 
@@ -96,11 +107,21 @@ impl<N: Network> Engine<N> {
             .collect();
         eos.sort_unstable();
         eos.dedup();
+        let network = Arc::new(network);
         Ok(Engine {
+            encoder: ImageEncoder {
+                network: network.clone(),
+                preprocessor: files.preprocessor.clone(),
+                threads: Threads::of_all_cores()?,
+                encoding: Encoding::default(),
+                at_work: Arc::default(),
+            },
             network,
             files,
             eos,
             step_tokens: STEP_TOKENS,
+            overlap: Overlap::default(),
+            ahead: Ahead::default(),
             load_ms: 0.0,
         })
     }
@@ -114,6 +135,7 @@ impl<N: Network> Engine<N> {
     /// Cuts pictures into grids of at most `most`: fewer tiles than the model's settings allow, never more.
     pub fn with_grids_at_most(mut self, most: Grid) -> Self {
         self.files.preprocessor = self.files.preprocessor.at_most(most);
+        self.encoder.preprocessor = self.files.preprocessor.clone();
         self
     }
 
@@ -301,11 +323,13 @@ impl<N: Network> Turn<'_, N> {
         let total = prompt.ids.len();
         let events = &mut *self.events;
         Prefill {
-            network: &self.engine.network,
-            preprocessor: &self.engine.files.preprocessor,
+            network: &*self.engine.network,
+            encoder: &self.engine.encoder,
+            ahead: &self.engine.ahead,
             prompt,
             pictures: &self.request.images,
             step_tokens: self.engine.step_tokens,
+            overlap: self.engine.overlap,
             cancel: self.cancel,
             progress: &mut |done| events(Event::Prefill { done, total }),
             record: self.record.as_deref_mut(),
@@ -345,7 +369,9 @@ impl<N: Network> Turn<'_, N> {
                 break FinishReason::Length;
             }
             let inputs = network.embed(&[id]);
-            logits = network.forward(&inputs, cache, LogitRows::Last, self.cancel, &mut NoTaps)?;
+            let (rows, cancel) = (LogitRows::Last, self.cancel);
+            let forward = || network.forward(&inputs, cache, rows, cancel, &mut NoTaps);
+            logits = self.engine.encoder.threads.run(forward)?;
         };
         answer.finish(self.events)?;
         let first_token = first_token.unwrap_or_else(Instant::now);

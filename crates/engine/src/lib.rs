@@ -4,8 +4,10 @@
 //! steps, images encoded on another thread meanwhile → tokens chosen one by one → thought and answer told apart →
 //! [`Event`]s while it grows, [`Reply`] at the end.
 
+mod ahead;
 mod cancel;
 mod disguise;
+mod encoding;
 mod engine;
 mod error;
 mod files;
@@ -25,22 +27,26 @@ mod template;
 mod testing;
 mod text_stream;
 mod thought;
+mod threads;
 mod tokenizer;
 mod weights;
 
+pub use ahead::ImageAhead;
 pub use cancel::Cancel;
-pub use engine::Engine;
+pub use encoding::{EncoderWeights, Encoding, MOST_BATCH_TILES, Schedule};
+pub use engine::{EncodedImage, Engine};
 pub use error::EngineError;
 pub use files::{GenerationConfig, ModelFiles, PromptFiles, ThinkingTags, read_small_files};
 pub use memory::Memory;
 pub use message::{Message, Part, Role};
 pub use network::{Cache, ImageIds, Network, NetworkShape};
 pub use picture::{MAX_PICTURE_BYTES, read_picture, read_picture_stream};
-pub use prefill::STEP_TOKENS;
+pub use prefill::{Overlap, STEP_TOKENS};
 pub use prompt::{ImageInfo, Piece, Prompt};
 pub use record::Record;
 pub use request::{AtEnd, Event, FinishReason, Reply, Request, Timings, Usage};
 pub use sample::Sampling;
 pub use template::ChatTemplate;
 pub use text_stream::TextStream;
+pub use threads::{MOST_THREADS, Threads, physical_cores};
 pub use tokenizer::Tokenizer;
