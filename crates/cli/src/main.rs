@@ -4,6 +4,7 @@
 //! usage, 130 stopped by Ctrl-C.
 
 mod commands;
+mod compute;
 mod embedded;
 mod failure;
 mod interrupt;

@@ -4,12 +4,15 @@ use std::io::Write;
 use std::path::Path;
 
 use clap::Args;
-use engine::{Cancel, Engine, EngineError, Event, Memory, Message, Part, Request, Role, Sampling};
+use engine::{
+    Cancel, Engine, EngineError, Event, ImageAhead, Memory, Message, Part, Request, Role, Sampling,
+};
 use image_prep::Picture;
 use model::Model;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
+use crate::compute::ComputeArguments;
 use crate::source::{ModelArgument, picture};
 use crate::terminal::{styles_of_stderr, visible};
 use crate::{failure, interrupt};
@@ -38,6 +41,8 @@ The conversation is kept in memory only; nothing is written.")]
 pub struct ChatArguments {
     #[command(flatten)]
     model: ModelArgument,
+    #[command(flatten)]
+    compute: ComputeArguments,
     /// A picture for the first question; may be given several times
     #[arg(long = "image", value_name = "FILE")]
     images: Vec<std::path::PathBuf>,
@@ -57,11 +62,11 @@ pub struct ChatArguments {
 
 /// Runs the command; `cancel` is thrown by Ctrl-C.
 pub fn run(arguments: ChatArguments, cancel: &Cancel) -> anyhow::Result<()> {
-    let mut pending = Vec::new();
+    let mut pictures = Vec::new();
     for path in &arguments.images {
-        pending.push(picture(path)?);
+        pictures.push(picture(path)?);
     }
-    let engine = arguments.model.load()?;
+    let engine = arguments.compute.apply(arguments.model.load()?)?;
     let sampling = Sampling {
         temperature: arguments.temperature,
         seed: arguments.seed,
@@ -76,9 +81,13 @@ pub fn run(arguments: ChatArguments, cancel: &Cancel) -> anyhow::Result<()> {
         engine: &engine,
         cancel,
         request: settings,
-        pending,
+        pending: Vec::new(),
+        ahead: Vec::new(),
         memory: Memory::new(),
     };
+    for picture in pictures {
+        chat.show(picture)?;
+    }
     if arguments.think {
         chat.request.thinking = Some(true);
     }
@@ -117,6 +126,8 @@ struct Chat<'a> {
     request: Request,
     /// Pictures for the next question.
     pending: Vec<Picture>,
+    /// They are encoded while the question is typed.
+    ahead: Vec<ImageAhead>,
     memory: Memory<Model>,
 }
 
@@ -131,6 +142,7 @@ impl Chat<'_> {
                 self.request.messages.clear();
                 self.request.images.clear();
                 self.pending.clear();
+                self.ahead.clear();
                 self.memory.clear();
                 eprintln!("forgotten");
             }
@@ -158,17 +170,25 @@ impl Chat<'_> {
     fn image(&mut self, path: &str) {
         // Terminals quote a file that is dropped on them.
         let path = path.trim_matches(['\'', '"']);
-        match picture(Path::new(path)) {
-            Ok(picture) => {
-                let info = self.engine.plan(picture.width, picture.height);
-                eprintln!(
-                    "{}x{} pixels, {} tokens; now ask",
-                    info.width, info.height, info.tokens
-                );
-                self.pending.push(picture);
-            }
+        let shown = picture(Path::new(path)).and_then(|picture| {
+            let info = self.engine.plan(picture.width, picture.height);
+            self.show(picture)?;
+            Ok(info)
+        });
+        match shown {
+            Ok(info) => eprintln!(
+                "{}x{} pixels, {} tokens; now ask",
+                info.width, info.height, info.tokens
+            ),
             Err(error) => failure::print(&error),
         }
+    }
+
+    /// Takes a picture for the next question, and begins to encode it.
+    fn show(&mut self, picture: Picture) -> anyhow::Result<()> {
+        self.ahead.push(self.engine.encode_ahead(picture.clone())?);
+        self.pending.push(picture);
+        Ok(())
     }
 
     /// Asks a question. What goes wrong with it is told and forgotten; only broken output ends the chat.
@@ -206,6 +226,7 @@ impl Chat<'_> {
             Ok(_) | Err(EngineError::Cancelled) => {
                 writeln!(std::io::stdout())?;
                 self.pending.clear();
+                self.ahead.clear();
                 self.request
                     .messages
                     .push(Message::text(Role::Assistant, answer));

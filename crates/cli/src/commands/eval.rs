@@ -14,6 +14,7 @@ use image_prep::tiling::Grid;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::commands::tiles;
+use crate::compute::ThreadsArgument;
 use crate::source::ModelArgument;
 use crate::terminal::visible;
 use crate::{embedded, failure, interrupt};
@@ -44,6 +45,8 @@ pub struct EvalArguments {
     task: PathBuf,
     #[command(flatten)]
     model: ModelArgument,
+    #[command(flatten)]
+    threads: ThreadsArgument,
     /// Let the model think before it answers
     #[arg(long)]
     think: bool,
@@ -75,6 +78,7 @@ pub fn run(arguments: EvalArguments, cancel: &Cancel) -> anyhow::Result<()> {
     // The task first: its mistakes are more likely than the model's, and show at once.
     let task = Task::read(&arguments.task)?;
     let mut engine = arguments.model.load()?;
+    engine = engine.with_threads(arguments.threads.start()?);
     if let Some(most) = arguments.max_grid {
         engine = engine.with_grids_at_most(most);
     }

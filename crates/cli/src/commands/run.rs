@@ -11,6 +11,7 @@ use engine::request_json::{self, Pictures, Rules};
 use engine::{Cancel, Event, Record, Reply, Request};
 use indicatif::ProgressBar;
 
+use crate::compute::ComputeArguments;
 use crate::source::{ModelArgument, picture};
 use crate::terminal::{styles_of_stderr, visible};
 use crate::{failure, interrupt};
@@ -34,6 +35,8 @@ to standard error, so that a pipe gets the answer alone.")]
 pub struct RunArguments {
     #[command(flatten)]
     model: ModelArgument,
+    #[command(flatten)]
+    compute: ComputeArguments,
     /// A picture (PNG, JPEG, WebP, GIF, BMP, TIFF), or - for standard input; may be given several times
     #[arg(long = "image", value_name = "FILE")]
     images: Vec<PathBuf>,
@@ -80,7 +83,7 @@ pub struct RunArguments {
 pub fn run(arguments: RunArguments, cancel: &Cancel) -> anyhow::Result<()> {
     // Pictures and request first: their mistakes are more likely than the model's.
     let request = arguments.request()?;
-    let engine = arguments.model.load()?;
+    let engine = arguments.compute.apply(arguments.model.load()?)?;
     let mut output = Output::new(arguments.json, cancel);
     let mut record = arguments.taps.as_ref().map(|_| Record::new());
     let cooperation = interrupt::cooperate();

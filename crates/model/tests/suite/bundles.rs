@@ -180,6 +180,30 @@ fn an_encoder_that_is_released_gives_its_memory_back_and_the_same_bits_again() {
 }
 
 #[test]
+fn tiles_of_a_bundle_have_the_bits_that_they_have_alone() {
+    for recipe in Recipe::ALL {
+        let model = opened(checkpoint(WIDE, &wide_bf16()), recipe, Rounding::Nearest);
+        let size = 3 * model.spec().image_size().pow(2);
+        let pixels = numbers(5 * size, 4);
+        let encode = |pixels: &[f32], tiles| {
+            let features = model.encode_tiles(pixels, tiles, &|| false, &mut NoTaps);
+            bits(&features.unwrap())
+        };
+        let alone: Vec<u32> = pixels
+            .chunks_exact(size)
+            .flat_map(|tile| encode(tile, 1))
+            .collect();
+        for batch in [2, 3, 5] {
+            let together: Vec<u32> = pixels
+                .chunks(batch * size)
+                .flat_map(|tiles| encode(tiles, tiles.len() / size))
+                .collect();
+            assert!(alone == together, "{recipe:?}, {batch} tiles together");
+        }
+    }
+}
+
+#[test]
 fn every_family_converts_and_stays_near() {
     for name in [
         "bluelm_v",
