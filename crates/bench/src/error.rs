@@ -18,14 +18,6 @@ pub enum BenchError {
         /// Positions there are.
         context: usize,
     },
-    /// The pool of threads could not be made.
-    #[error("making {threads} threads: {problem}")]
-    Threads {
-        /// How many were asked for.
-        threads: usize,
-        /// What the system says.
-        problem: String,
-    },
 }
 
 impl BenchError {
@@ -36,7 +28,6 @@ impl BenchError {
             BenchError::TooLong { .. } => {
                 Some("leave this measurement out, or ask for fewer tokens".into())
             }
-            BenchError::Threads { .. } => None,
         }
     }
 }

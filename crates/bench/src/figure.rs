@@ -35,7 +35,7 @@ impl Unit {
 /// One measured thing.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figure {
-    /// encode, prefill, decode, load, memory.
+    /// encode, image, first token, gain, prefill, decode, load, memory.
     pub group: &'static str,
     /// What exactly.
     pub name: String,

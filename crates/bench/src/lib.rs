@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Ceilings (reading, multiply-adds) ─┐
-//! Network ── Measurements ───────────┴─► Report: a table, one JSON line, figures
+//! Network, Engine ── Measurements ───┴─► Report: a table, one JSON line, figures
 //! ```
 //!
 //! Every time is a median of repeated runs with its smallest and largest; every speed stands beside its share of a ceiling
@@ -11,18 +11,20 @@
 mod ceilings;
 mod error;
 mod figure;
+mod images;
 mod measure;
 mod memory;
 mod plot;
-mod scenario;
 pub mod shapes;
+mod start;
 mod work;
 
 pub use ceilings::Ceilings;
 pub use error::BenchError;
 pub use figure::{Figure, Report, Unit};
+pub use images::{ImagePlan, measure_images, noisy_picture, question};
 pub use measure::{Bound, Plan, measure};
-pub use memory::peak_bytes;
+pub use memory::{peak_bytes, resident_bytes};
 pub use plot::{Chart, chart, charts};
-pub use scenario::{Scenario, play};
+pub use start::first_token;
 pub use work::Work;

@@ -280,14 +280,14 @@ fn pixel_count<N: Network>(network: &N, plan: &Plan) -> usize {
 }
 
 /// Pixels of a noisy picture, from -1 to 1.
-pub(crate) fn noise(count: usize) -> Vec<f32> {
+fn noise(count: usize) -> Vec<f32> {
     (0..count)
         .map(|at| (spread(at) >> 8) as f32 / (1u32 << 23) as f32 - 1.0)
         .collect()
 }
 
 /// Numbers that lie all over 32 bits (Knuth's multiplicative hashing); nothing that is measured depends on more.
-fn spread(at: usize) -> u32 {
+pub(crate) fn spread(at: usize) -> u32 {
     (at as u32).wrapping_mul(0x9e37_79b1)
 }
 

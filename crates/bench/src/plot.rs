@@ -57,6 +57,12 @@ pub fn charts(report: &Report) -> Vec<Chart> {
             "tiles at once",
         ),
         (
+            "image",
+            "image",
+            "From a picture to rows, milliseconds",
+            "tiles at once",
+        ),
+        (
             "prefill",
             "prefill",
             "Prefill, tokens a second",

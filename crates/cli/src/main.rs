@@ -5,6 +5,7 @@
 
 mod answering;
 mod commands;
+mod compute;
 mod embedded;
 mod failure;
 mod interrupt;

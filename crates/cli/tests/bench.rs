@@ -41,6 +41,9 @@ fn every_part_has_figures_and_charts_are_drawn() {
     let mut expected = vec![
         "decode",
         "encode",
+        "first token",
+        "gain",
+        "image",
         "load",
         "prefill",
         "prefill in other chunks",
@@ -54,7 +57,7 @@ fn every_part_has_figures_and_charts_are_drawn() {
             ["least", "median", "most"].map(|key| figure[key].as_f64().unwrap());
         assert!(0.0 < least && least <= median && median <= most, "{figure}");
     }
-    for chart in ["encode", "prefill", "chunks", "decode"] {
+    for chart in ["encode", "image", "prefill", "chunks", "decode"] {
         let png = std::fs::read(place.path(&format!("charts/{chart}.png"))).unwrap();
         assert!(png.starts_with(b"\x89PNG"), "{chart}");
     }

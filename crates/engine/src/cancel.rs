@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::error::EngineError;
+
 /// A switch that many hands can hold; once thrown, the work that watches it ends soon with an error.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);
@@ -31,5 +33,13 @@ impl Cancel {
     /// Whether stopping was asked for.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// An error once stopping was asked for.
+    pub fn check(&self) -> Result<(), EngineError> {
+        match self.is_cancelled() {
+            true => Err(EngineError::Cancelled),
+            false => Ok(()),
+        }
     }
 }

@@ -21,10 +21,13 @@ use crate::prompt::Prompt;
 use crate::request::{AtEnd, Event, FinishReason, Request};
 use crate::sample::Sampler;
 use crate::speculation::{Guesser, Guesses, Speculation};
+use crate::threads::Threads;
 
 /// What the loop works with.
 pub(crate) struct Decoding<'a, N: Network> {
     pub network: &'a N,
+    /// Where the network computes.
+    pub threads: &'a Threads,
     pub files: &'a PromptFiles,
     /// Ids that end an answer.
     pub eos: &'a [u32],
@@ -343,10 +346,12 @@ impl<N: Network> Writer<'_, N> {
     fn read(&mut self, ids: &[u32], wanted: LogitRows) -> Result<Vec<f32>, EngineError> {
         let Decoding {
             network,
+            threads,
             cancel,
             step_tokens,
             ..
         } = self.decoding;
+        let cache = &mut *self.cache;
         let mut logits = Vec::new();
         let steps = ids.chunks(match wanted {
             LogitRows::All => ids.len(),
@@ -359,7 +364,8 @@ impl<N: Network> Writer<'_, N> {
                 false => LogitRows::None,
             };
             let inputs = network.embed(ids);
-            logits = network.forward(&inputs, self.cache, wanted, cancel, &mut NoTaps)?;
+            let forward = || network.forward(&inputs, cache, wanted, cancel, &mut NoTaps);
+            logits = threads.run(forward)?;
         }
         Ok(logits)
     }

@@ -1,6 +1,9 @@
 //! A loaded model that answers requests.
 
+mod images;
+
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,24 +11,32 @@ use image_prep::Picture;
 use image_prep::tiling::Grid;
 use model::{Bundle, Checkpoint, Model};
 
+use crate::ahead::Ahead;
 use crate::cancel::Cancel;
 use crate::decode::Decoding;
+use crate::encoding::{Encoding, ImageEncoder};
 use crate::error::EngineError;
 use crate::files::{ModelFiles, PromptFiles};
 use crate::identity::Weights;
 use crate::memory::{self, Memory, Row};
 use crate::network::{Cache, Network, NetworkShape};
-use crate::prefill::{Prefill, Prefilled, STEP_TOKENS};
+use crate::prefill::{Overlap, Prefill, Prefilled, STEP_TOKENS};
 use crate::prompt::{ImageInfo, Piece, Prompt, PromptParts};
 use crate::record::Record;
 use crate::request::{Event, Reply, Request, Timings, Usage};
+use crate::threads::Threads;
+
+pub use images::EncodedImage;
 
 /// A model ready to answer.
 pub struct Engine<N: Network = Model> {
-    network: N,
+    network: Arc<N>,
     files: PromptFiles,
     eos: Vec<u32>,
     step_tokens: usize,
+    overlap: Overlap,
+    encoder: ImageEncoder<N>,
+    ahead: Ahead,
     load_ms: f64,
     /// Its own among all engines of the process.
     pub(crate) number: u64,
@@ -109,11 +120,21 @@ impl<N: Network> Engine<N> {
             .collect();
         eos.sort_unstable();
         eos.dedup();
+        let network = Arc::new(network);
         Ok(Engine {
+            encoder: ImageEncoder {
+                network: network.clone(),
+                preprocessor: files.preprocessor.clone(),
+                threads: Threads::of_all_cores()?,
+                encoding: Encoding::default(),
+                at_work: Arc::default(),
+            },
             network,
             files,
             eos,
             step_tokens: STEP_TOKENS,
+            overlap: Overlap::default(),
+            ahead: Ahead::default(),
             load_ms: 0.0,
             number: ENGINES.fetch_add(1, Ordering::Relaxed),
             weights: Weights::unnamed(),
@@ -129,6 +150,7 @@ impl<N: Network> Engine<N> {
     /// Cuts pictures into grids of at most `most`: fewer tiles than the model's settings allow, never more.
     pub fn with_grids_at_most(mut self, most: Grid) -> Self {
         self.files.preprocessor = self.files.preprocessor.at_most(most);
+        self.encoder.preprocessor = self.files.preprocessor.clone();
         self
     }
 
@@ -294,7 +316,8 @@ impl<N: Network> Turn<'_, N> {
         let cached_tokens = cache.tokens();
         let prefilled = self.prefill(&prompt, &mut cache)?;
         let decoding = Decoding {
-            network: &self.engine.network,
+            network: &*self.engine.network,
+            threads: &self.engine.encoder.threads,
             files: &self.engine.files,
             eos: &self.engine.eos,
             request: self.request,
@@ -346,11 +369,13 @@ impl<N: Network> Turn<'_, N> {
         let total = prompt.ids.len();
         let events = &mut *self.events;
         Prefill {
-            network: &self.engine.network,
-            preprocessor: &self.engine.files.preprocessor,
+            network: &*self.engine.network,
+            encoder: &self.engine.encoder,
+            ahead: &self.engine.ahead,
             prompt,
             pictures: &self.request.images,
             step_tokens: self.engine.step_tokens,
+            overlap: self.engine.overlap,
             cancel: self.cancel,
             progress: &mut |done| events(Event::Prefill { done, total }),
             record: self.record.as_deref_mut(),

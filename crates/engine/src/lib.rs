@@ -4,11 +4,13 @@
 //! steps, images encoded on another thread meanwhile → tokens chosen one by one → thought and answer told apart →
 //! [`Event`]s while it grows, [`Reply`] at the end.
 
+mod ahead;
 mod answer;
 mod budget;
 mod cancel;
 mod decode;
 mod disguise;
+mod encoding;
 mod engine;
 mod error;
 mod files;
@@ -33,12 +35,15 @@ mod template;
 mod testing;
 mod text_stream;
 mod thought;
+mod threads;
 mod tokenizer;
 mod weights;
 
+pub use ahead::ImageAhead;
 pub use budget::{StopThinking, Thinking, ThinkingBudget, ThoughtEnd};
 pub use cancel::Cancel;
-pub use engine::Engine;
+pub use encoding::{EncoderWeights, Encoding, MOST_BATCH_TILES, Schedule};
+pub use engine::{EncodedImage, Engine};
 pub use error::EngineError;
 pub use files::{GenerationConfig, ModelFiles, PromptFiles, read_small_files};
 pub use logprobs::{Logprob, TokenLogprob};
@@ -46,7 +51,7 @@ pub use memory::Memory;
 pub use message::{Message, Part, Role};
 pub use network::{Cache, ImageIds, Network, NetworkShape};
 pub use picture::{MAX_PICTURE_BYTES, read_picture, read_picture_stream};
-pub use prefill::STEP_TOKENS;
+pub use prefill::{Overlap, STEP_TOKENS};
 pub use prompt::{ImageInfo, Piece, Prompt};
 pub use record::Record;
 pub use request::{AtEnd, Event, FinishReason, MAX_TOP_LOGPROBS, Reply, Request, Timings, Usage};
@@ -55,4 +60,5 @@ pub use speculation::{Guesses, Speculation};
 pub use tags::ThinkingTags;
 pub use template::ChatTemplate;
 pub use text_stream::TextStream;
+pub use threads::{MOST_THREADS, Threads, physical_cores};
 pub use tokenizer::Tokenizer;

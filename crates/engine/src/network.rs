@@ -1,6 +1,6 @@
 //! What the engine needs of a network, so that its own logic is tested with a fake one.
 
-use model::{LogitRows, Taps};
+use model::{LogitRows, Patches, Taps};
 
 use crate::cancel::Cancel;
 use crate::error::EngineError;
@@ -52,13 +52,24 @@ pub trait Network: Send + Sync {
     /// Its sizes.
     fn shape(&self) -> NetworkShape;
 
-    /// Pixels `[tiles, 3, side, side]` to features `[tiles · tokens_per_tile, d]`. Ends soon after a cancel.
+    /// Pixels `[tiles, 3, side, side]` to what the encoder's blocks begin with.
+    fn embed_patches(&self, pixels: &[f32], tiles: usize) -> Patches;
+
+    /// From there to features `[tiles · tokens_per_tile, d]`. Ends within a layer of a cancel.
+    fn encode_patches(&self, patches: Patches, cancel: &Cancel) -> Result<Vec<f32>, EngineError>;
+
+    /// Both, one after the other.
     fn encode(
         &self,
         pixels: &[f32],
         tiles: usize,
         cancel: &Cancel,
-    ) -> Result<Vec<f32>, EngineError>;
+    ) -> Result<Vec<f32>, EngineError> {
+        self.encode_patches(self.embed_patches(pixels, tiles), cancel)
+    }
+
+    /// No image is being encoded: memory that only encoding needs may go. Encoding goes on to work.
+    fn release_encoder(&self) {}
 
     /// Ids, all below `vocabulary`, to input rows `[ids, d]`.
     fn embed(&self, ids: &[u32]) -> Vec<f32>;
@@ -72,7 +83,7 @@ pub trait Network: Send + Sync {
     -> Option<Self::Cache>;
 
     /// Input rows `[m, d]`, which take the next m positions, to logits: `[m, vocabulary]`, `[vocabulary]` of the last row, or
-    /// nothing. Ends soon after a cancel; the cache is then only good up to where it was.
+    /// nothing. Ends within a layer of a cancel; the cache is then only good up to where it was.
     fn forward(
         &self,
         inputs: &[f32],

@@ -1,15 +1,18 @@
-//! Takes a prompt into the cache in steps of 128 rows, while another thread encodes the images that come later.
+//! Takes a prompt into the cache in steps of 128 rows, while another thread encodes its images batch by batch.
 //!
-//! Where an image is not ready, the rows before it go through the decoder first, so that both work at once. How the rows fall
-//! into steps thus depends on the clock; the numbers do not, because the bits of a row never depend on its step.
+//! What waits for what is [`Overlap`]. How the rows fall into steps may depend on the clock; the numbers do not, because the
+//! bits of a row never depend on its step.
 
-use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use image_prep::{Picture, Preprocessor};
+use image_prep::Picture;
 use model::{LogitRows, NoTaps, Taps};
 
+use crate::ahead::{Ahead, ImageAhead, Next};
 use crate::cancel::Cancel;
+use crate::encoding::{Batch, ImageEncoder, Pixels, Wanted};
 use crate::error::EngineError;
 use crate::network::{Cache, Network};
 use crate::prompt::{Piece, Prompt};
@@ -18,13 +21,25 @@ use crate::record::Record;
 /// Rows of one step: enough for full use of the processor, few enough to cancel and report between.
 pub const STEP_TOKENS: usize = 128;
 
+/// Whether the decoder works while images of the same prompt are encoded. Answers do not depend on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overlap {
+    /// First all images, then the decoder: the weights of encoder and decoder need not be in memory together.
+    #[default]
+    None,
+    /// Whole steps of rows that are known go through the decoder while later tiles are encoded.
+    Steps,
+}
+
 /// One prefill.
 pub(crate) struct Prefill<'a, N: Network> {
     pub network: &'a N,
-    pub preprocessor: &'a Preprocessor,
+    pub encoder: &'a ImageEncoder<N>,
+    pub ahead: &'a Ahead,
     pub prompt: &'a Prompt,
     pub pictures: &'a [Picture],
     pub step_tokens: usize,
+    pub overlap: Overlap,
     pub cancel: &'a Cancel,
     /// Called with the rows done so far.
     pub progress: &'a mut dyn FnMut(usize),
@@ -41,56 +56,86 @@ pub(crate) struct Prefilled {
     pub decoder_time: Duration,
 }
 
-/// One encoded image.
-struct Encoded {
-    features: Vec<f32>,
-    /// Pixels and their tiles, only for a record.
-    pixels: Option<(Vec<f32>, usize)>,
-    time: Duration,
+/// Batches of all images that are wanted, in the prompt's order.
+struct Batches {
+    ready: VecDeque<Batch>,
+    coming: Receiver<Result<Batch, EngineError>>,
+}
+
+impl Batches {
+    /// Waits for all that come.
+    fn wait(&mut self) -> Result<(), EngineError> {
+        for batch in &self.coming {
+            self.ready.push_back(batch?);
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<Batch, EngineError> {
+        match self.ready.pop_front() {
+            Some(batch) => Ok(batch),
+            // The encoder sends an error before it ends, so a closed channel means that it panicked.
+            None => self
+                .coming
+                .recv()
+                .expect("the image encoder answers for every image"),
+        }
+    }
 }
 
 impl<N: Network> Prefill<'_, N> {
     /// Fills the cache, which already holds the first rows of this prompt, up to the prompt's end.
     pub fn run(mut self, cache: &mut N::Cache) -> Result<Prefilled, EngineError> {
         let done = cache.tokens();
-        let wanted: Vec<usize> = self
+        let wanted: Vec<&Picture> = self
             .prompt
             .pieces
             .iter()
             .filter_map(|piece| match piece {
-                Piece::Image { image, places } if places.start >= done => Some(*image),
+                Piece::Image { image, places } if places.start >= done => {
+                    Some(&self.pictures[*image])
+                }
                 _ => None,
             })
             .collect();
-        let encoder = ImageEncoder {
-            network: self.network,
-            preprocessor: self.preprocessor,
-            pictures: self.pictures,
+        let images = Images {
+            encoder: self.encoder,
+            ahead: self.ahead,
             cancel: self.cancel,
-            keep_pixels: self.record.is_some(),
+            pixels: match self.record {
+                Some(_) => Pixels::Keep,
+                None => Pixels::Drop,
+            },
         };
         std::thread::scope(|scope| {
-            // One image waits in the channel while the next is encoded: ahead, but with bounded memory.
-            let (sender, receiver) = sync_channel(1);
+            // One batch waits in the channel while the next is encoded: ahead, but with bounded memory.
+            let (sender, coming) = sync_channel(1);
             if !wanted.is_empty() {
                 scope.spawn(move || {
-                    for image in wanted {
-                        let encoded = encoder.encode(image);
-                        let failed = encoded.is_err();
-                        if sender.send(encoded).is_err() || failed {
-                            break;
-                        }
-                    }
+                    let send = &mut |batch| match sender.send(batch) {
+                        Ok(()) => Wanted::More,
+                        Err(_) => Wanted::Nothing,
+                    };
+                    images.encode(&wanted, send);
                 });
+            } else {
+                drop(sender);
             }
-            self.consume(cache, receiver)
+            let mut batches = Batches {
+                ready: VecDeque::new(),
+                coming,
+            };
+            if self.overlap == Overlap::None {
+                batches.wait()?;
+            }
+            self.consume(cache, batches)
         })
     }
 
     fn consume(
         &mut self,
         cache: &mut N::Cache,
-        images: Receiver<Result<Encoded, EngineError>>,
+        mut images: Batches,
     ) -> Result<Prefilled, EngineError> {
         let hidden = self.network.shape().hidden;
         let mut done = Prefilled {
@@ -111,21 +156,19 @@ impl<N: Network> Prefill<'_, N> {
                     }
                 }
                 Piece::Image { places, .. } if places.start < reused => {}
-                Piece::Image { .. } => {
-                    let encoded = match images.try_recv() {
-                        Ok(ready) => ready?,
-                        Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
-                            self.take_step(&mut rows, usize::MAX, cache, &mut done)?;
-                            // The encoder sends an error before it ends, so a closed channel means that it panicked.
-                            images
-                                .recv()
-                                .expect("the image encoder answers for every image")?
-                        }
-                    };
-                    done.image_time += encoded.time;
-                    self.keep(&encoded);
-                    rows.extend(encoded.features);
-                    self.take_steps(&mut rows, cache, &mut done)?;
+                Piece::Image { places, .. } => {
+                    let mut missing = places.len() * hidden;
+                    while missing > 0 {
+                        let batch = images.next()?;
+                        missing = missing
+                            .checked_sub(batch.features.len())
+                            .filter(|_| !batch.features.is_empty())
+                            .expect("an image has as many rows as its plan says");
+                        done.image_time += batch.time;
+                        self.keep(&batch);
+                        rows.extend(batch.features.iter());
+                        self.take_steps(&mut rows, cache, &mut done)?;
+                    }
                 }
             }
         }
@@ -158,9 +201,7 @@ impl<N: Network> Prefill<'_, N> {
         if rows.is_empty() {
             return Ok(());
         }
-        if self.cancel.is_cancelled() {
-            return Err(EngineError::Cancelled);
-        }
+        self.cancel.check()?;
         let shape = self.network.shape();
         let inputs: Vec<f32> = rows.drain(..count.min(rows.len())).collect();
         let tokens = inputs.len() / shape.hidden;
@@ -176,9 +217,9 @@ impl<N: Network> Prefill<'_, N> {
             Some(record) => &mut **record,
             None => &mut silent,
         };
-        let mut logits = self
-            .network
-            .forward(&inputs, cache, wanted, self.cancel, taps)?;
+        let (network, cancel) = (self.network, self.cancel);
+        let forward = || network.forward(&inputs, cache, wanted, cancel, taps);
+        let mut logits = self.encoder.threads.run(forward)?;
         done.decoder_time += started.elapsed();
         if let Some(record) = &mut self.record {
             record.append("inputs_embeds", &[tokens, shape.hidden], &inputs);
@@ -192,7 +233,7 @@ impl<N: Network> Prefill<'_, N> {
         Ok(())
     }
 
-    fn keep(&mut self, encoded: &Encoded) {
+    fn keep(&mut self, encoded: &Batch) {
         let shape = self.network.shape();
         if let (Some(record), Some((pixels, tiles))) = (&mut self.record, &encoded.pixels) {
             record.append(
@@ -210,29 +251,96 @@ impl<N: Network> Prefill<'_, N> {
 }
 
 /// The other thread's part.
-struct ImageEncoder<'a, N: Network> {
-    network: &'a N,
-    preprocessor: &'a Preprocessor,
-    pictures: &'a [Picture],
+struct Images<'a, N: Network> {
+    encoder: &'a ImageEncoder<N>,
+    ahead: &'a Ahead,
     cancel: &'a Cancel,
-    keep_pixels: bool,
+    pixels: Pixels,
 }
 
-impl<N: Network> ImageEncoder<'_, N> {
-    fn encode(&self, image: usize) -> Result<Encoded, EngineError> {
-        let started = Instant::now();
-        if self.cancel.is_cancelled() {
-            return Err(EngineError::Cancelled);
+impl<N: Network> Images<'_, N> {
+    /// Sends the batches of all pictures, or an error after some.
+    fn encode(
+        &self,
+        pictures: &[&Picture],
+        send: &mut dyn FnMut(Result<Batch, EngineError>) -> Wanted,
+    ) {
+        let _at_work = self.encoder.begin();
+        for picture in pictures {
+            let mut wanted = Wanted::More;
+            let result = self.encode_one(picture, &mut |batch| {
+                wanted = send(Ok(batch));
+                wanted
+            });
+            if let Err(error) = result {
+                send(Err(error));
+                return;
+            }
+            if wanted == Wanted::Nothing {
+                return;
+            }
         }
-        let tiles = self.preprocessor.prepare(&self.pictures[image]);
-        let features = self
-            .network
-            .encode(&tiles.pixels, tiles.plan.tiles, self.cancel)?;
-        let pixels = self.keep_pixels.then_some((tiles.pixels, tiles.plan.tiles));
-        Ok(Encoded {
-            features,
-            pixels,
-            time: started.elapsed(),
-        })
+    }
+
+    fn encode_one(
+        &self,
+        picture: &Picture,
+        take: &mut dyn FnMut(Batch) -> Wanted,
+    ) -> Result<(), EngineError> {
+        self.cancel.check()?;
+        // A record wants pixels as well, which are not kept ahead.
+        let ahead = match self.pixels {
+            Pixels::Drop => self.ahead.find(picture),
+            Pixels::Keep => None,
+        };
+        let mut sent = 0;
+        if let Some(ahead) = ahead {
+            match self.take_ahead(&ahead, &mut sent, take) {
+                Next::Failed => self.cancel.check()?,
+                _ => return Ok(()),
+            }
+        }
+        // What came from ahead before it failed is not sent twice.
+        self.encoder
+            .encode(picture, self.pixels, self.cancel, &mut |mut batch| {
+                let again = sent.min(batch.features.len());
+                sent -= again;
+                if again == batch.features.len() {
+                    return Wanted::More;
+                }
+                if again > 0 {
+                    batch.features = batch.features[again..].into();
+                }
+                take(batch)
+            })
+    }
+
+    /// Sends what was encoded ahead as it comes; counts the numbers sent. Ends with `Failed` where not all came.
+    fn take_ahead(
+        &self,
+        ahead: &ImageAhead,
+        sent: &mut usize,
+        take: &mut dyn FnMut(Batch) -> Wanted,
+    ) -> Next {
+        let mut started = Instant::now();
+        for number in 0.. {
+            match ahead.next(number, self.cancel) {
+                Next::Batch(features) => {
+                    *sent += features.len();
+                    let batch = Batch {
+                        features,
+                        pixels: None,
+                        // What was waited for: the rest was done before the request.
+                        time: started.elapsed(),
+                    };
+                    if take(batch) == Wanted::Nothing {
+                        break;
+                    }
+                    started = Instant::now();
+                }
+                end => return end,
+            }
+        }
+        Next::NoMore
     }
 }

@@ -1,10 +1,10 @@
 //! What the tests of this crate share: real tokenizers and templates, and a network whose answer is known.
 
-use std::sync::{Condvar, Mutex, OnceLock};
+use std::sync::{Barrier, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
 use image_prep::Picture;
-use model::{LogitRows, Taps};
+use model::{LogitRows, Patches, Taps};
 use serde_json::{Map, Value as Json, json};
 
 use crate::cancel::Cancel;
@@ -109,8 +109,18 @@ pub(crate) struct FakeNetwork {
     step_taken: Condvar,
     /// How often logits were asked for.
     pub(crate) logits: Mutex<usize>,
-    /// Tiles of each encode call.
+    /// Tiles of each batch that came to the patch embedding.
+    pub(crate) embedded: Mutex<Vec<usize>>,
+    /// Tiles of each batch that came to the encoder's blocks.
     pub(crate) encoded: Mutex<Vec<usize>>,
+    /// Batches between patch embedding and the end of the blocks: now, and at most.
+    pub(crate) batches: Mutex<(usize, usize)>,
+    /// Layers of the encoder begun.
+    pub(crate) layers: Mutex<usize>,
+    /// Where a layer and a test wait for each other.
+    pub(crate) in_layer: Barrier,
+    /// How often the encoder's weights were given back.
+    pub(crate) released: Mutex<usize>,
     /// What the image encoder does before it works.
     pub(crate) encoder: Encoder,
     /// What a step of the decoder takes.
@@ -126,8 +136,11 @@ pub(crate) enum Encoder {
     Ready,
     /// Waits until the decoder has taken so many rows.
     AfterRows(usize),
-    /// Works until it is cancelled.
-    Endless,
+    /// Works, but fails at its call with this number, from 1.
+    FailsAt(usize),
+    /// Goes through so many layers, asking before each whether to stop; meets the test at [`FakeNetwork::in_layer`] twice
+    /// in each of them.
+    Layers(usize),
 }
 
 /// The rows of a conversation.
@@ -153,7 +166,12 @@ impl FakeNetwork {
             steps: Mutex::default(),
             step_taken: Condvar::new(),
             logits: Mutex::default(),
+            embedded: Mutex::default(),
             encoded: Mutex::default(),
+            batches: Mutex::default(),
+            layers: Mutex::default(),
+            in_layer: Barrier::new(2),
+            released: Mutex::default(),
             encoder: Encoder::Ready,
         }
     }
@@ -192,29 +210,53 @@ impl Network for FakeNetwork {
         self.shape
     }
 
-    fn encode(
-        &self,
-        pixels: &[f32],
-        tiles: usize,
-        cancel: &Cancel,
-    ) -> Result<Vec<f32>, EngineError> {
-        self.encoded.lock().unwrap().push(tiles);
+    /// The first pixel of each tile.
+    fn embed_patches(&self, pixels: &[f32], tiles: usize) -> Patches {
+        let tile = 3 * self.shape.tile_side.pow(2);
+        assert_eq!(pixels.len(), tiles * tile);
+        self.embedded.lock().unwrap().push(tiles);
+        let mut batches = self.batches.lock().unwrap();
+        batches.0 += 1;
+        batches.1 = batches.1.max(batches.0);
+        Patches {
+            tiles,
+            rows: pixels.iter().step_by(tile).copied().collect(),
+        }
+    }
+
+    fn encode_patches(&self, patches: Patches, cancel: &Cancel) -> Result<Vec<f32>, EngineError> {
+        let call = {
+            let mut encoded = self.encoded.lock().unwrap();
+            encoded.push(patches.tiles);
+            encoded.len()
+        };
         match self.encoder {
+            Encoder::FailsAt(fails) if fails == call => return Err(EngineError::Cancelled),
+            Encoder::FailsAt(_) => {}
             Encoder::Ready => {}
             Encoder::AfterRows(rows) => {
                 assert!(self.wait_for_rows(rows), "the decoder waited for the image")
             }
-            Encoder::Endless => {
-                while !cancel.is_cancelled() {
-                    std::thread::yield_now();
+            Encoder::Layers(layers) => {
+                for _ in 0..layers {
+                    cancel.check()?;
+                    *self.layers.lock().unwrap() += 1;
+                    self.in_layer.wait();
+                    self.in_layer.wait();
                 }
-                return Err(EngineError::Cancelled);
             }
         }
-        let tile = pixels.len() / tiles;
-        Ok((0..tiles * self.shape.tokens_per_tile)
-            .flat_map(|row| [pixels[row / self.shape.tokens_per_tile * tile], 1.0])
-            .collect())
+        self.batches.lock().unwrap().0 -= 1;
+        let tokens = self.shape.tokens_per_tile;
+        let rows = patches
+            .rows
+            .iter()
+            .flat_map(|&pixel| [[pixel, 1.0]].repeat(tokens));
+        Ok(rows.flatten().collect())
+    }
+
+    fn release_encoder(&self) {
+        *self.released.lock().unwrap() += 1;
     }
 
     fn embed(&self, ids: &[u32]) -> Vec<f32> {

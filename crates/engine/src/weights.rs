@@ -1,6 +1,6 @@
 //! The real network behind [`Network`]: `model::Model`.
 
-use model::{KvCache, LogitRows, Model, Taps};
+use model::{KvCache, LogitRows, Model, NoTaps, Patches, Taps};
 
 use crate::cancel::Cancel;
 use crate::error::EngineError;
@@ -42,13 +42,22 @@ impl Network for Model {
         }
     }
 
-    fn encode(
-        &self,
-        pixels: &[f32],
-        tiles: usize,
-        cancel: &Cancel,
-    ) -> Result<Vec<f32>, EngineError> {
-        Ok(self.encode_tiles(pixels, tiles, &|| cancel.is_cancelled(), &mut model::NoTaps)?)
+    fn embed_patches(&self, pixels: &[f32], tiles: usize) -> Patches {
+        Model::embed_patches(self, pixels, tiles)
+    }
+
+    fn encode_patches(&self, patches: Patches, cancel: &Cancel) -> Result<Vec<f32>, EngineError> {
+        let cancelled = || cancel.is_cancelled();
+        Ok(Model::encode_patches(
+            self,
+            patches,
+            &cancelled,
+            &mut NoTaps,
+        )?)
+    }
+
+    fn release_encoder(&self) {
+        Model::release_encoder(self);
     }
 
     fn embed(&self, ids: &[u32]) -> Vec<f32> {

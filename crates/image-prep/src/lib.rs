@@ -1,7 +1,7 @@
 //! Image bytes in, normalised tiles out; no weights.
 //!
 //! ```text
-//! bytes ── decode ──► Picture ── Preprocessor::prepare ──► Tiles { plan, pixels [tiles, 3, tile, tile] }
+//! bytes ── decode ──► Picture ── Preprocessor::tiles ──► TileReader: pixels [tiles, 3, tile, tile], some at a time
 //!            │                         │
 //!            │ size from the header,   ├─ tiling: which grid            (pure functions of two numbers)
 //!            │ EXIF orientation,       ├─ plan:   where the picture lies on the grid, the thumbnail, the order
@@ -31,5 +31,5 @@ pub use encode::encode_png;
 pub use error::ImageError;
 pub use picture::Picture;
 pub use plan::{Placement, ThumbnailPosition, TileLayout, TilePlan};
-pub use prepare::Tiles;
+pub use prepare::{TileReader, Tiles};
 pub use preprocessor::Preprocessor;

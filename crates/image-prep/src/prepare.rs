@@ -1,7 +1,9 @@
 //! Pictures to pixel values: resize, paste, cut, normalise, as a [`TilePlan`] says.
 
-use crate::resize::{Filter, resize};
+use crate::resize::{Filter, resize_band};
+use crate::tiling::Grid;
 use crate::{Picture, Placement, ThumbnailPosition, TilePlan};
+use std::ops::Range;
 
 /// A picture ready for the vision encoder.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,59 +24,144 @@ pub(crate) struct Rendering {
 }
 
 impl Rendering {
-    /// Renders all tiles of `tile` pixels a side. Panics when the picture's sides and bytes disagree.
-    pub fn render(&self, picture: &Picture, plan: TilePlan, tile: u32) -> Tiles {
-        assert!(
-            picture.is_whole(),
-            "a picture's bytes are 3 * width * height"
-        );
-        let values_per_tile = 3 * (tile as usize).pow(2);
-        let mut pixels = Vec::with_capacity(plan.tiles * values_per_tile);
-        let thumbnail = plan
-            .thumbnail
-            .map(|place| self.paste(picture, (tile, tile), place));
-        if let (Some(view), ThumbnailPosition::First) = (&thumbnail, plan.thumbnail_position) {
-            self.cut(view, (0, 0), tile, &mut pixels);
-        }
-        let place = Placement {
-            resized: plan.resized,
-            offset: plan.offset,
-        };
-        let canvas = self.paste(picture, plan.canvas, place);
-        for row in 0..plan.grid.rows {
-            for column in 0..plan.grid.columns {
-                self.cut(&canvas, (column * tile, row * tile), tile, &mut pixels);
-            }
-        }
-        if let (Some(view), ThumbnailPosition::Last) = (&thumbnail, plan.thumbnail_position) {
-            self.cut(view, (0, 0), tile, &mut pixels);
-        }
-        Tiles { plan, pixels }
+    /// A tile with the whole picture on it.
+    fn thumbnail(&self, picture: &Picture, tile: u32, place: Placement) -> Picture {
+        let canvas = (tile, tile);
+        self.paste_band(picture, canvas, place, 0..tile)
     }
 
-    /// The picture resized and laid on a padded canvas.
-    pub fn paste(&self, picture: &Picture, canvas: (u32, u32), place: Placement) -> Picture {
-        let resized = resize(picture, place.resized.0, place.resized.1, self.filter);
-        if place.resized == canvas {
-            return resized;
+    /// Rows `band` of the canvas: the picture, resized and laid on padding.
+    fn paste_band(
+        &self,
+        picture: &Picture,
+        canvas: (u32, u32),
+        place: Placement,
+        band: Range<u32>,
+    ) -> Picture {
+        let (size, (left, top)) = (place.resized, place.offset);
+        let shown = |y: u32| y.clamp(top, top + size.1) - top;
+        let of_picture = shown(band.start)..shown(band.end);
+        let whole = size.0 == canvas.0 && of_picture.len() == band.len();
+        if whole {
+            return resize_band(picture, size, of_picture, self.filter);
         }
-        let mut padded = Picture::filled(canvas.0, canvas.1, self.pad_color);
-        padded.paste(&resized, place.offset.0, place.offset.1);
+        let mut padded = Picture::filled(canvas.0, band.end - band.start, self.pad_color);
+        if !of_picture.is_empty() {
+            let below = (top + of_picture.start).saturating_sub(band.start);
+            let resized = resize_band(picture, size, of_picture, self.filter);
+            padded.paste(&resized, left, below);
+        }
         padded
     }
 
-    /// Appends the values of one tile: three planes of `tile` x `tile`.
-    fn cut(&self, canvas: &Picture, (left, top): (u32, u32), tile: u32, pixels: &mut Vec<f32>) {
-        let (left, top, tile) = (left as usize, top as usize, tile as usize);
-        let row = 3 * canvas.width as usize;
+    /// Appends the values of one tile that begins at column `left`: three planes of `tile` x `tile`.
+    fn cut(&self, band: &Picture, left: u32, tile: u32, pixels: &mut Vec<f32>) {
+        let (left, tile) = (left as usize, tile as usize);
+        let row = 3 * band.width as usize;
         for (channel, values) in self.values.iter().enumerate() {
-            for y in top..top + tile {
-                let line = &canvas.rgb[y * row + 3 * left..y * row + 3 * (left + tile)];
+            for y in 0..tile {
+                let line = &band.rgb[y * row + 3 * left..y * row + 3 * (left + tile)];
                 pixels.extend(
                     line.chunks_exact(3)
                         .map(|pixel| values[usize::from(pixel[channel])]),
                 );
             }
         }
+    }
+}
+
+/// Renders the tiles of one picture, some at a time. What it holds meanwhile is one row of tiles as bytes: memory does not
+/// grow with the grid.
+pub struct TileReader<'a> {
+    rendering: &'a Rendering,
+    picture: &'a Picture,
+    plan: TilePlan,
+    tile: u32,
+    /// Tiles read so far.
+    read: usize,
+    /// A row of tiles, and which one.
+    band: Option<(u32, Picture)>,
+}
+
+impl<'a> TileReader<'a> {
+    /// Panics when the picture's sides and bytes disagree.
+    pub(crate) fn new(
+        rendering: &'a Rendering,
+        picture: &'a Picture,
+        plan: TilePlan,
+        tile: u32,
+    ) -> Self {
+        assert!(
+            picture.is_whole(),
+            "a picture's bytes are 3 * width * height"
+        );
+        TileReader {
+            rendering,
+            picture,
+            plan,
+            tile,
+            read: 0,
+            band: None,
+        }
+    }
+
+    /// What was decided from the picture's size.
+    pub fn plan(&self) -> &TilePlan {
+        &self.plan
+    }
+
+    /// Tiles not read yet.
+    pub fn left(&self) -> usize {
+        self.plan.tiles - self.read
+    }
+
+    /// Appends the values `[tiles, 3, tile, tile]` of the next tiles, at most `count`, and tells how many they are. The bits
+    /// do not depend on how the tiles are taken together.
+    pub fn read(&mut self, count: usize, pixels: &mut Vec<f32>) -> usize {
+        let count = count.min(self.left());
+        pixels.reserve_exact(count * 3 * (self.tile as usize).pow(2));
+        for at in self.read..self.read + count {
+            match self.place(at) {
+                None => self.read_thumbnail(pixels),
+                Some((column, row)) => self.read_tile(column, row, pixels),
+            }
+        }
+        self.read += count;
+        count
+    }
+
+    /// Column and row of a tile on the grid, `None` for the thumbnail.
+    fn place(&self, at: usize) -> Option<(u32, u32)> {
+        let first = match (&self.plan.thumbnail, self.plan.thumbnail_position) {
+            (Some(_), ThumbnailPosition::First) => 1,
+            _ => 0,
+        };
+        let at = u32::try_from(at.checked_sub(first)?).ok()?;
+        let Grid { columns, rows } = self.plan.grid;
+        (at / columns < rows).then_some((at % columns, at / columns))
+    }
+
+    fn read_thumbnail(&self, pixels: &mut Vec<f32>) {
+        if let Some(place) = self.plan.thumbnail {
+            let view = self.rendering.thumbnail(self.picture, self.tile, place);
+            self.rendering.cut(&view, 0, self.tile, pixels);
+        }
+    }
+
+    fn read_tile(&mut self, column: u32, row: u32, pixels: &mut Vec<f32>) {
+        let (rendering, tile) = (self.rendering, self.tile);
+        let band = match self.band.take() {
+            Some((at, band)) if at == row => band,
+            _ => {
+                let place = Placement {
+                    resized: self.plan.resized,
+                    offset: self.plan.offset,
+                };
+                let rows = row * tile..(row + 1) * tile;
+                rendering.paste_band(self.picture, self.plan.canvas, place, rows)
+            }
+        };
+        rendering.cut(&band, column * tile, tile, pixels);
+        self.band = Some((row, band));
     }
 }

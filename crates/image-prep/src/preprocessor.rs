@@ -3,7 +3,7 @@
 use crate::prepare::Rendering;
 use crate::resize::Filter;
 use crate::tiling::{Grid, GridChoice};
-use crate::{ImageError, Picture, TileLayout, TilePlan, Tiles};
+use crate::{ImageError, Picture, TileLayout, TilePlan, TileReader, Tiles};
 use serde_json::{Map, Value, json};
 
 /// The only `image_processor_type` that means these settings.
@@ -106,8 +106,19 @@ impl Preprocessor {
 
     /// The pixel values of a picture. Panics when the picture's sides and bytes disagree.
     pub fn prepare(&self, picture: &Picture) -> Tiles {
+        let mut tiles = self.tiles(picture);
+        let mut pixels = Vec::new();
+        tiles.read(usize::MAX, &mut pixels);
+        Tiles {
+            plan: tiles.plan().clone(),
+            pixels,
+        }
+    }
+
+    /// The same, some tiles at a time. Panics when the picture's sides and bytes disagree.
+    pub fn tiles<'a>(&'a self, picture: &'a Picture) -> TileReader<'a> {
         let plan = self.plan(picture.width, picture.height);
-        self.rendering.render(picture, plan, self.layout.tile)
+        TileReader::new(&self.rendering, picture, plan, self.layout.tile)
     }
 
     /// Side of a tile in pixels.

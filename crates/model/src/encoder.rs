@@ -12,6 +12,14 @@ use kernels::matmul_quantized::Precision;
 use kernels::rows;
 use rayon::prelude::*;
 
+/// Tiles after the patch embedding: what the encoder's blocks begin with.
+pub struct Patches {
+    /// How many tiles.
+    pub tiles: usize,
+    /// `[tiles * patches of a tile, hidden size of the encoder]`, positions added.
+    pub rows: Vec<f32>,
+}
+
 /// The encoder and the projector of one model.
 pub(crate) struct Encoder {
     spec: VisionSpec,
@@ -217,15 +225,8 @@ impl Encoder {
         }))
     }
 
-    /// Pixels `[tiles, 3, side, side]` to rows `[tiles * tokens_per_tile, d]`; asks `cancel` before every block.
-    pub fn encode(
-        &self,
-        isa: Isa,
-        pixels: &[f32],
-        tiles: usize,
-        cancel: &dyn Fn() -> bool,
-        taps: &mut dyn Taps,
-    ) -> Result<Vec<f32>, ModelError> {
+    /// Pixels `[tiles, 3, side, side]` to patches.
+    pub fn embed_patches(&self, isa: Isa, pixels: &[f32], tiles: usize) -> Patches {
         let spec = &self.spec;
         let (side, patches) = (spec.image, spec.grid() * spec.grid());
         assert_eq!(
@@ -233,14 +234,32 @@ impl Encoder {
             tiles * 3 * side * side,
             "pixels of {tiles} tiles of {side}"
         );
-        let mut x = Vec::new();
+        let mut rows = Vec::new();
         let unfolded = self.unfold(pixels);
         self.patches
-            .apply(isa, &mut Intake::default(), &unfolded, &mut x);
-        drop(unfolded);
-        for tile in x.chunks_exact_mut(patches * spec.hidden) {
+            .apply(isa, &mut Intake::default(), &unfolded, &mut rows);
+        for tile in rows.chunks_exact_mut(patches * spec.hidden) {
             rows::add(isa, tile, &self.positions);
         }
+        Patches { tiles, rows }
+    }
+
+    /// Patches to rows `[tiles * tokens_per_tile, d]`; asks `cancel` before every block and before the projector.
+    pub fn encode_patches(
+        &self,
+        isa: Isa,
+        patches: Patches,
+        cancel: &dyn Fn() -> bool,
+        taps: &mut dyn Taps,
+    ) -> Result<Vec<f32>, ModelError> {
+        let Patches { tiles, rows: mut x } = patches;
+        let spec = &self.spec;
+        let patches = spec.grid() * spec.grid();
+        assert_eq!(
+            x.len(),
+            tiles * patches * spec.hidden,
+            "patches of {tiles} tiles"
+        );
         // Tiles do not see each other: each thread takes one through all blocks, and memory is needed for as many at once.
         let at_once = rayon::current_num_threads();
         let mut buffers: Vec<Buffers> = Vec::new();
@@ -265,6 +284,9 @@ impl Encoder {
             x = normed;
         }
         taps.tap("vision_features", &[tiles, patches, spec.hidden], &x);
+        if cancel() {
+            return Err(ModelError::Cancelled);
+        }
         Ok(self.project(isa, &self.merge(&x, tiles), tiles, taps))
     }
 

@@ -25,6 +25,7 @@ pub use bundle::{Activations, Bundle, BundleTensor, Packed, Storage};
 pub use cache::KvCache;
 pub use checkpoint::{Checkpoint, Numbers};
 pub use decoder::LogitRows;
+pub use encoder::Patches;
 pub use error::{ModelError, TensorProblems};
 pub use network::Model;
 pub use spec::{ModelSpec, Role, TensorSpec};

@@ -14,6 +14,24 @@ pub(crate) fn map(path: &Path) -> Result<memmap2::Mmap, ModelError> {
     unsafe { memmap2::Mmap::map(&file) }.map_err(ModelError::io("mapping", path))
 }
 
+/// A multiple of the pages of every system that we know (4 to 64 KiB); maps begin with a page.
+const PAGE_BYTES: usize = 1 << 16;
+
+/// Advises that pages of a map are not needed for now.
+#[cfg(unix)]
+fn give_back(file: &memmap2::Mmap, begin: usize, length: usize) -> bool {
+    let advice = memmap2::UncheckedAdvice::DontNeed;
+    // SAFETY: dropped pages of a map that nobody can write to are read from the same file again, so that every reference
+    // into it sees the same bytes before and after. (What makes this advice unsafe is memory that was written to.)
+    #[allow(unsafe_code)]
+    unsafe { file.unchecked_advise_range(advice, begin, length) }.is_ok()
+}
+
+#[cfg(not(unix))]
+fn give_back(_: &memmap2::Mmap, _: usize, _: usize) -> bool {
+    false
+}
+
 /// Some bytes of a mapped file, which stays mapped as long as they are there.
 #[derive(Clone)]
 pub(crate) struct Part {
@@ -38,6 +56,18 @@ impl Part {
 
     pub fn bytes(&self) -> &[u8] {
         &self.file[self.range.clone()]
+    }
+
+    /// Lets the system take back the memory of all pages that lie wholly in this part; who reads them next gets them from
+    /// the file again. Returns how many bytes that were, 0 where the system refuses.
+    pub fn release(&self) -> usize {
+        let page = PAGE_BYTES;
+        let begin = self.range.start.next_multiple_of(page);
+        let length = (self.range.end / page * page).saturating_sub(begin);
+        match length > 0 && give_back(&self.file, begin, length) {
+            true => length,
+            false => 0,
+        }
     }
 }
 

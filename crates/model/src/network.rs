@@ -2,7 +2,8 @@
 
 use crate::cache::KvCache;
 use crate::decoder::{Decoder, LogitRows};
-use crate::encoder::Encoder;
+use crate::encoder::{Encoder, Patches};
+use crate::mapped::Part;
 use crate::spec::ModelSpec;
 use crate::weights::Source;
 use crate::{Bundle, Checkpoint, ModelError, Taps};
@@ -14,6 +15,8 @@ pub struct Model {
     spec: ModelSpec,
     encoder: Option<Encoder>,
     decoder: Decoder,
+    /// Where a bundle's weights of encoder and projector lie.
+    encoder_pages: Vec<Part>,
 }
 
 impl Model {
@@ -36,6 +39,10 @@ impl Model {
             isa,
             encoder: Encoder::load(source, &spec)?,
             decoder: Decoder::load(source, &spec)?,
+            encoder_pages: match source {
+                Source::Bundle(bundle) => bundle.encoder_pages(),
+                Source::Checkpoint(_) => Vec::new(),
+            },
             spec,
         })
     }
@@ -62,11 +69,43 @@ impl Model {
         cancel: &dyn Fn() -> bool,
         taps: &mut dyn Taps,
     ) -> Result<Vec<f32>, ModelError> {
-        let encoder = self
-            .encoder
+        let patches = self.embed_patches(pixels, tiles);
+        self.encode_patches(patches, cancel, taps)
+    }
+
+    /// The first part of [`Model::encode_tiles`]: the patch embedding, which may go on beside the blocks of other tiles.
+    ///
+    /// # Panics
+    /// As [`Model::encode_tiles`].
+    pub fn embed_patches(&self, pixels: &[f32], tiles: usize) -> Patches {
+        self.encoder().embed_patches(self.isa, pixels, tiles)
+    }
+
+    /// The rest of it: blocks, merge and projector. `cancel` is asked before every layer.
+    ///
+    /// # Panics
+    /// Without an encoder, or when the patches are another model's.
+    pub fn encode_patches(
+        &self,
+        patches: Patches,
+        cancel: &dyn Fn() -> bool,
+        taps: &mut dyn Taps,
+    ) -> Result<Vec<f32>, ModelError> {
+        self.encoder()
+            .encode_patches(self.isa, patches, cancel, taps)
+    }
+
+    fn encoder(&self) -> &Encoder {
+        self.encoder
             .as_ref()
-            .expect("a text model was given a picture; callers ask spec().vision first");
-        encoder.encode(self.isa, pixels, tiles, cancel, taps)
+            .expect("a text model was given a picture; callers ask spec().vision first")
+    }
+
+    /// Gives the memory back in which the weights of encoder and projector lie in a mapped bundle; the next encoding
+    /// reads them from the file again, which costs page faults only where the system kept them. Returns the bytes that
+    /// were given back: 0 for a model that was read from a folder, and on systems that know no such advice.
+    pub fn release_encoder(&self) -> usize {
+        self.encoder_pages.iter().map(Part::release).sum()
     }
 
     /// Rows `[ids, d]` of token ids below the vocabulary's size.

@@ -1,7 +1,7 @@
 //! Named intermediates, for tests that say which one differs first and for `--taps`.
 
 /// Receives intermediates as they are computed. A prompt that is prefilled in chunks gives each name once per chunk.
-pub trait Taps {
+pub trait Taps: Send {
     /// Whether `name` is worth computing or copying.
     fn wants(&self, _name: &str) -> bool {
         true

@@ -9,14 +9,18 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use bench::{Bound, Ceilings, Figure, Plan, Report, Scenario, Unit, Work, charts, measure};
+use bench::{
+    Bound, Ceilings, Figure, ImagePlan, Plan, Report, Unit, Work, charts, measure, measure_images,
+    noisy_picture, question,
+};
 use clap::{Args, ValueEnum};
-use engine::{Cancel, Engine, Network, STEP_TOKENS};
+use engine::{AtEnd, Cancel, EncoderWeights, Encoding, Engine, Network, Request, STEP_TOKENS};
 use indicatif::{ProgressBar, ProgressStyle};
 use kernels::isa::Isa;
 use model::{Activations, Bundle, Role, Storage};
 
 use crate::commands::convert::RecipeArgument;
+use crate::compute::ComputeArguments;
 use crate::failure::Interrupted;
 use crate::interrupt;
 use crate::source::ModelArgument;
@@ -54,7 +58,7 @@ pub struct BenchArguments {
     /// Measure only these
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PARTS")]
     only: Vec<Part>,
-    /// Tiles encoded at once
+    /// Tiles encoded at once, each of these in turn
     #[arg(
         long,
         value_delimiter = ',',
@@ -77,9 +81,8 @@ pub struct BenchArguments {
     /// Rounds that count; one more goes before them
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
-    /// Threads (default: as many as processors)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    threads: Option<u32>,
+    #[command(flatten)]
+    compute: ComputeArguments,
     /// Print one JSON line instead of a table
     #[arg(long)]
     json: bool,
@@ -96,13 +99,17 @@ pub struct BenchArguments {
 enum Part {
     /// From the start of a process to a loaded model and a first token
     Load,
-    /// The paper's image of 768 x 1536 pixels
+    /// Tiles of the paper's image of 768 x 1536 pixels
     Encode,
+    /// The image as a whole: the pipeline beside the same work in sequence
+    Image,
+    /// From a question about the image to the first token of the answer
+    Answer,
     /// Prompts
     Prefill,
     /// Tokens one by one
     Decode,
-    /// Most memory for image, 2048 tokens of context and an answer
+    /// Memory for image, 2048 tokens of context and an answer, and what of it the encoder is
     Memory,
 }
 
@@ -129,26 +136,16 @@ fn bench(mut arguments: BenchArguments, cancel: &Cancel) -> anyhow::Result<()> {
         drop(cooperation);
         arguments.model.model = Some(bundle?);
     }
-    let threads = match arguments.threads {
-        Some(threads) => threads as usize,
-        None => std::thread::available_parallelism().map_or(1, usize::from),
-    };
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .map_err(|problem| bench::BenchError::Threads {
-            threads,
-            problem: problem.to_string(),
-        })?;
-    pool.install(|| match arguments.child {
+    match arguments.child {
         Some(child) => be(child, &arguments, cancel),
-        None => report(&arguments, threads, cancel),
-    })
+        None => report(&arguments, cancel),
+    }
 }
 
-fn report(arguments: &BenchArguments, threads: usize, cancel: &Cancel) -> anyhow::Result<()> {
+fn report(arguments: &BenchArguments, cancel: &Cancel) -> anyhow::Result<()> {
     let isa = Isa::from_env().map_err(anyhow::Error::msg)?;
-    let engine = arguments.model.load()?;
+    let engine = arguments.engine()?;
+    let threads = engine.threads().clone();
     let kept = Kept::of(arguments)?;
     let plan = plan(arguments, &engine, &kept)?;
     let bar = ProgressBar::new_spinner().with_style(
@@ -157,26 +154,33 @@ fn report(arguments: &BenchArguments, threads: usize, cancel: &Cancel) -> anyhow
     bar.enable_steady_tick(std::time::Duration::from_millis(200));
     let cooperation = interrupt::cooperate();
     bar.set_message("what this machine can do at best");
-    let ceilings = Ceilings::measure(isa, threads);
+    let ceilings = Ceilings::measure(isa, threads.count());
     let work = Work::of(engine.network().spec(), kept.decode_bytes);
-    let figures = measure(
-        engine.network(),
-        &plan,
-        (&work, &ceilings),
-        cancel,
-        &mut |name| bar.set_message(name.to_owned()),
-    );
+    let mut figures = threads.run(|| {
+        measure(
+            engine.network(),
+            &plan,
+            (&work, &ceilings),
+            cancel,
+            &mut |name| bar.set_message(name.to_owned()),
+        )
+    })?;
+    let of_image = image_plan(arguments, &engine);
+    if plan.tiles > 0 && (!of_image.batches.is_empty() || of_image.prompt.is_some()) {
+        let progress = &mut |name: &str| bar.set_message(name.to_owned());
+        figures.extend(measure_images(engine, &of_image, cancel, progress)?);
+    } else {
+        // Its memory would count for the children's system.
+        drop(engine);
+    }
     drop(cooperation);
-    let mut figures = figures?;
-    // Its memory would count for the children's system.
-    drop(engine);
     if wanted(arguments, Part::Load) {
         bar.set_message("loading in a process of its own");
-        figures.extend(load(arguments, threads)?);
+        figures.extend(load(arguments, threads.count())?);
     }
     if wanted(arguments, Part::Memory) {
         bar.set_message("memory in a process of its own");
-        figures.extend(memory(arguments, threads)?);
+        figures.extend(memory(arguments, threads.count())?);
     }
     bar.finish_and_clear();
     let report = Report {
@@ -194,6 +198,31 @@ fn report(arguments: &BenchArguments, threads: usize, cancel: &Cancel) -> anyhow
         report.table()
     };
     Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+impl BenchArguments {
+    fn engine(&self) -> anyhow::Result<Engine> {
+        self.compute.apply(self.model.load()?)
+    }
+}
+
+fn image_plan(arguments: &BenchArguments, engine: &Engine) -> ImagePlan {
+    ImagePlan {
+        size: IMAGE,
+        batches: match wanted(arguments, Part::Image) {
+            true => arguments.batches.clone(),
+            false => Vec::new(),
+        },
+        encoding: arguments.compute.encoding(),
+        prompt: wanted(arguments, Part::Answer).then(|| context(engine, 1)),
+        runs: arguments.runs as usize,
+    }
+}
+
+/// Tokens of the paper's context, or of the model's where it is shorter, with room for an answer.
+fn context(engine: &Engine, answer: usize) -> usize {
+    let most = engine.network().shape().context_tokens;
+    CONTEXT.min(most.saturating_sub(answer))
 }
 
 fn wanted(arguments: &BenchArguments, part: Part) -> bool {
@@ -348,52 +377,79 @@ fn load(arguments: &BenchArguments, threads: usize) -> anyhow::Result<Vec<Figure
     ])
 }
 
-/// Megabytes that a process of its own needs at most.
-fn memory(arguments: &BenchArguments, threads: usize) -> anyhow::Result<Option<Figure>> {
-    let output = child(arguments, threads, "memory")?.output()?;
+/// Megabytes that a process of its own needs: right after the image with the encoder's weights still in memory or given
+/// back, and at most until the answer's end, if they go as the arguments say.
+fn memory(arguments: &BenchArguments, threads: usize) -> anyhow::Result<Vec<Figure>> {
+    let mut command = child(arguments, threads, "memory")?;
+    command.args(arguments.compute.as_arguments());
+    let output = command.output()?;
     if !output.status.success() {
         bail!("the process that measures memory failed");
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    let Ok(bytes) = text.trim().parse::<u64>() else {
-        return Ok(None);
+    let figure = |line: &str| {
+        let (bytes, name) = line.split_once(' ')?;
+        let values = [bytes.parse::<u64>().ok()? as f64 / 1e6];
+        Some(Figure::new("memory", name, Unit::Megabytes, &values))
     };
-    let name = "most at once: image, 2048 tokens, answer";
-    let values = [bytes as f64 / 1e6];
-    Ok(Some(Figure::new("memory", name, Unit::Megabytes, &values)))
+    Ok(text.lines().filter_map(figure).collect())
 }
 
 fn be(child: Child, arguments: &BenchArguments, cancel: &Cancel) -> anyhow::Result<()> {
-    let engine = arguments.model.load()?;
-    let network = engine.network();
+    let engine = arguments.engine()?;
     let mut out = std::io::stdout();
-    let context = network.shape().context_tokens;
     match child {
         Child::Load => {
             writeln!(out, "ready")?;
             out.flush()?;
-            let scenario = Scenario {
-                tiles: 0,
-                prompt: 1,
-                answer: 1,
-                chunk: STEP_TOKENS,
-            };
-            bench::play(network, scenario, cancel)?;
+            let network = engine.network();
+            engine
+                .threads()
+                .run(|| bench::first_token(network, cancel))?;
             writeln!(out, "token")?;
         }
-        Child::Memory => {
-            let answer = arguments.decoded as usize;
-            let scenario = Scenario {
-                tiles: tiles(&engine),
-                prompt: CONTEXT.min(context.saturating_sub(answer)),
-                answer,
-                chunk: STEP_TOKENS,
-            };
-            bench::play(network, scenario, cancel)?;
-            if let Some(bytes) = bench::peak_bytes() {
-                writeln!(out, "{bytes}")?;
-            }
-        }
+        Child::Memory => measure_memory(engine, arguments, cancel)?,
+    }
+    Ok(())
+}
+
+/// The paper's scenario as any request: image, context, answer.
+fn measure_memory(
+    engine: Engine,
+    arguments: &BenchArguments,
+    cancel: &Cancel,
+) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    let mut say = |bytes: Option<u64>, what: &str| match bytes {
+        Some(bytes) => writeln!(out, "{bytes} {what}"),
+        None => Ok(()),
+    };
+    let (picture, answer) = (noisy_picture(IMAGE), arguments.decoded as usize);
+    let request = Request {
+        max_tokens: Some(answer),
+        at_end: AtEnd::Continue,
+        ..question(&engine, &picture, context(&engine, answer))?
+    };
+    let reply = engine.generate(&request, cancel, &mut |_| {})?;
+    let tokens = reply.usage.prompt_tokens;
+    let name = format!("most at once: image, {tokens} tokens, answer");
+    say(bench::peak_bytes(), &name)?;
+    if request.images.is_empty() {
+        return Ok(());
+    }
+    for (weights, what) in [
+        (EncoderWeights::Keep, "after an image, its encoder kept"),
+        (
+            EncoderWeights::Release,
+            "after an image, its encoder released",
+        ),
+    ] {
+        let encoding = Encoding {
+            weights,
+            ..arguments.compute.encoding()
+        };
+        engine.encode(&picture, encoding, cancel)?;
+        say(bench::resident_bytes(), what)?;
     }
     Ok(())
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use clap::Args;
 use engine::{
-    Cancel, Engine, EngineError, Event, Memory, Message, Part, Request, Role, ThinkingBudget,
+    Cancel, Engine, EngineError, Event, ImageAhead, Memory, Message, Part, Request, Role,
+    ThinkingBudget,
 };
 use image_prep::Picture;
 use model::Model;
@@ -13,6 +14,7 @@ use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
 use crate::answering::AnswerArguments;
+use crate::compute::ComputeArguments;
 use crate::source::{ModelArgument, picture};
 use crate::terminal::{styles_of_stderr, visible};
 use crate::{failure, interrupt};
@@ -42,6 +44,8 @@ The conversation is kept in memory only; nothing is written.")]
 pub struct ChatArguments {
     #[command(flatten)]
     model: ModelArgument,
+    #[command(flatten)]
+    compute: ComputeArguments,
     /// A picture for the first question; may be given several times
     #[arg(long = "image", value_name = "FILE")]
     images: Vec<std::path::PathBuf>,
@@ -54,11 +58,11 @@ pub struct ChatArguments {
 
 /// Runs the command; `cancel` is thrown by Ctrl-C.
 pub fn run(arguments: ChatArguments, cancel: &Cancel) -> anyhow::Result<()> {
-    let mut pending = Vec::new();
+    let mut pictures = Vec::new();
     for path in &arguments.images {
-        pending.push(picture(path)?);
+        pictures.push(picture(path)?);
     }
-    let engine = arguments.model.load()?;
+    let engine = arguments.compute.apply(arguments.model.load()?)?;
     let mut settings = Request {
         max_tokens: Some(arguments.max_tokens as usize),
         ..Request::default()
@@ -68,9 +72,13 @@ pub fn run(arguments: ChatArguments, cancel: &Cancel) -> anyhow::Result<()> {
         engine: &engine,
         cancel,
         request: settings,
-        pending,
+        pending: Vec::new(),
+        ahead: Vec::new(),
         memory: Memory::new(),
     };
+    for picture in pictures {
+        chat.show(picture)?;
+    }
     let dim = styles_of_stderr().dim;
     eprintln!(
         "{dim}{}: /image FILE shows a picture, /help lists the rest{dim:#}",
@@ -106,6 +114,8 @@ struct Chat<'a> {
     request: Request,
     /// Pictures for the next question.
     pending: Vec<Picture>,
+    /// They are encoded while the question is typed.
+    ahead: Vec<ImageAhead>,
     memory: Memory<Model>,
 }
 
@@ -120,6 +130,7 @@ impl Chat<'_> {
                 self.request.messages.clear();
                 self.request.images.clear();
                 self.pending.clear();
+                self.ahead.clear();
                 self.memory.clear();
                 eprintln!("forgotten");
             }
@@ -159,17 +170,25 @@ impl Chat<'_> {
     fn image(&mut self, path: &str) {
         // Terminals quote a file that is dropped on them.
         let path = path.trim_matches(['\'', '"']);
-        match picture(Path::new(path)) {
-            Ok(picture) => {
-                let info = self.engine.plan(picture.width, picture.height);
-                eprintln!(
-                    "{}x{} pixels, {} tokens; now ask",
-                    info.width, info.height, info.tokens
-                );
-                self.pending.push(picture);
-            }
+        let shown = picture(Path::new(path)).and_then(|picture| {
+            let info = self.engine.plan(picture.width, picture.height);
+            self.show(picture)?;
+            Ok(info)
+        });
+        match shown {
+            Ok(info) => eprintln!(
+                "{}x{} pixels, {} tokens; now ask",
+                info.width, info.height, info.tokens
+            ),
             Err(error) => failure::print(&error),
         }
+    }
+
+    /// Takes a picture for the next question, and begins to encode it.
+    fn show(&mut self, picture: Picture) -> anyhow::Result<()> {
+        self.ahead.push(self.engine.encode_ahead(picture.clone())?);
+        self.pending.push(picture);
+        Ok(())
     }
 
     /// Asks a question. What goes wrong with it is told and forgotten; only broken output ends the chat.
@@ -207,6 +226,7 @@ impl Chat<'_> {
             Ok(_) | Err(EngineError::Cancelled) => {
                 writeln!(std::io::stdout())?;
                 self.pending.clear();
+                self.ahead.clear();
                 self.request
                     .messages
                     .push(Message::text(Role::Assistant, answer));

@@ -15,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::commands::budgets::{self, Budget, Measurement};
 use crate::commands::tiles;
+use crate::compute::ThreadsArgument;
 use crate::source::ModelArgument;
 use crate::terminal::visible;
 use crate::{embedded, failure, interrupt};
@@ -46,6 +47,8 @@ pub struct EvalArguments {
     task: PathBuf,
     #[command(flatten)]
     model: ModelArgument,
+    #[command(flatten)]
+    threads: ThreadsArgument,
     /// Let the model think before it answers
     #[arg(long)]
     think: bool,
@@ -84,6 +87,7 @@ pub fn run(arguments: EvalArguments, cancel: &Cancel) -> anyhow::Result<()> {
     // The task first: its mistakes are more likely than the model's, and show at once.
     let task = Task::read(&arguments.task)?;
     let mut engine = arguments.model.load()?;
+    engine = engine.with_threads(arguments.threads.start()?);
     if let Some(most) = arguments.max_grid {
         engine = engine.with_grids_at_most(most);
     }

@@ -12,6 +12,7 @@ use engine::{Cancel, Event, Record, Reply, Request, ThoughtEnd};
 use indicatif::ProgressBar;
 
 use crate::answering::AnswerArguments;
+use crate::compute::ComputeArguments;
 use crate::source::{ModelArgument, picture};
 use crate::terminal::{styles_of_stderr, visible};
 use crate::{failure, interrupt};
@@ -36,6 +37,8 @@ to standard error, so that a pipe gets the answer alone.")]
 pub struct RunArguments {
     #[command(flatten)]
     model: ModelArgument,
+    #[command(flatten)]
+    compute: ComputeArguments,
     /// A picture (PNG, JPEG, WebP, GIF, BMP, TIFF), or - for standard input; may be given several times
     #[arg(long = "image", value_name = "FILE")]
     images: Vec<PathBuf>,
@@ -63,7 +66,7 @@ pub struct RunArguments {
 pub fn run(arguments: RunArguments, cancel: &Cancel) -> anyhow::Result<()> {
     // Pictures and request first: their mistakes are more likely than the model's.
     let request = arguments.request()?;
-    let engine = arguments.model.load()?;
+    let engine = arguments.compute.apply(arguments.model.load()?)?;
     let mut output = Output::new(arguments.json, cancel);
     let mut record = arguments.taps.as_ref().map(|_| Record::new());
     let cooperation = interrupt::cooperate();

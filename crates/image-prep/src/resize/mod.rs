@@ -10,6 +10,8 @@ mod strip;
 mod windows;
 
 use crate::Picture;
+use std::borrow::Cow;
+use std::ops::Range;
 use strip::{LANES, ROWS, Strip};
 use windows::{Window, windows};
 
@@ -47,29 +49,74 @@ impl Filter {
 
 /// The picture resized to `width` x `height`. Panics when a side is 0 or the picture's sides and bytes disagree.
 pub fn resize(picture: &Picture, width: u32, height: u32, filter: Filter) -> Picture {
+    resize_band(picture, (width, height), 0..height, filter)
+}
+
+/// The rows `band` of the picture resized to `size` (width and height), with the bits that [`resize`] gives them: only the
+/// rows of the picture that they are made of are looked at, so memory is needed for a band, not for the whole.
+///
+/// Panics when a side is 0, the picture's sides and bytes disagree, or the band is empty or not within the height.
+pub fn resize_band(
+    picture: &Picture,
+    (width, height): (u32, u32),
+    band: Range<u32>,
+    filter: Filter,
+) -> Picture {
     assert!(width > 0 && height > 0, "a picture has at least one pixel");
     assert!(
         picture.is_whole(),
         "a picture's bytes are 3 * width * height"
     );
-    let widened = (width != picture.width).then(|| {
-        let windows = windows(picture.width, width, filter);
-        horizontal(picture, &windows)
-    });
-    let source = widened.as_ref().unwrap_or(picture);
-    if height != source.height {
-        let windows = windows(source.height, height, filter);
-        return vertical(source, &windows);
+    assert!(
+        band.start < band.end && band.end <= height,
+        "rows {band:?} of {height}"
+    );
+    let (windows, lines) = match height == picture.height {
+        true => (None, band.start as usize..band.end as usize),
+        false => {
+            let all = windows(picture.height, height, filter);
+            let mut of_band = all[band.start as usize..band.end as usize].to_vec();
+            let lines = cut_lines(&mut of_band, picture.height as usize);
+            (Some(of_band), lines)
+        }
+    };
+    let row = 3 * picture.width as usize;
+    let rgb = &picture.rgb[lines.start * row..lines.end * row];
+    let narrow = match width == picture.width {
+        true => Cow::Borrowed(rgb),
+        false => Cow::Owned(horizontal(
+            rgb,
+            row,
+            &self::windows(picture.width, width, filter),
+        )),
+    };
+    let rgb = match windows {
+        Some(windows) => vertical(&narrow, 3 * width as usize, &windows),
+        None => narrow.into_owned(),
+    };
+    Picture {
+        width,
+        height: band.end - band.start,
+        rgb,
     }
-    widened.unwrap_or_else(|| picture.clone())
 }
 
-/// One output column for each window. A strip is a band of rows, so that each lane is one row's channel.
-fn horizontal(picture: &Picture, windows: &[Window]) -> Picture {
-    let (row, new_row) = (3 * picture.width as usize, 3 * windows.len());
-    let mut rgb = vec![0; new_row * picture.height as usize];
-    let mut strip = Strip::new(picture.width as usize);
-    let bands = picture.rgb.chunks(ROWS * row);
+/// The input rows, an even first one, that windows look at; the windows then count from there.
+fn cut_lines(windows: &mut [Window], height: usize) -> Range<usize> {
+    let first = windows.iter().map(|w| w.first_pair).min().unwrap_or(0);
+    let end = windows.iter().map(|w| w.first_pair + w.weights.len()).max();
+    for window in windows {
+        window.first_pair -= first;
+    }
+    2 * first..(2 * end.unwrap_or(0)).min(height)
+}
+
+/// Lines of `row` bytes with one output column for each window. A strip is a band of rows, so that each lane is one row's channel.
+fn horizontal(lines: &[u8], row: usize, windows: &[Window]) -> Vec<u8> {
+    let new_row = 3 * windows.len();
+    let mut rgb = vec![0; new_row * (lines.len() / row)];
+    let mut strip = Strip::new(row / 3);
+    let bands = lines.chunks(ROWS * row);
     for (band, output) in bands.zip(rgb.chunks_mut(ROWS * new_row)) {
         strip.fill_with_rows(band, row);
         for (x, window) in windows.iter().enumerate() {
@@ -79,29 +126,20 @@ fn horizontal(picture: &Picture, windows: &[Window]) -> Picture {
             }
         }
     }
-    Picture {
-        width: windows.len() as u32,
-        height: picture.height,
-        rgb,
-    }
+    rgb
 }
 
-/// One output row for each window. A strip is a bundle of columns.
-fn vertical(picture: &Picture, windows: &[Window]) -> Picture {
-    let row = 3 * picture.width as usize;
+/// One output row of `row` bytes for each window. A strip is a bundle of columns.
+fn vertical(lines: &[u8], row: usize, windows: &[Window]) -> Vec<u8> {
     let mut rgb = vec![0; row * windows.len()];
-    let mut strip = Strip::new(picture.height as usize);
+    let mut strip = Strip::new(lines.len() / row);
     for left in (0..row).step_by(LANES) {
         let lanes = LANES.min(row - left);
-        strip.fill_with_columns(&picture.rgb, row, left..left + lanes);
+        strip.fill_with_columns(lines, row, left..left + lanes);
         for (window, line) in windows.iter().zip(rgb.chunks_exact_mut(row)) {
             let samples = strip.weigh(window);
             line[left..left + lanes].copy_from_slice(&samples[..lanes]);
         }
     }
-    Picture {
-        width: picture.width,
-        height: windows.len() as u32,
-        rgb,
-    }
+    rgb
 }

@@ -3,6 +3,7 @@
 use crate::support::{crc32, number, pattern, table};
 use image_prep::tiling::Grid;
 use image_prep::{Picture, Preprocessor};
+use proptest::prelude::*;
 
 #[test]
 fn grids_places_and_pixel_values_equal_those_made_with_pillow_and_numpy() {
@@ -75,4 +76,36 @@ fn tiles_come_row_by_row_after_the_thumbnail_with_one_plane_for_each_channel() {
         firsts,
         [10., 11., 12., 20., 21., 22., 30., 31., 32., 40., 41., 42.]
     );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// The fixtures above hold for all tiles taken at once; here they are taken one by one, or some at a time.
+    #[test]
+    fn tiles_have_the_same_bits_however_many_are_taken_at_once(
+        (width, height) in (1u32..90, 1u32..90), tiling in 0usize..3, thumbnail: bool, counts in prop::collection::vec(0usize..4, 1..12),
+    ) {
+        let tiling = [
+            r#""tiling": "relaxed", "alpha": 0.1, "max_grid": [3, 4]"#,
+            r#""tiling": "llava-next", "max_grid": [3, 4]"#,
+            r#""tiling": "internvl", "max_tiles": 7"#,
+        ][tiling];
+        let text = format!(r#"{{{tiling}, "tile_size": 12, "thumbnail": {thumbnail}, "resample": 3, "pad_color": [1, 2, 3],
+            "rescale_factor": 0.5, "image_mean": [0, 1, 2], "image_std": [1, 1, 1]}}"#);
+        let preprocessor = Preprocessor::from_json(&text).unwrap();
+        let picture = pattern("noise", 7, width, height);
+        let whole = preprocessor.prepare(&picture);
+        let mut reader = preprocessor.tiles(&picture);
+        let mut pixels = Vec::new();
+        for count in counts.iter().copied().chain([1000]) {
+            let left = reader.left();
+            let read = reader.read(count, &mut pixels);
+            prop_assert_eq!((read, reader.left()), (count.min(left), left - count.min(left)));
+            prop_assert_eq!(pixels.len(), (whole.plan.tiles - reader.left()) * 3 * 12 * 12);
+        }
+        prop_assert_eq!(reader.left(), 0);
+        prop_assert_eq!(reader.plan(), &whole.plan);
+        prop_assert_eq!(pixels, whole.pixels);
+    }
 }

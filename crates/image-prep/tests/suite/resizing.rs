@@ -2,7 +2,7 @@
 
 use crate::support::{crc32, number, pattern, table};
 use image_prep::Picture;
-use image_prep::resize::{Filter, resize};
+use image_prep::resize::{Filter, resize, resize_band};
 use proptest::prelude::*;
 
 const FILTERS: [Filter; 3] = [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos3];
@@ -85,5 +85,21 @@ proptest! {
         let line = picture.rgb[(3 * w * row) as usize..(3 * w * (row + 1)) as usize].to_vec();
         let alone = resize(&Picture::new(w, 1, line).unwrap(), width, 1, FILTERS[filter]);
         prop_assert_eq!(&together.rgb[(3 * width * row) as usize..(3 * width * (row + 1)) as usize], &alone.rgb[..]);
+    }
+
+    /// A band has the bits of the same rows of the whole, wherever its windows begin.
+    #[test]
+    fn a_band_has_the_bits_of_the_whole(
+        (w, h, width, height) in (1u32..40, 1u32..90, 1u32..40, 1u32..90), seed: u32, filter in 0usize..3,
+        (from, to) in (0u32..90, 0u32..90),
+    ) {
+        let (from, to) = (from % height, to % height);
+        let band = from.min(to)..from.max(to) + 1;
+        let picture = pattern("extremes", seed, w, h);
+        let whole = resize(&picture, width, height, FILTERS[filter]);
+        let part = resize_band(&picture, (width, height), band.clone(), FILTERS[filter]);
+        prop_assert_eq!((part.width, part.height), (width, band.end - band.start));
+        let bytes = (3 * width * band.start) as usize..(3 * width * band.end) as usize;
+        prop_assert_eq!(&part.rgb[..], &whole.rgb[bytes]);
     }
 }

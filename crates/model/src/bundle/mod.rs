@@ -11,7 +11,7 @@ mod xxh64;
 use crate::mapped::map;
 pub(crate) use crate::mapped::{Part, Shared};
 use crate::matrix::{Format, Matrix, Quantized};
-use crate::spec::ModelSpec;
+use crate::spec::{ModelSpec, Role};
 use crate::weights::{Table, is_finite};
 use crate::{ModelError, Numbers};
 pub use header::{Activations, Packed, Storage};
@@ -213,6 +213,37 @@ impl Bundle {
             "{}: number {at} of its bf16 is not finite",
             label.name
         ))
+    }
+
+    /// Where the matrices of encoder and projector lie, in one piece with the numbers between them, which are copied when a
+    /// model is loaded and not read again.
+    pub(crate) fn encoder_pages(&self) -> Vec<Part> {
+        let roles: BTreeMap<String, Role> = self
+            .spec
+            .tensors()
+            .into_iter()
+            .map(|tensor| (tensor.name, tensor.role))
+            .collect();
+        let role = |section: &&Section<TensorLabel>| roles.get(&section.label.name).copied();
+        let read_later = |section: &&Section<TensorLabel>| {
+            matches!(
+                role(section),
+                Some(Role::Decoder | Role::Embedding | Role::Head)
+            )
+        };
+        let of_encoder = |section: &&Section<TensorLabel>| {
+            matches!(role(section), Some(Role::Encoder | Role::Projector))
+        };
+        let mut sections: Vec<_> = self.header.tensors.iter().collect();
+        sections.sort_by_key(|section| section.offset);
+        sections
+            .chunk_by(|a, b| read_later(a) == read_later(b))
+            .filter(|run| run.iter().any(of_encoder))
+            .map(|run| {
+                let range = self.range(run[0]).start..self.range(run[run.len() - 1]).end;
+                Part::new(&self.file, range)
+            })
+            .collect()
     }
 
     /// Where a section lies in the file; opening has made sure that it does.

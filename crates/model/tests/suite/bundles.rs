@@ -142,6 +142,67 @@ fn a_bundle_gives_the_same_bits_on_every_instruction_set_and_any_number_of_threa
     }
 }
 
+/// Bytes of a mapped file that are in this process's memory.
+#[cfg(target_os = "linux")]
+fn resident_bytes(path: &Path) -> usize {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut of_file = false;
+    let mut kibibytes = 0;
+    for line in maps.lines() {
+        if let Some(rss) = line.strip_prefix("Rss:") {
+            let number = rss.split_whitespace().next().unwrap();
+            kibibytes += usize::from(of_file) * number.parse::<usize>().unwrap();
+        } else if line.split_whitespace().nth(4).is_some() {
+            of_file = line.ends_with(path.to_str().unwrap());
+        }
+    }
+    1024 * kibibytes
+}
+
+#[test]
+fn an_encoder_that_is_released_gives_its_memory_back_and_the_same_bits_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.bluelm");
+    let source = checkpoint(WIDE, &wide_bf16());
+    convert(source, &path, Recipe::Bf16, Rounding::Nearest).unwrap();
+    let model = Model::from_bundle(&Bundle::open(&path).unwrap()).unwrap();
+    let (before, said) = (bits(&features(&model)), bits(&logits(&model)));
+    #[cfg(target_os = "linux")]
+    let resident = resident_bytes(&path);
+    let released = model.release_encoder();
+    // Two blocks and the projector are 0.4 MB of bf16, less what shares its pages with something else.
+    assert!(released > 200_000, "{released} bytes");
+    #[cfg(target_os = "linux")]
+    assert!(resident_bytes(&path) + released <= resident);
+    assert!(before == bits(&features(&model)) && said == bits(&logits(&model)));
+    let folder = Model::load(&checkpoint(WIDE, &wide_bf16())).unwrap();
+    assert_eq!(folder.release_encoder(), 0);
+}
+
+#[test]
+fn tiles_of_a_bundle_have_the_bits_that_they_have_alone() {
+    for recipe in Recipe::ALL {
+        let model = opened(checkpoint(WIDE, &wide_bf16()), recipe, Rounding::Nearest);
+        let size = 3 * model.spec().image_size().pow(2);
+        let pixels = numbers(5 * size, 4);
+        let encode = |pixels: &[f32], tiles| {
+            let features = model.encode_tiles(pixels, tiles, &|| false, &mut NoTaps);
+            bits(&features.unwrap())
+        };
+        let alone: Vec<u32> = pixels
+            .chunks_exact(size)
+            .flat_map(|tile| encode(tile, 1))
+            .collect();
+        for batch in [2, 3, 5] {
+            let together: Vec<u32> = pixels
+                .chunks(batch * size)
+                .flat_map(|tiles| encode(tiles, tiles.len() / size))
+                .collect();
+            assert!(alone == together, "{recipe:?}, {batch} tiles together");
+        }
+    }
+}
+
 #[test]
 fn every_family_converts_and_stays_near() {
     for name in [

@@ -135,16 +135,42 @@ fn a_cancelled_chunk_leaves_the_cache_as_it_was() {
     );
 }
 
-#[test]
-fn an_encoder_stops_between_its_layers() {
-    let pixels = numbers(3 * MODEL.spec().image_size().pow(2), 1);
+/// How often `work` asks whether to stop, if it is told to stop the `stop`th time.
+fn asks(stop: usize, work: impl Fn(&dyn Fn() -> bool) -> Result<Vec<f32>, ModelError>) -> usize {
     let asked = Cell::new(0);
-    let cancel = || asked.replace(asked.get() + 1) == 1;
-    let error = MODEL
-        .encode_tiles(&pixels, 1, &cancel, &mut NoTaps)
-        .unwrap_err();
-    assert!(matches!(error, ModelError::Cancelled));
-    assert_eq!(asked.get(), 2);
+    let result = work(&|| {
+        asked.set(asked.get() + 1);
+        asked.get() >= stop
+    });
+    match result {
+        Ok(_) => assert!(asked.get() < stop, "a cancel was passed over"),
+        Err(error) => assert!(matches!(error, ModelError::Cancelled)),
+    }
+    asked.get()
+}
+
+#[test]
+fn whoever_is_cancelled_does_not_begin_another_layer() {
+    let spec = MODEL.spec();
+    let blocks = spec.vision.as_ref().unwrap().used_layers;
+    let pixels = numbers(3 * spec.image_size().pow(2), 1);
+    let encode = |cancel: &dyn Fn() -> bool| MODEL.encode_tiles(&pixels, 1, cancel, &mut NoTaps);
+    // One question before each block, one before the projector.
+    assert_eq!(asks(usize::MAX, encode), blocks + 1);
+    for stop in 1..=blocks + 1 {
+        assert_eq!(asks(stop, encode), stop, "the encoder's layer {stop}");
+    }
+    let rows = rows(5, 1);
+    let decode = |cancel: &dyn Fn() -> bool| {
+        let mut cache = MODEL.new_cache(5);
+        let logits = MODEL.forward(&rows, &mut cache, LogitRows::Last, cancel, &mut NoTaps);
+        assert_eq!(cache.len(), if logits.is_ok() { 5 } else { 0 });
+        logits
+    };
+    assert_eq!(asks(usize::MAX, decode), spec.decoder.layers);
+    for stop in 1..=spec.decoder.layers {
+        assert_eq!(asks(stop, decode), stop, "the decoder's layer {stop}");
+    }
 }
 
 #[test]

@@ -1,0 +1,190 @@
+//! From a picture to rows for the decoder: tiles in batches, and what comes before the encoder's blocks (resizing, cutting,
+//! patch embedding) done for the next batch while the blocks of this one are computed.
+//!
+//! At most two batches exist at once, whatever the picture's size. How tiles are put together and what runs beside what
+//! changes no bit: tiles do not see each other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use image_prep::{Picture, Preprocessor, TileReader};
+use model::Patches;
+
+use crate::cancel::Cancel;
+use crate::error::EngineError;
+use crate::network::Network;
+use crate::threads::Threads;
+
+/// Most tiles of a batch: more than any picture has.
+pub const MOST_BATCH_TILES: usize = 4096;
+
+/// How images are encoded. Answers do not depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoding {
+    /// Tiles that go through the encoder together, from 1 to [`MOST_BATCH_TILES`].
+    pub batch_tiles: usize,
+    /// What is done beside the encoder's blocks.
+    pub schedule: Schedule,
+    /// What becomes of the encoder's weights in memory.
+    pub weights: EncoderWeights,
+}
+
+impl Default for Encoding {
+    /// What measured best: docs/numbers.md, "The paper's size".
+    fn default() -> Self {
+        Encoding {
+            batch_tiles: 4,
+            schedule: Schedule::Pipeline,
+            weights: EncoderWeights::Release,
+        }
+    }
+}
+
+/// What is done while a batch goes through the encoder's blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    /// Nothing else: one after the other.
+    Sequence,
+    /// The next batch is resized, cut and embedded.
+    Pipeline,
+}
+
+/// What becomes of the encoder's weights when no image is left to encode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncoderWeights {
+    /// Those of a mapped bundle give their memory back; the next image reads them again.
+    Release,
+    /// They stay.
+    Keep,
+}
+
+/// One batch of an image's rows.
+pub(crate) struct Batch {
+    /// `[tiles · tokens_per_tile, d]`; shared where the image was encoded ahead.
+    pub features: Arc<[f32]>,
+    /// Pixels and their tiles, only for a record.
+    pub pixels: Option<(Vec<f32>, usize)>,
+    /// How long it took.
+    pub time: Duration,
+}
+
+/// Whoever takes batches says whether it wants more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    More,
+    Nothing,
+}
+
+/// Whether a batch keeps its pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pixels {
+    Drop,
+    Keep,
+}
+
+/// What encoding needs. Copies share the threads and the count of images in work.
+pub(crate) struct ImageEncoder<N> {
+    pub network: Arc<N>,
+    pub preprocessor: Preprocessor,
+    pub threads: Threads,
+    pub encoding: Encoding,
+    pub at_work: Arc<AtomicUsize>,
+}
+
+impl<N> Clone for ImageEncoder<N> {
+    fn clone(&self) -> Self {
+        ImageEncoder {
+            network: self.network.clone(),
+            preprocessor: self.preprocessor.clone(),
+            threads: self.threads.clone(),
+            encoding: self.encoding,
+            at_work: self.at_work.clone(),
+        }
+    }
+}
+
+/// Tiles on their way to the blocks.
+struct Prepared {
+    patches: Patches,
+    pixels: Vec<f32>,
+}
+
+impl<N: Network> ImageEncoder<N> {
+    /// Says that images are being encoded, until what it gives is dropped; when nobody is at work any more, the encoder's
+    /// weights go as [`Encoding::weights`] says.
+    pub fn begin(&self) -> AtWork<'_, N> {
+        self.at_work.fetch_add(1, Ordering::AcqRel);
+        AtWork(self)
+    }
+
+    /// Encodes a picture; `take` gets its batches in order, on the caller's thread, and may wait. It ends within a layer of
+    /// a cancel, or when nothing more is wanted.
+    pub fn encode(
+        &self,
+        picture: &Picture,
+        pixels: Pixels,
+        cancel: &Cancel,
+        take: &mut dyn FnMut(Batch) -> Wanted,
+    ) -> Result<(), EngineError> {
+        let tiles = &mut self.preprocessor.tiles(picture);
+        let mut started = Instant::now();
+        let mut next = self.threads.run(|| self.prepare(tiles, cancel))?;
+        while let Some(now) = next {
+            let blocks = || self.network.encode_patches(now.patches, cancel);
+            let (features, following) = match self.encoding.schedule {
+                Schedule::Pipeline => self.threads.join(blocks, || self.prepare(tiles, cancel)),
+                Schedule::Sequence => self.threads.run(|| (blocks(), self.prepare(tiles, cancel))),
+            };
+            let tiles = now.pixels.len() / self.values_per_tile();
+            let batch = Batch {
+                features: features?.into(),
+                pixels: (pixels == Pixels::Keep).then_some((now.pixels, tiles)),
+                time: started.elapsed(),
+            };
+            next = following?;
+            if take(batch) == Wanted::Nothing {
+                return Ok(());
+            }
+            started = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// The next batch up to the encoder's blocks; `None` after the last.
+    fn prepare(
+        &self,
+        tiles: &mut TileReader,
+        cancel: &Cancel,
+    ) -> Result<Option<Prepared>, EngineError> {
+        let count = tiles.left().min(self.encoding.batch_tiles.max(1));
+        if count == 0 {
+            return Ok(None);
+        }
+        let mut pixels = Vec::with_capacity(count * self.values_per_tile());
+        for _ in 0..count {
+            cancel.check()?;
+            tiles.read(1, &mut pixels);
+        }
+        cancel.check()?;
+        let patches = self.network.embed_patches(&pixels, count);
+        Ok(Some(Prepared { patches, pixels }))
+    }
+
+    fn values_per_tile(&self) -> usize {
+        3 * self.preprocessor.tile_size().pow(2)
+    }
+}
+
+/// Somebody encodes.
+pub(crate) struct AtWork<'a, N: Network>(&'a ImageEncoder<N>);
+
+impl<N: Network> Drop for AtWork<'_, N> {
+    fn drop(&mut self) {
+        let last = self.0.at_work.fetch_sub(1, Ordering::AcqRel) == 1;
+        // Somebody may begin right now: then pages are read once more, and nothing is wrong.
+        if last && self.0.encoding.weights == EncoderWeights::Release {
+            self.0.network.release_encoder();
+        }
+    }
+}
