@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use image_prep::Picture;
 use image_prep::tiling::Grid;
-use model::{Bundle, Checkpoint, LogitRows, Model, NoTaps};
+use model::{Bundle, Checkpoint, Model};
 
 use crate::cancel::Cancel;
+use crate::decode::Decoding;
 use crate::error::EngineError;
 use crate::files::{ModelFiles, PromptFiles};
 use crate::memory::{self, Memory};
@@ -15,11 +16,7 @@ use crate::network::{Cache, Network, NetworkShape};
 use crate::prefill::{Prefill, Prefilled, STEP_TOKENS};
 use crate::prompt::{ImageInfo, Piece, Prompt, PromptParts};
 use crate::record::Record;
-use crate::request::{AtEnd, Event, FinishReason, Reply, Request, Timings, Usage};
-use crate::sample::Sampler;
-use crate::stop::StopStrings;
-use crate::text_stream::TextStream;
-use crate::thought::{Split, ThoughtSplitter};
+use crate::request::{Event, Reply, Request, Timings, Usage};
 
 /// A model ready to answer.
 pub struct Engine<N: Network = Model> {
@@ -198,7 +195,7 @@ impl<N: Network> Engine<N> {
     }
 
     fn prepare(&self, request: &Request) -> Result<(Prompt, Vec<ImageInfo>), EngineError> {
-        request.check()?;
+        request.check(self.network.shape().vocabulary)?;
         let images: Vec<ImageInfo> = request
             .images
             .iter()
@@ -207,7 +204,7 @@ impl<N: Network> Engine<N> {
         let parts = PromptParts {
             messages: &request.messages,
             images: &images,
-            thinking: request.thinking,
+            thinking: request.effective_thinking(&self.files.template),
             template_kwargs: &request.template_kwargs,
         };
         let prompt = Prompt::new(&self.files, &self.network.shape(), &parts)?;
@@ -260,9 +257,19 @@ impl<N: Network> Turn<'_, N> {
             .map_or(room, |asked| asked.min(room));
         let rows = memory::rows(&prompt, &self.request.images);
         let mut cache = memory.take(&self.engine.network, &rows, &prompt);
+        let cached_tokens = cache.tokens();
         let prefilled = self.prefill(&prompt, &mut cache)?;
-        let answer = Answer::new(&self.engine.files, &prompt.text, &self.request.stop);
-        let written = self.decode(answer, prefilled.logits, &mut cache, max_tokens)?;
+        let decoding = Decoding {
+            network: &self.engine.network,
+            files: &self.engine.files,
+            eos: &self.engine.eos,
+            request: self.request,
+            prompt: &prompt,
+            cancel: self.cancel,
+            max_tokens,
+            step_tokens: self.engine.step_tokens,
+        };
+        let written = decoding.run(prefilled.logits, &mut cache, self.events)?;
         if let Some(record) = self.record {
             record.keep_ids("input_ids", &prompt.ids);
             record.keep_ids("output_ids", &written.output_ids);
@@ -276,12 +283,15 @@ impl<N: Network> Turn<'_, N> {
             usage: Usage {
                 prompt_tokens: prompt.ids.len(),
                 image_tokens: prompt.pieces.iter().map(image_tokens).sum(),
+                cached_tokens,
                 completion_tokens: written.output_ids.len(),
-                reasoning_tokens: written.answer.thought.reasoning_tokens(),
+                reasoning_tokens: written.reasoning_tokens,
             },
-            text: written.answer.text,
-            reasoning: written.answer.reasoning,
+            text: written.text,
+            reasoning: written.reasoning,
             finish_reason: written.finish_reason,
+            thinking: written.thinking,
+            logprobs: written.logprobs,
             images,
             timings: Timings {
                 load_ms: self.engine.load_ms,
@@ -311,115 +321,6 @@ impl<N: Network> Turn<'_, N> {
             record: self.record.as_deref_mut(),
         }
         .run(cache)
-    }
-
-    fn decode<'e>(
-        &mut self,
-        mut answer: Answer<'e>,
-        mut logits: Vec<f32>,
-        cache: &mut N::Cache,
-        max_tokens: usize,
-    ) -> Result<Written<'e>, EngineError> {
-        let network = &self.engine.network;
-        let mut sampler = Sampler::new(self.request.sampling);
-        let mut output_ids = Vec::new();
-        let mut first_token = None;
-        let finish_reason = loop {
-            if self.cancel.is_cancelled() {
-                return Err(EngineError::Cancelled);
-            }
-            let position = cache.tokens().saturating_sub(1);
-            let id = sampler
-                .choose(&logits)
-                .map_err(|_| EngineError::NotFinite { position })?;
-            first_token.get_or_insert_with(Instant::now);
-            output_ids.push(id);
-            if self.engine.eos.contains(&id) && self.request.at_end == AtEnd::Stop {
-                break FinishReason::Stop;
-            }
-            answer.push(id, self.events)?;
-            if answer.stop.found() {
-                break FinishReason::Stop;
-            }
-            if output_ids.len() == max_tokens {
-                break FinishReason::Length;
-            }
-            let inputs = network.embed(&[id]);
-            logits = network.forward(&inputs, cache, LogitRows::Last, self.cancel, &mut NoTaps)?;
-        };
-        answer.finish(self.events)?;
-        let first_token = first_token.unwrap_or_else(Instant::now);
-        Ok(Written {
-            answer,
-            output_ids,
-            finish_reason,
-            first_token,
-        })
-    }
-}
-
-/// What decoding gave.
-struct Written<'a> {
-    answer: Answer<'a>,
-    output_ids: Vec<u32>,
-    finish_reason: FinishReason,
-    first_token: Instant,
-}
-
-/// The text of an answer as it grows: ids → characters → thought or answer → stop strings.
-struct Answer<'a> {
-    stream: TextStream<'a>,
-    thought: ThoughtSplitter,
-    stop: StopStrings,
-    reasoning: String,
-    text: String,
-}
-
-impl<'a> Answer<'a> {
-    fn new(files: &'a PromptFiles, prompt: &str, stop: &[String]) -> Self {
-        Answer {
-            stream: TextStream::new(&files.tokenizer),
-            thought: ThoughtSplitter::new(files.generation.thinking.as_ref(), prompt),
-            stop: StopStrings::new(stop),
-            reasoning: String::new(),
-            text: String::new(),
-        }
-    }
-
-    fn push(&mut self, id: u32, events: &mut dyn FnMut(Event)) -> Result<(), EngineError> {
-        let characters = self.stream.push(id)?;
-        let split = self.thought.push(&characters);
-        self.show(split, events);
-        Ok(())
-    }
-
-    /// Lets out all that was held back.
-    fn finish(&mut self, events: &mut dyn FnMut(Event)) -> Result<(), EngineError> {
-        let characters = self.stream.finish()?;
-        // These belong to tokens that have been counted.
-        let split = self.thought.push_uncounted(&characters);
-        self.show(split, events);
-        let split = self.thought.finish();
-        self.show(split, events);
-        let text = self.stop.finish();
-        self.show_text(&text, events);
-        Ok(())
-    }
-
-    fn show(&mut self, split: Split, events: &mut dyn FnMut(Event)) {
-        if !split.reasoning.is_empty() {
-            events(Event::Reasoning(&split.reasoning));
-            self.reasoning.push_str(&split.reasoning);
-        }
-        let text = self.stop.push(&split.text);
-        self.show_text(&text, events);
-    }
-
-    fn show_text(&mut self, text: &str, events: &mut dyn FnMut(Event)) {
-        if !text.is_empty() {
-            events(Event::Text(text));
-            self.text.push_str(text);
-        }
     }
 }
 

@@ -10,6 +10,7 @@ use model::Bundle;
 use serde_json::{Map, Value as Json};
 
 use crate::error::EngineError;
+use crate::tags::ThinkingTags;
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
 
@@ -101,15 +102,6 @@ pub struct GenerationConfig {
     pub thinking: Option<ThinkingTags>,
 }
 
-/// The texts around a thought.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ThinkingTags {
-    /// Before it, `<think>`.
-    pub start: String,
-    /// After it, `</think>`.
-    pub end: String,
-}
-
 impl PromptFiles {
     /// Reads the small files of a model folder; there need be no weights.
     pub fn open(folder: &Path) -> Result<Self, EngineError> {
@@ -191,19 +183,24 @@ impl PromptFiles {
         let names = object("tokenizer_config.json", tokenizer_config)?;
         let bos = token_name(&names, "bos_token")?;
         let eos_token = token_name(&names, "eos_token")?;
+        let source = template;
         let template = ChatTemplate::new(
-            template,
+            source,
             bos.as_deref().unwrap_or(""),
             eos_token.as_deref().unwrap_or(""),
         )?;
         let preprocessor =
             Preprocessor::from_json(preprocessor).map_err(EngineError::Preprocessor)?;
-        let generation = match generation {
+        let tokenizer = Tokenizer::from_bytes(tokenizer)?;
+        let mut generation = match generation {
             "" => GenerationConfig::default(),
             json => GenerationConfig::from_json(json)?,
         };
+        if generation.thinking.is_none() {
+            generation.thinking = ThinkingTags::recognise(source, &tokenizer);
+        }
         Ok(PromptFiles {
-            tokenizer: Tokenizer::from_bytes(tokenizer)?,
+            tokenizer,
             template,
             preprocessor,
             generation,
@@ -217,25 +214,9 @@ impl GenerationConfig {
     pub fn from_json(json: &str) -> Result<Self, EngineError> {
         const FILE: &str = "generation_config.json";
         let map = object(FILE, json)?;
-        let thinking = match map.get("thinking") {
-            None | Some(Json::Null) => None,
-            Some(block) => {
-                let tag = |name: &str| match block.get(name).and_then(Json::as_str) {
-                    Some(tag) if !tag.is_empty() => Ok(tag.to_owned()),
-                    _ => Err(EngineError::Configuration {
-                        file: FILE,
-                        message: format!("thinking.{name} is not a text"),
-                    }),
-                };
-                Some(ThinkingTags {
-                    start: tag("start")?,
-                    end: tag("end")?,
-                })
-            }
-        };
         Ok(GenerationConfig {
             eos_token_ids: eos_ids(FILE, &map)?,
-            thinking,
+            thinking: ThinkingTags::from_json(&map)?,
         })
     }
 }
@@ -370,10 +351,7 @@ mod tests {
     #[test]
     fn tags_of_thoughts_are_read_and_must_be_texts() {
         let tags = |json: &str| GenerationConfig::from_json(json).map(|config| config.thinking);
-        let expected = ThinkingTags {
-            start: "<think>".into(),
-            end: "</think>".into(),
-        };
+        let expected = ThinkingTags::new("<think>", "</think>");
         assert_eq!(
             tags(r#"{"thinking": {"start": "<think>", "end": "</think>"}}"#).unwrap(),
             Some(expected)

@@ -4,11 +4,15 @@
 //! steps, images encoded on another thread meanwhile → tokens chosen one by one → thought and answer told apart →
 //! [`Event`]s while it grows, [`Reply`] at the end.
 
+mod answer;
+mod budget;
 mod cancel;
+mod decode;
 mod disguise;
 mod engine;
 mod error;
 mod files;
+mod logprobs;
 mod memory;
 mod message;
 mod network;
@@ -20,6 +24,7 @@ mod request;
 pub mod request_json;
 mod sample;
 mod stop;
+mod tags;
 mod template;
 #[cfg(test)]
 mod testing;
@@ -28,10 +33,12 @@ mod thought;
 mod tokenizer;
 mod weights;
 
+pub use budget::{StopThinking, Thinking, ThinkingBudget, ThoughtEnd};
 pub use cancel::Cancel;
 pub use engine::Engine;
 pub use error::EngineError;
-pub use files::{GenerationConfig, ModelFiles, PromptFiles, ThinkingTags, read_small_files};
+pub use files::{GenerationConfig, ModelFiles, PromptFiles, read_small_files};
+pub use logprobs::{Logprob, TokenLogprob};
 pub use memory::Memory;
 pub use message::{Message, Part, Role};
 pub use network::{Cache, ImageIds, Network, NetworkShape};
@@ -39,8 +46,9 @@ pub use picture::{MAX_PICTURE_BYTES, read_picture, read_picture_stream};
 pub use prefill::STEP_TOKENS;
 pub use prompt::{ImageInfo, Piece, Prompt};
 pub use record::Record;
-pub use request::{AtEnd, Event, FinishReason, Reply, Request, Timings, Usage};
+pub use request::{AtEnd, Event, FinishReason, MAX_TOP_LOGPROBS, Reply, Request, Timings, Usage};
 pub use sample::Sampling;
+pub use tags::ThinkingTags;
 pub use template::ChatTemplate;
 pub use text_stream::TextStream;
 pub use tokenizer::Tokenizer;

@@ -4,10 +4,13 @@ use image_prep::Picture;
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
+use crate::budget::{StopThinking, Thinking, ThinkingBudget};
 use crate::error::EngineError;
+use crate::logprobs::TokenLogprob;
 use crate::message::{Message, Part, Role};
 use crate::prompt::ImageInfo;
 use crate::sample::Sampling;
+use crate::template::ChatTemplate;
 
 /// A question with everything that bears on its answer.
 #[derive(Clone, Debug, Default)]
@@ -22,8 +25,15 @@ pub struct Request {
     pub max_tokens: Option<usize>,
     /// The answer ends before the first of these; thoughts do not.
     pub stop: Vec<String>,
-    /// Whether to think; `None` leaves it to the template.
+    /// Whether to think; `None` leaves it to the budget, and without one to the template. `Some(false)` is a promise: a
+    /// thought that the model begins all the same is ended at once.
     pub thinking: Option<bool>,
+    /// How much to think.
+    pub budget: ThinkingBudget,
+    /// Ends the thought while it runs. Clones of a request share the switch: give each request its own.
+    pub stop_thinking: StopThinking,
+    /// Report the log-probability of each token of the answer, and of so many likeliest tokens beside it.
+    pub logprobs: Option<usize>,
     /// Further names for the chat template.
     pub template_kwargs: Map<String, Json>,
     /// What a token for the end of the answer does.
@@ -57,21 +67,27 @@ impl Request {
         }
     }
 
-    /// Checks the numbers; messages and images are checked where the prompt is made.
-    pub(crate) fn check(&self) -> Result<(), EngineError> {
-        let Sampling {
-            temperature, top_p, ..
-        } = self.sampling;
-        if !temperature.is_finite() || temperature < 0.0 {
-            return Err(EngineError::request(
-                "temperature",
-                format!("expected a number from 0 up, found {temperature}"),
-            ));
+    /// Whether to think, as the template is told.
+    pub(crate) fn effective_thinking(&self, template: &ChatTemplate) -> Option<bool> {
+        let by_budget = self.budget.wants_thought() && template.knows_thinking();
+        self.thinking.or(by_budget.then_some(true))
+    }
+
+    /// How much may be thought.
+    pub(crate) fn effective_budget(&self) -> ThinkingBudget {
+        match self.thinking {
+            Some(false) => ThinkingBudget::of_tokens(0),
+            _ => self.budget,
         }
-        if !(0.0..=1.0).contains(&top_p) {
+    }
+
+    /// Checks the numbers; messages and images are checked where the prompt is made.
+    pub(crate) fn check(&self, vocabulary: usize) -> Result<(), EngineError> {
+        self.sampling.check(vocabulary)?;
+        if let Some(count) = self.logprobs.filter(|&count| count > MAX_TOP_LOGPROBS) {
             return Err(EngineError::request(
-                "top_p",
-                format!("expected a number from 0 to 1, found {top_p}"),
+                "top_logprobs",
+                format!("expected at most {MAX_TOP_LOGPROBS}, found {count}"),
             ));
         }
         if self.max_tokens == Some(0) {
@@ -90,8 +106,11 @@ impl Request {
     }
 }
 
+/// Most likeliest tokens that are reported beside each token, as in the OpenAI API.
+pub const MAX_TOP_LOGPROBS: usize = 20;
+
 /// Something that happens while an answer is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event<'a> {
     /// So many of the prompt's tokens are done.
     Prefill {
@@ -104,6 +123,8 @@ pub enum Event<'a> {
     Reasoning(&'a str),
     /// More of the answer.
     Text(&'a str),
+    /// A token of the answer, if the request asks for log-probabilities; the text that it makes certain comes after it.
+    Token(&'a TokenLogprob),
 }
 
 /// Why an answer ended.
@@ -123,9 +144,11 @@ pub struct Usage {
     pub prompt_tokens: usize,
     /// Of these, tokens for images.
     pub image_tokens: usize,
-    /// Tokens that the model chose, thought and end included.
+    /// Of the prompt's, tokens that were remembered from an earlier request and not read again.
+    pub cached_tokens: usize,
+    /// Tokens after the prompt: thought, answer and end, forced ones included.
     pub completion_tokens: usize,
-    /// Of these, tokens of the thought, its tags included.
+    /// Of these, tokens of thoughts that the model chose, tags apart; never more than the budget.
     pub reasoning_tokens: usize,
 }
 
@@ -155,11 +178,16 @@ pub struct Reply {
     pub finish_reason: FinishReason,
     /// Tokens.
     pub usage: Usage,
+    /// How the thought ended.
+    pub thinking: Thinking,
     /// How each image was cut.
     pub images: Vec<ImageInfo>,
     /// Times.
     pub timings: Timings,
-    /// The tokens that the model chose, the end token included.
+    /// Tokens of the answer with their log-probabilities, if asked for; the end token is not among them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<Vec<TokenLogprob>>,
+    /// The tokens after the prompt as the cache saw them, forced ones and the end token included.
     #[serde(skip)]
     pub output_ids: Vec<u32>,
 }

@@ -1,7 +1,9 @@
 //! The body of an OpenAI chat completion as a [`Request`].
 //!
 //! Read: `messages` (roles system, developer, user, assistant; texts, and parts `text` and `image_url`),
-//! `chat_template_kwargs`, `temperature`, `top_p`, `top_k`, `seed`, `max_tokens` or `max_completion_tokens`, `stop`.
+//! `max_tokens` or `max_completion_tokens`, `stop`, how tokens are chosen (`temperature`, `top_p`, `top_k`, `min_p`,
+//! `repetition_penalty`, `presence_penalty`, `frequency_penalty`, `logit_bias`, `seed`, `logprobs`, `top_logprobs`), and how
+//! much to think (`enable_thinking`, `reasoning_effort`, `thinking_budget` and its other names: docs/thinking.md).
 //! Accepted without effect: names and bookkeeping (`model`, `user`, `metadata`, ...), `stream`, and settings that ask for what
 //! happens anyway (`n: 1`). Anything else is an error that names it: a setting silently ignored is worse than refused.
 //! Pictures come as data URLs or, where the caller allows it, as paths. Nothing is ever fetched from the network.
@@ -12,12 +14,16 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use image_prep::{Limits, Picture};
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
+use crate::budget::StopThinking;
 use crate::error::EngineError;
 use crate::files::read_capped;
 use crate::message::{Message, Part, Role};
 use crate::request::Request;
+
+mod sampling;
+mod thinking;
 
 /// Where pictures may come from.
 #[derive(Clone, Debug)]
@@ -97,11 +103,15 @@ pub fn parse(body: &[u8], defaults: &Request, rules: &Rules) -> Result<Request, 
     let mut request = Request {
         messages: Vec::new(),
         images: Vec::new(),
+        // The defaults may serve many requests; their switch must not stop them all.
+        stop_thinking: StopThinking::new(),
         ..defaults.clone()
     };
     for (name, value) in &body {
         parameter(&mut request, name, value)?;
     }
+    thinking::read(&mut request, &body)?;
+    sampling::top_logprobs(&mut request, &body)?;
     let Some(Json::Array(messages)) = body.get("messages") else {
         return Err(EngineError::request(
             "messages",
@@ -122,90 +132,44 @@ pub fn parse(body: &[u8], defaults: &Request, rules: &Rules) -> Result<Request, 
 }
 
 fn parameter(request: &mut Request, name: &str, value: &Json) -> Result<(), EngineError> {
-    let wrong = |expected: &str| {
-        Err(EngineError::request(
-            name,
-            format!("expected {expected}, found {}", short(value)),
-        ))
-    };
-    if value.is_null() {
+    if value.is_null() || sampling::parameter(request, name, value)? {
         return Ok(());
     }
     match name {
-        "messages" => {}
-        "temperature" => match value.as_f64() {
-            Some(number) => request.sampling.temperature = number as f32,
-            None => return wrong("a number"),
-        },
-        "top_p" => match value.as_f64() {
-            Some(number) => request.sampling.top_p = number as f32,
-            None => return wrong("a number"),
-        },
-        // Some clients write -1 for "all".
-        "top_k" => match value.as_i64() {
-            Some(number @ -1..) => request.sampling.top_k = usize::try_from(number).unwrap_or(0),
-            _ => return wrong("a whole number"),
-        },
-        // Clients draw seeds from all 64 bits, signed or not.
-        "seed" => match (value.as_u64(), value.as_i64()) {
-            (Some(seed), _) => request.sampling.seed = seed,
-            (None, Some(seed)) => request.sampling.seed = seed.cast_unsigned(),
-            _ => return wrong("a whole number"),
-        },
+        // These are read together.
+        "messages" | "top_logprobs" => {}
+        _ if thinking::NAMES.contains(&name) => {}
         "max_tokens" | "max_completion_tokens" => match value.as_u64() {
             Some(number) => {
                 request.max_tokens = Some(usize::try_from(number).unwrap_or(usize::MAX))
             }
-            None => return wrong("a whole number"),
+            None => return Err(wrong(name, "a whole number", value)),
         },
-        "stop" => match value {
-            Json::String(stop) => request.stop = vec![stop.clone()],
-            Json::Array(stops) => {
-                let text = |stop: &Json| stop.as_str().map(str::to_owned);
-                match stops.iter().map(text).collect::<Option<Vec<String>>>() {
-                    Some(stops) => request.stop = stops,
-                    None => return wrong("a text or a list of texts"),
-                }
-            }
-            _ => return wrong("a text or a list of texts"),
-        },
-        "chat_template_kwargs" => match value {
-            Json::Object(kwargs) => template_kwargs(request, kwargs)?,
-            _ => return wrong("an object"),
-        },
+        "stop" => {
+            let stops: Option<Vec<String>> = match value {
+                Json::String(stop) => Some(vec![stop.clone()]),
+                Json::Array(stops) => stops
+                    .iter()
+                    .map(|stop| stop.as_str().map(str::to_owned))
+                    .collect(),
+                _ => None,
+            };
+            request.stop = stops.ok_or_else(|| wrong(name, "a text or a list of texts", value))?;
+        }
         _ if WITHOUT_EFFECT.contains(&name) || asks_for_nothing(name, value) => {}
         _ => return Err(EngineError::request(name, "not supported")),
     }
     Ok(())
 }
 
-fn template_kwargs(request: &mut Request, kwargs: &Map<String, Json>) -> Result<(), EngineError> {
-    for (name, value) in kwargs {
-        match (name.as_str(), value) {
-            ("enable_thinking", Json::Bool(thinking)) => request.thinking = Some(*thinking),
-            ("enable_thinking", Json::Null) => {}
-            ("enable_thinking", other) => {
-                let message = format!("expected true or false, found {}", short(other));
-                return Err(EngineError::request(
-                    "chat_template_kwargs.enable_thinking",
-                    message,
-                ));
-            }
-            _ => {
-                request.template_kwargs.insert(name.clone(), value.clone());
-            }
-        }
-    }
-    Ok(())
+fn wrong(name: &str, expected: &str, value: &Json) -> EngineError {
+    EngineError::request(name, format!("expected {expected}, found {}", short(value)))
 }
 
 /// Settings with the value that means "as always".
 fn asks_for_nothing(name: &str, value: &Json) -> bool {
     match name {
         "n" => value.as_u64() == Some(1),
-        "presence_penalty" | "frequency_penalty" | "min_p" => value.as_f64() == Some(0.0),
-        "logprobs" => value == &Json::Bool(false),
-        "logit_bias" => value.as_object().is_some_and(Map::is_empty),
         "tools" => value.as_array().is_some_and(Vec::is_empty),
         "response_format" => value.get("type").and_then(Json::as_str) == Some("text"),
         _ => false,

@@ -60,6 +60,16 @@ impl<'a> TextStream<'a> {
         Ok(self.show(self.waiting.len(), text))
     }
 
+    /// Whether text is held back.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Drops what is held back, as if its ids had never come; how many they were.
+    pub(crate) fn forget_waiting(&mut self) -> usize {
+        self.waiting.drain(..).count()
+    }
+
     /// The text of the first `count` waiting ids, after what has been shown.
     fn decode_waiting(&self, count: usize) -> Result<String, EngineError> {
         let together: Vec<u32> = self

@@ -222,7 +222,7 @@ impl Chat<'_> {
 
 fn show(event: Event) -> std::io::Result<()> {
     match event {
-        Event::Prefill { .. } => Ok(()),
+        Event::Prefill { .. } | Event::Token(_) => Ok(()),
         Event::Reasoning(text) => {
             let dim = styles_of_stderr().dim;
             write!(std::io::stderr(), "{dim}{}{dim:#}", visible(text))

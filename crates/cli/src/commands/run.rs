@@ -184,6 +184,7 @@ impl<'a> Output<'a> {
                 Ok(())
             }
             _ if self.json => Ok(()),
+            Event::Token(_) => Ok(()),
             Event::Reasoning(text) => self.show_thought(text),
             Event::Text(text) => self.show_answer(text),
         };

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::*;
+use crate::budget::ThoughtEnd;
 use crate::message::{Message, Part, Role};
+use crate::request::{AtEnd, FinishReason};
 use crate::sample::Sampling;
 use crate::testing::{Encoder, FakeNetwork, nano_files, picture};
 
@@ -31,6 +33,7 @@ fn an_answer_ends_at_the_end_token() {
         Usage {
             prompt_tokens: 6,
             image_tokens: 0,
+            cached_tokens: 0,
             completion_tokens: 9,
             reasoning_tokens: 0
         }
@@ -101,7 +104,7 @@ fn a_thought_is_returned_apart_and_counted() {
         .generate(&request, &Cancel::new(), &mut |event| match event {
             Event::Reasoning(more) => seen.0.push_str(more),
             Event::Text(more) => seen.1.push_str(more),
-            Event::Prefill { .. } => {}
+            Event::Prefill { .. } | Event::Token(_) => {}
         })
         .unwrap();
     assert_eq!(
@@ -111,7 +114,7 @@ fn a_thought_is_returned_apart_and_counted() {
     assert_eq!(seen, ("ab".into(), "12".into()));
     assert_eq!(
         (reply.usage.reasoning_tokens, reply.usage.completion_tokens),
-        (4, 8)
+        (2, 8)
     );
 }
 
@@ -127,7 +130,8 @@ fn a_thought_that_is_never_closed_is_all_there_is() {
         (reply.reasoning.as_str(), reply.text.as_str()),
         ("abcde", "")
     );
-    assert_eq!(reply.usage.reasoning_tokens, 6);
+    assert_eq!(reply.usage.reasoning_tokens, 5);
+    assert_eq!(reply.thinking.ended, Some(ThoughtEnd::Length));
     assert_eq!(reply.finish_reason, FinishReason::Length);
 }
 

@@ -1,6 +1,6 @@
 //! Bodies as clients send them, and as they should not.
 
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::*;
 use crate::sample::Sampling;
@@ -55,7 +55,8 @@ fn a_body_as_the_usual_client_sends_it() {
             temperature: 0.7,
             top_p: 0.9,
             top_k: 40,
-            seed: 7
+            seed: 7,
+            ..Sampling::default()
         }
     );
     assert_eq!(
@@ -166,10 +167,7 @@ fn addresses_are_never_fetched() {
 #[test]
 fn mistakes_are_named_where_they_are() {
     let part = "messages[0].content[0]";
-    assert_eq!(
-        error(with("logprobs", json!(true))),
-        "logprobs: not supported"
-    );
+    assert_eq!(error(with("tools", json!([{}]))), "tools: not supported");
     assert_eq!(error(with("n", json!(2))), "n: not supported");
     assert_eq!(
         error(with("temprature", json!(1))),
