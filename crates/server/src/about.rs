@@ -119,7 +119,11 @@ async fn text_of(app: &Arc<App>, request: Request) -> Result<Json, ApiError> {
     }
 }
 
-async fn small_object(app: &Arc<App>, request: Request) -> Result<Map<String, Json>, ApiError> {
+/// A body that is a small object.
+pub(crate) async fn small_object(
+    app: &Arc<App>,
+    request: Request,
+) -> Result<Map<String, Json>, ApiError> {
     let (parts, body) = request.into_parts();
     let mut room = app.rooms.open();
     let bytes = body::read(&parts.headers, body, &app.config.limits, &mut room).await?;

@@ -19,6 +19,7 @@ use crate::anthropic::{self, MaxTokens};
 use crate::body;
 use crate::chat::{Answer, Chat, Measure, Said, Submission};
 use crate::config::{Config, secret_name};
+use crate::control::{Controls, control};
 use crate::error::{ApiError, Shape, json_response};
 use crate::guard::{Client, guard};
 use crate::metrics::{Metrics, Watch};
@@ -32,6 +33,9 @@ use crate::{about, openai_responses, page, pictures_api};
 /// Requests that are read and whose pictures are decoded at the same time.
 const READERS: usize = 2;
 
+/// Bytes of text that are read for each token of the context: over ten times what text has.
+const MAX_TOKEN_BYTES: usize = 64;
+
 /// What all requests share.
 pub struct App {
     pub(crate) chat: Arc<dyn Chat>,
@@ -40,6 +44,7 @@ pub struct App {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) rooms: Rooms,
     pub(crate) readers: Semaphore,
+    pub(crate) controls: Arc<Controls>,
 }
 
 /// The server as a function from requests to answers: what tests call, and [`crate::serve`] connects to sockets.
@@ -51,6 +56,7 @@ pub fn app(chat: Arc<dyn Chat>, config: Config) -> Router {
         metrics: Arc::default(),
         rooms: Rooms::new(limits.memory_bytes),
         readers: Semaphore::new(READERS),
+        controls: Arc::default(),
         config,
     });
     Router::new()
@@ -80,6 +86,7 @@ pub fn app(chat: Arc<dyn Chat>, config: Config) -> Router {
             "/v1/messages",
             post(|app, request| ask(app, Api::Messages, request)),
         )
+        .route("/v1/chat/completions/control", post(control))
         .route(
             "/v1/chat/completions/input_tokens",
             post(|app, request| count(app, Api::Completions, request)),
@@ -165,6 +172,7 @@ pub(crate) struct Asked {
     stream: bool,
     options: StreamOptions,
     room: Room,
+    owner: Option<usize>,
     client: u64,
 }
 
@@ -185,6 +193,8 @@ async fn answer(app: &Arc<App>, api: Api, request: Request) -> Result<Response<B
         model: model.id.clone(),
         started,
     };
+    let stop = asked.request.stop_thinking.clone();
+    let control = app.controls.add(&head.id, asked.owner, stop);
     let ticket = app.chat.submit(Submission {
         client: asked.client,
         request: asked.request,
@@ -199,9 +209,11 @@ async fn answer(app: &Arc<App>, api: Api, request: Request) -> Result<Response<B
             &asked.measure,
             app.config.limits.ping_time,
             watch,
+            control,
         ));
     }
     let answered = ticket.answer(&mut |said: &Said| watch.saw(said)).await?;
+    drop(control);
     Ok(json_response(StatusCode::OK, &api.reply(&head, &answered)))
 }
 
@@ -220,6 +232,28 @@ async fn count(State(app): State<Arc<App>>, api: Api, request: Request) -> Respo
         }
         Err(error) => error.response(api.shape()),
     }
+}
+
+/// Refuses a text that is far too long before it is made into tokens, which takes time.
+fn check_text(request: &engine::Request, context_tokens: usize) -> Result<(), ApiError> {
+    let texts = request.messages.iter().flat_map(engine::Message::texts);
+    let bytes = texts.map(str::len).sum::<usize>()
+        + Json::Object(request.template_kwargs.clone())
+            .to_string()
+            .len();
+    let most = context_tokens.saturating_mul(MAX_TOKEN_BYTES);
+    if bytes <= most {
+        return Ok(());
+    }
+    let message = format!(
+        "the text has {bytes} bytes, the model's context is {context_tokens} tokens, for which at most {most} bytes are read"
+    );
+    let error = ApiError::new(
+        StatusCode::BAD_REQUEST,
+        Some("context_length_exceeded"),
+        message,
+    );
+    Err(error.with_param("messages"))
 }
 
 /// Reads a request's body on a thread for slow work.
@@ -282,6 +316,7 @@ fn read_body(
         Api::Messages => anthropic::read(body, MaxTokens::Required, &mut pictures)?,
         Api::CountedMessages => anthropic::read(body, MaxTokens::Optional, &mut pictures)?,
     };
+    check_text(&request, app.chat.model().context_tokens)?;
     let measure = app.chat.measure(&request)?;
     Ok(Asked {
         request,
@@ -289,6 +324,7 @@ fn read_body(
         stream,
         options,
         room,
+        owner: client.owner,
         client: hasher.finish(),
     })
 }

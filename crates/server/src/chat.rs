@@ -1,6 +1,6 @@
 //! The seam between HTTP and the model: what a server needs of whoever answers, so that it is tested with a fake.
 
-use engine::{Cancel, EngineError, ImageInfo, Reply, Request};
+use engine::{Cancel, EngineError, ImageInfo, Reply, Request, TokenLogprob};
 use image_prep::TilePlan;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -107,6 +107,8 @@ pub enum Said {
     Reasoning(String),
     /// More of the answer.
     Text(String),
+    /// A token of the answer, if the request asks for log-probabilities; its text comes after it.
+    Token(TokenLogprob),
     /// The end.
     Done(Box<Answer>),
     /// The end without an answer.
@@ -125,7 +127,7 @@ pub struct Answer {
 impl Answer {
     /// Tokens of the prompt that were remembered from an earlier request.
     pub fn cached_tokens(&self) -> usize {
-        0
+        self.reply.usage.cached_tokens
     }
 }
 
@@ -171,7 +173,7 @@ impl Ticket {
             match said {
                 Said::Done(answer) => return Ok(*answer),
                 Said::Failed(error) => return Err(error),
-                Said::Prefill { .. } | Said::Reasoning(_) | Said::Text(_) => {}
+                Said::Prefill { .. } | Said::Reasoning(_) | Said::Text(_) | Said::Token(_) => {}
             }
         }
     }

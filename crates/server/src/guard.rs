@@ -220,7 +220,8 @@ fn finish(config: &Config, origin: Option<&HeaderValue>, headers: &mut HeaderMap
 
 /// The route of a path, for the metrics: ids are left out, and what clients make up is not counted apart.
 fn route(path: &str) -> &'static str {
-    const ROUTES: [&str; 14] = [
+    const ROUTES: [&str; 15] = [
+        "/v1/chat/completions/control",
         "/v1/chat/completions/input_tokens",
         "/v1/chat/completions",
         "/v1/responses/input_tokens",

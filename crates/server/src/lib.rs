@@ -10,6 +10,7 @@ mod app;
 mod body;
 mod chat;
 mod config;
+mod control;
 mod conversation;
 mod error;
 mod guard;

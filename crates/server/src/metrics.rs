@@ -188,7 +188,7 @@ impl Watch {
     /// Sees what is said.
     pub fn saw(&mut self, said: &Said) {
         match said {
-            Said::Prefill { .. } => return,
+            Said::Prefill { .. } | Said::Token(_) => return,
             Said::Reasoning(_) | Said::Text(_) => {
                 self.first.get_or_insert_with(Instant::now);
                 return;

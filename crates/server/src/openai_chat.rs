@@ -1,7 +1,7 @@
 //! `/v1/chat/completions`: what it reads, what it answers, at once or as it grows.
 //! <https://platform.openai.com/docs/api-reference/chat>
 
-use engine::{FinishReason, Request};
+use engine::{FinishReason, Logprob, Request, TokenLogprob};
 use serde_json::{Map, Value as Json, json};
 
 use crate::body::short;
@@ -116,40 +116,62 @@ pub fn reply(head: &Head, answer: &Answer) -> Json {
         message.insert("reasoning_content".into(), json!(answer.reply.reasoning));
         message.insert("reasoning".into(), json!(answer.reply.reasoning));
     }
+    let logprobs = answer.reply.logprobs.as_deref().map(self::logprobs);
     json!({
         "id": head.id,
         "object": "chat.completion",
         "created": head.created_s,
         "model": head.model,
-        "choices": [{"index": 0, "message": message, "logprobs": null, "finish_reason": finish_reason(answer)}],
+        "choices": [{"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish_reason(answer)}],
         "usage": usage(answer),
         "timings": timings(answer),
         "bluelm": extras(answer),
     })
 }
 
+/// Tokens with their log-probabilities.
+fn logprobs(tokens: &[TokenLogprob]) -> Json {
+    // A token may be a part of a character only, and has no text then.
+    let bytes = |text: &str| (!text.contains('\u{FFFD}')).then(|| text.as_bytes().to_vec());
+    let one = |token: &Logprob| json!({"token": token.token, "logprob": token.logprob, "bytes": bytes(&token.token)});
+    let all = tokens.iter().map(|token| {
+        let mut json = one(&token.chosen);
+        json["top_logprobs"] = token.top_logprobs.iter().map(one).collect();
+        json
+    });
+    json!({"content": all.collect::<Vec<Json>>(), "refusal": null})
+}
+
 /// What no other server has, under one name.
 fn extras(answer: &Answer) -> Json {
-    json!({"images": answer.reply.images})
+    json!({"images": answer.reply.images, "thinking": answer.reply.thinking})
 }
 
 /// Writes `chat.completion.chunk`s.
 pub struct ChunkWriter {
     head: Head,
     options: StreamOptions,
+    /// Tokens whose text has not been written yet.
+    tokens: Vec<TokenLogprob>,
 }
 
 impl ChunkWriter {
     /// A writer at the beginning.
     pub fn new(head: Head, options: StreamOptions) -> Self {
-        ChunkWriter { head, options }
+        ChunkWriter {
+            head,
+            options,
+            tokens: Vec::new(),
+        }
     }
 
-    fn chunk(&self, delta: Json, finish_reason: Option<&str>) -> Map<String, Json> {
+    fn chunk(&mut self, delta: Json, finish_reason: Option<&str>) -> Map<String, Json> {
         let mut chunk = self.frame();
+        let tokens = std::mem::take(&mut self.tokens);
+        let logprobs = (!tokens.is_empty()).then(|| self::logprobs(&tokens));
         chunk.insert(
             "choices".into(),
-            json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish_reason}]),
+            json!([{"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}]),
         );
         if self.options.include_usage {
             chunk.insert("usage".into(), Json::Null);
@@ -185,6 +207,10 @@ impl Writer for ChunkWriter {
                     json!({"total": total, "cache": 0, "processed": done, "time_ms": time_ms});
                 chunk.insert("prompt_progress".into(), progress);
                 return data_line(&Json::Object(chunk));
+            }
+            Said::Token(token) => {
+                self.tokens.push(token.clone());
+                return String::new();
             }
             _ => return String::new(),
         };

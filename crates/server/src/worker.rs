@@ -138,6 +138,7 @@ fn answer<N: Network>(engine: &Engine<N>, memory: &mut Memory<N>, job: &Job) -> 
             Event::Prefill { done, total } => Said::Prefill { done, total },
             Event::Reasoning(text) => Said::Reasoning(text.to_owned()),
             Event::Text(text) => Said::Text(text.to_owned()),
+            Event::Token(token) => Said::Token(token.clone()),
         };
         if job.events.send(said).is_err() {
             job.cancel.cancel();

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use tokio::time::timeout_at;
 
 use crate::chat::{Answer, Measure, Said, Ticket};
+use crate::control::Control;
 use crate::error::ApiError;
 use crate::metrics::Watch;
 
@@ -56,6 +57,7 @@ struct Stream {
     ping_at: tokio::time::Instant,
     beginning: Option<String>,
     watch: Watch,
+    _control: Control,
     over: bool,
 }
 
@@ -108,6 +110,7 @@ pub fn stream(
     measure: &Measure,
     ping_time: Duration,
     watch: Watch,
+    control: Control,
 ) -> Response<Body> {
     let beginning = Some(writer.begin(measure));
     let stream = Stream {
@@ -117,6 +120,7 @@ pub fn stream(
         ping_at: tokio::time::Instant::now() + ping_time,
         beginning,
         watch,
+        _control: control,
         over: false,
     };
     let bytes = futures_util::stream::unfold(stream, |mut stream| async move {
