@@ -3,6 +3,7 @@
 //! Answers and data go to standard output, everything else to standard error. Exit status: 0 done, 1 failed, 2 wrong
 //! usage, 130 stopped by Ctrl-C.
 
+mod answering;
 mod commands;
 mod embedded;
 mod failure;

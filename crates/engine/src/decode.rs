@@ -304,3 +304,6 @@ impl<N: Network> Writer<'_, N> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -113,6 +113,8 @@ pub(crate) struct FakeNetwork {
     pub(crate) encoded: Mutex<Vec<usize>>,
     /// What the image encoder does before it works.
     pub(crate) encoder: Encoder,
+    /// What a step of the decoder takes.
+    pub(crate) step_time: Duration,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -134,9 +136,15 @@ pub(crate) struct FakeCache {
 impl FakeNetwork {
     /// `answer` is tokenized; its last token is said for ever.
     pub(crate) fn new(answer: &str) -> Self {
+        Self::saying(nano_tokenizer().encode(answer).unwrap())
+    }
+
+    /// The answer in ids, one for each call to [`Network::forward`]; the last is said for ever.
+    pub(crate) fn saying(answer: Vec<u32>) -> Self {
         FakeNetwork {
             shape: tiny_shape(),
-            answer: nano_tokenizer().encode(answer).unwrap(),
+            answer,
+            step_time: Duration::ZERO,
             said: Mutex::new(0),
             steps: Mutex::default(),
             step_taken: Condvar::new(),
@@ -220,6 +228,7 @@ impl Network for FakeNetwork {
         _: &Cancel,
         _: &mut dyn Taps,
     ) -> Result<Vec<f32>, EngineError> {
+        std::thread::sleep(self.step_time);
         let (rows, _) = inputs.as_chunks::<2>();
         self.steps
             .lock()

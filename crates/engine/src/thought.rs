@@ -370,7 +370,7 @@ mod tests {
     fn the_prompt_may_have_opened_the_thought() {
         assert_eq!(
             run("[|AI|]:<think>\n", &["a", "</think>", "b"]),
-            expect("a", "b", 2)
+            expect("a", "b", 1)
         );
     }
 

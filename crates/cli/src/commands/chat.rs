@@ -4,12 +4,15 @@ use std::io::Write;
 use std::path::Path;
 
 use clap::Args;
-use engine::{Cancel, Engine, EngineError, Event, Memory, Message, Part, Request, Role, Sampling};
+use engine::{
+    Cancel, Engine, EngineError, Event, Memory, Message, Part, Request, Role, ThinkingBudget,
+};
 use image_prep::Picture;
 use model::Model;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
+use crate::answering::AnswerArguments;
 use crate::source::{ModelArgument, picture};
 use crate::terminal::{styles_of_stderr, visible};
 use crate::{failure, interrupt};
@@ -17,6 +20,7 @@ use crate::{failure, interrupt};
 const HELP: &str = "\
 /image FILE    show a picture with the next question (several: one after another)
 /think on|off  think before answering, or not
+/budget N|off  think no longer than N tokens, or as long as it takes
 /reset         forget the conversation and its pictures
 /help          this list
 /quit          leave (also Ctrl-D)
@@ -26,7 +30,7 @@ Ctrl-C stops an answer.";
 #[derive(Args, Debug)]
 #[command(after_help = "\
 In the chat:
-  /image FILE, /think on|off, /reset, /help, /quit; Ctrl-C stops an answer.
+  /image FILE, /think on|off, /budget N|off, /reset, /help, /quit; Ctrl-C stops an answer.
 
 Example:
   bluelm chat
@@ -41,18 +45,11 @@ pub struct ChatArguments {
     /// A picture for the first question; may be given several times
     #[arg(long = "image", value_name = "FILE")]
     images: Vec<std::path::PathBuf>,
-    /// Let the model think before it answers
-    #[arg(long)]
-    think: bool,
+    #[command(flatten)]
+    answering: AnswerArguments,
     /// At most so many tokens an answer
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: u32,
-    /// 0 takes the likeliest token each time, higher values dare more
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
-    temperature: f32,
-    /// The same seed draws the same answers
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    seed: u64,
 }
 
 /// Runs the command; `cancel` is thrown by Ctrl-C.
@@ -62,16 +59,11 @@ pub fn run(arguments: ChatArguments, cancel: &Cancel) -> anyhow::Result<()> {
         pending.push(picture(path)?);
     }
     let engine = arguments.model.load()?;
-    let sampling = Sampling {
-        temperature: arguments.temperature,
-        seed: arguments.seed,
-        ..Sampling::default()
-    };
-    let settings = Request {
+    let mut settings = Request {
         max_tokens: Some(arguments.max_tokens as usize),
-        sampling,
         ..Request::default()
     };
+    arguments.answering.apply(&mut settings);
     let mut chat = Chat {
         engine: &engine,
         cancel,
@@ -79,9 +71,6 @@ pub fn run(arguments: ChatArguments, cancel: &Cancel) -> anyhow::Result<()> {
         pending,
         memory: Memory::new(),
     };
-    if arguments.think {
-        chat.request.thinking = Some(true);
-    }
     let dim = styles_of_stderr().dim;
     eprintln!(
         "{dim}{}: /image FILE shows a picture, /help lists the rest{dim:#}",
@@ -136,6 +125,7 @@ impl Chat<'_> {
             }
             ("/think", word @ ("on" | "off")) => self.think(word == "on"),
             ("/think", _) => eprintln!("/think on, or /think off"),
+            ("/budget", number) => self.budget(number),
             ("/image", "") => eprintln!("/image FILE"),
             ("/image", path) => self.image(path),
             (other, _) if other.starts_with('/') => {
@@ -153,6 +143,17 @@ impl Chat<'_> {
         }
         self.request.thinking = Some(on);
         eprintln!("thinking is {}", if on { "on" } else { "off" });
+    }
+
+    fn budget(&mut self, number: &str) {
+        match (number, number.parse()) {
+            ("off", _) => self.request.budget = ThinkingBudget::default(),
+            (_, Ok(tokens)) => {
+                self.request.budget = ThinkingBudget::of_tokens(tokens);
+                self.think(true);
+            }
+            _ => eprintln!("/budget 100, or /budget off"),
+        }
     }
 
     fn image(&mut self, path: &str) {

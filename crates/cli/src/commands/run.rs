@@ -8,9 +8,10 @@ use anstyle::Style;
 use anyhow::Context;
 use clap::Args;
 use engine::request_json::{self, Pictures, Rules};
-use engine::{Cancel, Event, Record, Reply, Request};
+use engine::{Cancel, Event, Record, Reply, Request, ThoughtEnd};
 use indicatif::ProgressBar;
 
+use crate::answering::AnswerArguments;
 use crate::source::{ModelArgument, picture};
 use crate::terminal::{styles_of_stderr, visible};
 use crate::{failure, interrupt};
@@ -24,6 +25,7 @@ const DEFAULT_MAX_TOKENS: usize = 512;
 Examples:
   bluelm run --image receipt.png \"What is the total?\"
   bluelm run --think --image receipt.png \"What do all items cost together?\"
+  bluelm run --thinking-budget 32 --image receipt.png \"What do all items cost together?\"
   bluelm run --image before.png --image after.png \"What has changed?\"
   screenshot-tool | bluelm run --image - \"What does the error say?\"
   bluelm run --json --image chart.png \"Which bar is the highest?\" | jq .text
@@ -37,30 +39,11 @@ pub struct RunArguments {
     /// A picture (PNG, JPEG, WebP, GIF, BMP, TIFF), or - for standard input; may be given several times
     #[arg(long = "image", value_name = "FILE")]
     images: Vec<PathBuf>,
-    /// Let the model think before it answers
-    #[arg(long, conflicts_with = "no_think")]
-    think: bool,
-    /// Let it answer at once, which is the default
-    #[arg(long)]
-    no_think: bool,
+    #[command(flatten)]
+    answering: AnswerArguments,
     /// At most so many tokens, thought included (default: 512)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: Option<u32>,
-    /// 0 takes the likeliest token each time, higher values dare more (default: 0)
-    #[arg(long, value_name = "T")]
-    temperature: Option<f32>,
-    /// Draw only from the K likeliest tokens
-    #[arg(long, value_name = "K")]
-    top_k: Option<usize>,
-    /// Draw only from the likeliest tokens that together have this probability
-    #[arg(long, value_name = "P")]
-    top_p: Option<f32>,
-    /// The same seed draws the same answer (default: 0)
-    #[arg(long, value_name = "S")]
-    seed: Option<u64>,
-    /// End the answer before this text; may be given several times
-    #[arg(long, value_name = "TEXT")]
-    stop: Vec<String>,
     /// Print one JSON line with answer, thought, usage, images and timings instead
     #[arg(long)]
     json: bool,
@@ -120,21 +103,11 @@ impl RunArguments {
                 Request::question(images, self.prompt.as_deref().unwrap_or_default())
             }
         };
-        if self.think || self.no_think {
-            request.thinking = Some(self.think);
-        }
         if let Some(max_tokens) = self.max_tokens {
             request.max_tokens = Some(max_tokens as usize);
         }
         request.max_tokens.get_or_insert(DEFAULT_MAX_TOKENS);
-        let sampling = &mut request.sampling;
-        sampling.temperature = self.temperature.unwrap_or(sampling.temperature);
-        sampling.top_k = self.top_k.unwrap_or(sampling.top_k);
-        sampling.top_p = self.top_p.unwrap_or(sampling.top_p);
-        sampling.seed = self.seed.unwrap_or(sampling.seed);
-        if !self.stop.is_empty() {
-            request.stop.clone_from(&self.stop);
-        }
+        self.answering.apply(&mut request);
         Ok(request)
     }
 }
@@ -260,7 +233,7 @@ fn statistics(model: &str, reply: &Reply) -> String {
     ));
     let thought = match usage.reasoning_tokens {
         0 => String::new(),
-        tokens => format!(" ({tokens} of them thought)"),
+        tokens => format!(" ({tokens} of them thought{})", cut_short(reply)),
     };
     parts.push(format!(
         "{} tokens{thought} at {:.0}/s",
@@ -270,4 +243,15 @@ fn statistics(model: &str, reply: &Reply) -> String {
         parts.push("cut off by --max-tokens or the context".into());
     }
     parts.join(" | ")
+}
+
+/// What ended the thought, if it was not the model.
+fn cut_short(reply: &Reply) -> &'static str {
+    match reply.thinking.ended {
+        None | Some(ThoughtEnd::Stop) => "",
+        Some(ThoughtEnd::Budget) => ", all that its budget allows",
+        Some(ThoughtEnd::Time) => ", until its time was over",
+        Some(ThoughtEnd::User) => ", until it was stopped",
+        Some(ThoughtEnd::Length) => ", until no room was left",
+    }
 }

@@ -261,3 +261,171 @@ fn sizes_are_bounded_before_memory_is_spent() {
         "the request: 5 bytes, at most 3 are read"
     );
 }
+
+/// Whether to think, and the budget in tokens.
+fn thinking(body: Json) -> (Option<bool>, Option<usize>) {
+    let request = read(body).unwrap();
+    (request.thinking, request.budget.tokens)
+}
+
+fn with_all(parameters: Json) -> Json {
+    let mut body = with("model", json!("m"));
+    for (name, value) in parameters.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    body
+}
+
+#[test]
+fn a_budget_has_many_names() {
+    for name in [
+        "thinking_budget",
+        "thinking_budget_tokens",
+        "thinking_token_budget",
+        "reasoning_budget",
+    ] {
+        assert_eq!(thinking(with(name, json!(7))), (None, Some(7)), "{name}");
+        assert_eq!(thinking(with(name, json!(0))), (None, Some(0)), "{name}");
+        assert_eq!(thinking(with(name, json!(-1))), (None, None), "{name}");
+        assert_eq!(
+            error(with(name, json!(-2))),
+            format!("{name}: expected a whole number, found -2")
+        );
+    }
+    let kwargs = json!({"enable_thinking": true, "thinking_budget": 5});
+    assert_eq!(
+        thinking(with("chat_template_kwargs", kwargs)),
+        (Some(true), Some(5))
+    );
+    let anthropic = json!({"type": "enabled", "budget_tokens": 1024});
+    assert_eq!(
+        thinking(with("thinking", anthropic)),
+        (Some(true), Some(1024))
+    );
+    assert_eq!(
+        thinking(with("thinking", json!({"type": "disabled"}))),
+        (Some(false), None)
+    );
+    let reasoning = json!({"max_tokens": 9, "enabled": true, "exclude": false});
+    assert_eq!(
+        thinking(with("reasoning", reasoning)),
+        (Some(true), Some(9))
+    );
+}
+
+#[test]
+fn an_effort_is_a_budget_unless_a_budget_is_given() {
+    let effort = |word: &str| thinking(with("reasoning_effort", json!(word)));
+    assert_eq!(effort("none"), (Some(false), Some(0)));
+    assert_eq!(effort("minimal"), (Some(true), Some(128)));
+    assert_eq!(effort("medium"), (Some(true), Some(2048)));
+    assert_eq!(effort("max"), (Some(true), None));
+    assert_eq!(thinking(with("think", json!("low"))), (Some(true), Some(512)));
+    assert_eq!(thinking(with("think", json!(false))), (Some(false), None));
+    let both = json!({"thinking_budget": 3, "reasoning_effort": "high"});
+    assert_eq!(thinking(with_all(both)), (Some(true), Some(3)));
+    let off = json!({"reasoning_effort": "high", "enable_thinking": false});
+    assert_eq!(thinking(with_all(off)).0, Some(false));
+    assert_eq!(
+        error(with("reasoning_effort", json!("huge"))),
+        "reasoning_effort: expected one of none, minimal, low, medium, high, xhigh, max, found \"huge\""
+    );
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    let budgets = json!({"thinking_budget": 3, "reasoning_budget": 4});
+    assert_eq!(
+        error(with_all(budgets)),
+        "reasoning_budget: says something else than `thinking_budget`"
+    );
+    let switches = json!({"think": true, "chat_template_kwargs": {"enable_thinking": false}});
+    assert_eq!(
+        error(with_all(switches)),
+        "chat_template_kwargs.enable_thinking: says something else than `think`"
+    );
+    let twice = json!({"thinking_budget": 3, "thinking_budget_tokens": 3});
+    assert_eq!(thinking(with_all(twice)), (None, Some(3)));
+    for (name, value, message) in [
+        (
+            "thinking",
+            json!({"type": "on"}),
+            "thinking.type: expected enabled, adaptive or disabled, found \"on\"",
+        ),
+        (
+            "reasoning",
+            json!("low"),
+            "reasoning: expected an object, found \"low\"",
+        ),
+        (
+            "reasoning",
+            json!({"depth": 3}),
+            "reasoning.depth: not supported",
+        ),
+        (
+            "enable_thinking",
+            json!("yes"),
+            "enable_thinking: expected true or false, found \"yes\"",
+        ),
+        (
+            "thinking_time_ms",
+            json!(1.5),
+            "thinking_time_ms: expected a whole number, found 1.5",
+        ),
+    ] {
+        assert_eq!(error(with(name, value)), message);
+    }
+}
+
+#[test]
+fn time_and_grace_are_read() {
+    let body = json!({"thinking_time_ms": 1500, "thinking_grace_tokens": 4});
+    let request = read(with_all(body)).unwrap();
+    assert_eq!(
+        request.budget.time,
+        Some(std::time::Duration::from_millis(1500))
+    );
+    assert_eq!(request.budget.grace_tokens, Some(4));
+}
+
+#[test]
+fn each_request_has_its_own_switch_to_stop_thinking() {
+    let defaults = Request::default();
+    let body = with("model", json!("m")).to_string();
+    let read = || parse(body.as_bytes(), &defaults, &rules()).unwrap();
+    let (first, second) = (read(), read());
+    first.stop_thinking.stop();
+    assert!(!second.stop_thinking.is_stopped() && !defaults.stop_thinking.is_stopped());
+}
+
+#[test]
+fn all_of_sampling_is_read() {
+    let body = json!({
+        "min_p": 0.1, "presence_penalty": -0.5, "frequency_penalty": 0.25, "repetition_penalty": 1.25,
+        "logit_bias": {"7": -100, "9": 1.5}, "top_logprobs": 3, "logprobs": true});
+    let request = read(with_all(body)).unwrap();
+    assert_eq!(
+        request.sampling,
+        Sampling {
+            min_p: 0.1,
+            presence_penalty: -0.5,
+            frequency_penalty: 0.25,
+            repetition_penalty: 1.25,
+            logit_bias: vec![(7, -100.0), (9, 1.5)],
+            ..Sampling::default()
+        }
+    );
+    assert_eq!(request.logprobs, Some(3));
+    assert_eq!(
+        read(with("logprobs", json!(true))).unwrap().logprobs,
+        Some(0)
+    );
+    assert_eq!(
+        error(with("top_logprobs", json!(2))),
+        "top_logprobs: `logprobs` must be true as well"
+    );
+    assert_eq!(
+        error(with("logit_bias", json!({"x": 1}))),
+        "logit_bias: expected token ids and numbers, found \"x\": 1"
+    );
+}
