@@ -39,7 +39,7 @@ function drawLast() {
     const index = current.turns.length - 1;
     if (!running || current.turns[index] !== running.turn || log.children.length !== current.turns.length) return draw();
     const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
-    log.lastElementChild.replaceWith(view.turn(running.turn, actions(index)));
+    if (!view.update(log.lastElementChild, running.turn)) log.lastElementChild.replaceWith(view.turn(running.turn, actions(index)));
     if (atEnd) log.scrollTop = log.scrollHeight;
   });
 }

@@ -36,7 +36,7 @@ function figures(turn) {
   if (!usage || !timings) return "";
   const parts = [];
   const cached = usage.prompt_tokens_details?.cached_tokens ?? 0;
-  parts.push(`${usage.prompt_tokens} tokens read${cached ? `, ${cached} remembered` : ""}, first word after ${seconds(timings.first_token_ms)}`);
+  parts.push(`${usage.prompt_tokens} tokens read${cached > 16 ? `, ${cached} of them remembered` : ""}, first word after ${seconds(timings.first_token_ms)}`);
   if (timings.image_ms > 0.5) parts.push(`picture ${seconds(timings.image_ms)}`);
   parts.push(`${usage.completion_tokens} written${timings.predicted_per_second ? ` at ${timings.predicted_per_second.toFixed(1)}/s` : ""}`);
   return parts.join(" · ");
@@ -44,19 +44,21 @@ function figures(turn) {
 
 const ENDED = { budget: ", budget used up", time: ", time used up", user: ", stopped by you", length: ", no room left" };
 
-function thought(turn, actions) {
-  const running = turn.running && !turn.text;
+function label(turn) {
   const tokens = turn.usage?.completion_tokens_details?.reasoning_tokens ?? turn.pieces ?? 0;
-  const label = running ? `Thinking… ${tokens} tokens` : `Thought · ${tokens} tokens${ENDED[turn.thoughtEnd] ?? ""}`;
-  const summary = element("summary", {}, label);
-  if (running && actions.stopThinking) {
+  return turn.running && !turn.text ? `Thinking… ${tokens} tokens` : `Thought · ${tokens} tokens${ENDED[turn.thoughtEnd] ?? ""}`;
+}
+
+function thought(turn, actions) {
+  const summary = element("summary", {}, element("span", { class: "label" }, label(turn)));
+  if (turn.running && !turn.text) {
     const stop = button("Stop thinking", "Answer now", (event) => { event.preventDefault(); actions.stopThinking(); }, "small");
     stop.disabled = Boolean(turn.thoughtStopped);
     summary.append(stop);
   }
   const details = element("details", { class: "thought" }, summary, element("div", { class: "words" }, turn.thought));
   details.open = turn.open ?? false;
-  details.ontoggle = () => { turn.open = details.open; };
+  summary.onclick = () => { turn.open = !details.open; };
   return details;
 }
 
@@ -124,6 +126,19 @@ function editor(turn, actions) {
   setTimeout(() => area.focus());
   const tools = element("div", {}, button("Cancel", "Leave it as it was", actions.cancelEdit, "small"), button("Send", "Ask again", () => actions.resend(area.value), "main small"));
   return element("div", { class: "edit" }, area, tools);
+}
+
+// Changes a running answer in place, so that what is under a finger stays there. False when it must be drawn anew.
+export function update(article, turn) {
+  const details = article.querySelector(".thought"), body = article.querySelector(".markdown");
+  if (Boolean(turn.thought) !== Boolean(details) || Boolean(turn.text) !== Boolean(body) || !(details || body)) return false;
+  if (body) body.replaceWith(words(turn.text));
+  else {
+    details.querySelector(".label").textContent = label(turn);
+    details.querySelector(".words").textContent = turn.thought;
+    details.querySelector("button").disabled = Boolean(turn.thoughtStopped);
+  }
+  return true;
 }
 
 export const turn = (one, actions) => (one.role === "user" ? user(one, actions) : assistant(one, actions));

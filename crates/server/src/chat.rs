@@ -1,7 +1,7 @@
 //! The seam between HTTP and the model: what a server needs of whoever answers, so that it is tested with a fake.
 
 use engine::{Cancel, EngineError, ImageInfo, Reply, Request, TokenLogprob};
-use image_prep::TilePlan;
+use image_prep::{Picture, TilePlan};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -31,8 +31,21 @@ pub trait Chat: Send + Sync {
     /// How many requests wait and run.
     fn load(&self) -> Load;
 
+    /// Begins to encode a picture before the question about it. None where that is not offered: the picture is then encoded
+    /// with the first question.
+    fn encode_ahead(&self, picture: &Picture) -> Option<Box<dyn Ahead>> {
+        let _ = picture;
+        None
+    }
+
     /// Cancels all work and takes no more.
     fn stop(&self);
+}
+
+/// A picture that is encoded ahead. Dropping it stops the work and forgets what was encoded.
+pub trait Ahead: Send + Sync {
+    /// Whether all of it is encoded.
+    fn is_done(&self) -> bool;
 }
 
 /// What clients are told of a model.

@@ -29,7 +29,9 @@ mod worker;
 mod writer;
 
 pub use app::app;
-pub use chat::{Answer, Chat, Load, Measure, ModelCard, Said, Sees, Submission, Thinks, Ticket};
+pub use chat::{
+    Ahead, Answer, Chat, Load, Measure, ModelCard, Said, Sees, Submission, Thinks, Ticket,
+};
 pub use config::{Config, Limits};
 pub use error::{ApiError, Retry, Shape};
 pub use listen::serve;

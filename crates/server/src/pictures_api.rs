@@ -1,7 +1,7 @@
 //! `/v1/images`: a picture handed over before the question, once for many questions.
 //!
-//! It is decoded and measured at once, and encoded with the first question about it: the engine does not yet encode apart
-//! from a request.
+//! It is decoded and measured at once. Where whoever answers can encode ahead ([`crate::Chat::encode_ahead`]), that begins at
+//! once too; else it is encoded with the first question about it.
 
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use crate::error::{ApiError, Shape, json_response};
 use crate::guard::Client;
 use crate::pictures::{Detail, Pictures};
 use crate::room::Room;
+use crate::store::Encoding;
 
 type Shared = State<Arc<App>>;
 
@@ -75,16 +76,22 @@ fn keep(app: &App, parts: &Parts, bytes: &Bytes, mut room: Room) -> Result<Json,
         return Err(ApiError::internal());
     };
     let size = (picture.width, picture.height);
-    let id = app.store.keep(owner, picture)?;
+    let ahead = app.chat.encode_ahead(&picture);
+    let id = app.store.keep(owner, picture, ahead)?;
     Ok(describe(app, &id, size))
 }
 
 fn describe(app: &App, id: &str, (width, height): (u32, u32)) -> Json {
+    let encoding = match app.store.encoding(id) {
+        Encoding::OnRequest => "on_request",
+        Encoding::Running => "running",
+        Encoding::Done => "done",
+    };
     let mut json = json!({
         "id": id,
         "object": "image",
         "expires_in_s": app.store.life().as_secs(),
-        "encoding": "on_request",
+        "encoding": encoding,
     });
     let plan = plan_json(&app.chat.plan(width, height), app.chat.model().tile_side);
     if let (Json::Object(json), Json::Object(plan)) = (&mut json, plan) {

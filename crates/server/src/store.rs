@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use image_prep::Picture;
 
+use crate::chat::Ahead;
 use crate::config::secret_name;
 use crate::error::ApiError;
 
@@ -24,7 +25,20 @@ struct Kept {
     /// Which key handed it over; others' keys do not find it.
     owner: Option<usize>,
     picture: Arc<Picture>,
+    /// Its encoding, if it was begun.
+    ahead: Option<Box<dyn Ahead>>,
     used: Instant,
+}
+
+/// What a client is told of a kept picture's encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// Will be with the first question.
+    OnRequest,
+    /// Is being encoded.
+    Running,
+    /// Is encoded.
+    Done,
 }
 
 impl Store {
@@ -38,7 +52,12 @@ impl Store {
     }
 
     /// Keeps a picture; gives its name. Those unused longest make room for it.
-    pub fn keep(&self, owner: Option<usize>, picture: Picture) -> Result<String, ApiError> {
+    pub fn keep(
+        &self,
+        owner: Option<usize>,
+        picture: Picture,
+        ahead: Option<Box<dyn Ahead>>,
+    ) -> Result<String, ApiError> {
         if picture.rgb.len() > self.max_bytes {
             let message = format!(
                 "the picture takes {} bytes decoded, at most {} are kept",
@@ -74,6 +93,7 @@ impl Store {
             Kept {
                 owner,
                 picture,
+                ahead,
                 used,
             },
         );
@@ -88,6 +108,15 @@ impl Store {
                 Ok(kept.picture.clone())
             }
             _ => Err(missing(name)),
+        }
+    }
+
+    /// How far the encoding of a kept picture is.
+    pub fn encoding(&self, name: &str) -> Encoding {
+        match self.alive().get(name).and_then(|kept| kept.ahead.as_ref()) {
+            None => Encoding::OnRequest,
+            Some(ahead) if ahead.is_done() => Encoding::Done,
+            Some(_) => Encoding::Running,
         }
     }
 
@@ -147,7 +176,7 @@ mod tests {
     #[test]
     fn a_picture_is_found_by_its_owner_until_it_is_removed() {
         let store = Store::new(Duration::from_secs(60), 100);
-        let name = store.keep(Some(0), picture(30)).unwrap();
+        let name = store.keep(Some(0), picture(30), None).unwrap();
         assert_eq!(store.find(Some(0), &name).unwrap().width, 10);
         assert!(store.find(Some(1), &name).is_err());
         assert!(store.find(None, &name).is_err());
@@ -162,14 +191,14 @@ mod tests {
     #[test]
     fn the_picture_unused_longest_makes_room() {
         let store = Store::new(Duration::from_secs(60), 100);
-        let [a, b] = [(), ()].map(|()| store.keep(None, picture(45)).unwrap());
+        let [a, b] = [(), ()].map(|()| store.keep(None, picture(45), None).unwrap());
         store.find(None, &a).unwrap();
-        let c = store.keep(None, picture(45)).unwrap();
+        let c = store.keep(None, picture(45), None).unwrap();
         assert!(store.find(None, &b).is_err());
         assert!(store.find(None, &a).is_ok() && store.find(None, &c).is_ok());
         assert_eq!(store.bytes(), 90);
         assert_eq!(
-            store.keep(None, picture(102)).unwrap_err().code,
+            store.keep(None, picture(102), None).unwrap_err().code,
             Some("image_too_large")
         );
         assert_eq!(store.bytes(), 90);
@@ -178,7 +207,7 @@ mod tests {
     #[test]
     fn a_picture_whose_time_has_come_is_gone() {
         let store = Store::new(Duration::ZERO, 100);
-        let name = store.keep(None, picture(30)).unwrap();
+        let name = store.keep(None, picture(30), None).unwrap();
         assert!(store.find(None, &name).is_err());
         assert_eq!(store.bytes(), 0);
     }

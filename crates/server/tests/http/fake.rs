@@ -16,8 +16,8 @@ use image_prep::tiling::Grid;
 use image_prep::{ThumbnailPosition, TilePlan};
 use serde_json::Value as Json;
 use server::{
-    Answer, ApiError, Chat, Config, Limits, Load, Measure, ModelCard, Said, Sees, Submission,
-    Thinks, Ticket, app,
+    Ahead, Answer, ApiError, Chat, Config, Limits, Load, Measure, ModelCard, Said, Sees,
+    Submission, Thinks, Ticket, app,
 };
 use tokio::sync::mpsc::unbounded_channel;
 use tower::ServiceExt;
@@ -33,6 +33,23 @@ pub struct FakeChat {
     /// Places in the queue; answers take one until they are over.
     pub places: usize,
     running: Arc<AtomicUsize>,
+    /// Pictures whose encoding was begun and not stopped.
+    pub ahead: Arc<AtomicUsize>,
+}
+
+/// Is done at once; counts down when it is dropped.
+struct FakeAhead(Arc<AtomicUsize>);
+
+impl Ahead for FakeAhead {
+    fn is_done(&self) -> bool {
+        true
+    }
+}
+
+impl Drop for FakeAhead {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl FakeChat {
@@ -52,6 +69,7 @@ impl FakeChat {
             cancelled: Arc::default(),
             places,
             running: Arc::default(),
+            ahead: Arc::default(),
         })
     }
 
@@ -214,6 +232,14 @@ impl Chat for FakeChat {
             })));
         });
         Ok(ticket)
+    }
+
+    fn encode_ahead(&self, picture: &image_prep::Picture) -> Option<Box<dyn Ahead>> {
+        // Pictures of one pixel's height are not worth it.
+        (picture.height > 1).then(|| {
+            self.ahead.fetch_add(1, Ordering::SeqCst);
+            Box::new(FakeAhead(self.ahead.clone())) as Box<dyn Ahead>
+        })
     }
 
     fn load(&self) -> Load {

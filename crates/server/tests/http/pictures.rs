@@ -1,5 +1,6 @@
 //! Pictures of requests, and those handed over before: `/v1/images`.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -36,7 +37,7 @@ fn a_picture_is_handed_over_asked_about_twice_and_removed() {
     let router = app(chat.clone(), config());
     let (response, text) = call(&router, raw(png(20, 5)));
     assert_eq!(response.status(), StatusCode::OK, "{text}");
-    insta::assert_snapshot!(without_ids(&text), @r#"{"id":"img_ID","object":"image","expires_in_s":1800,"encoding":"on_request","width":20,"height":5,"grid":[2,1],"tiles":2,"tokens":8,"tile_side":8,"canvas":[16,8],"resized":[16,5],"offset":[0,0],"thumbnail":false}"#);
+    insta::assert_snapshot!(without_ids(&text), @r#"{"id":"img_ID","object":"image","expires_in_s":1800,"encoding":"done","width":20,"height":5,"grid":[2,1],"tiles":2,"tokens":8,"tile_side":8,"canvas":[16,8],"resized":[16,5],"offset":[0,0],"thumbnail":false}"#);
     let id = serde_json::from_str::<Json>(&text).unwrap()["id"]
         .as_str()
         .unwrap()
@@ -68,6 +69,20 @@ fn a_picture_is_handed_over_asked_about_twice_and_removed() {
         (status, &json["error"]["code"]),
         (StatusCode::NOT_FOUND, &json!("image_not_found"))
     );
+}
+
+#[test]
+fn encoding_begins_when_a_picture_is_handed_over_and_stops_when_it_is_removed() {
+    let chat = FakeChat::new(9);
+    let router = app(chat.clone(), config());
+    let (_, json) = answer_of(&router, "/v1/images", &json!({"image": data_url(3, 3)}));
+    assert_eq!(json["encoding"], "done");
+    assert_eq!(chat.ahead.load(Ordering::SeqCst), 1);
+    let path = format!("/v1/images/{}", json["id"].as_str().unwrap());
+    call(&router, delete(&path));
+    assert_eq!(chat.ahead.load(Ordering::SeqCst), 0);
+    let (_, json) = answer_of(&router, "/v1/images", &json!({"image": data_url(3, 1)}));
+    assert_eq!(json["encoding"], "on_request");
 }
 
 #[test]
