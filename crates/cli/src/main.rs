@@ -1,4 +1,4 @@
-//! The one binary: run, chat, explain, tiles, eval, bench, data, train, convert.
+//! The one binary: run, chat, serve, explain, tiles, eval, bench, data, train, convert.
 //!
 //! Answers and data go to standard output, everything else to standard error. Exit status: 0 done, 1 failed, 2 wrong
 //! usage, 130 stopped by Ctrl-C.
@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{bench, chat, completions, convert, data, eval, explain, run, tiles, train};
+use commands::{bench, chat, completions, convert, data, eval, explain, run, serve, tiles, train};
 pub use failure::Interrupted;
 
 /// Ask a picture a question.
@@ -48,6 +48,8 @@ enum Command {
     Run(run::RunArguments),
     /// Ask question after question
     Chat(chat::ChatArguments),
+    /// Answer programs and browsers: the OpenAI API and a chat page
+    Serve(serve::ServeArguments),
     /// Show how a picture is cut, and what it costs in tokens and memory
     Explain(explain::ExplainArguments),
     /// Compare how tiling rules cut pictures
@@ -80,6 +82,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(arguments) => run::run(arguments, cancel),
         Command::Chat(arguments) => chat::run(arguments, cancel),
+        Command::Serve(arguments) => serve::run(arguments, cancel),
         Command::Explain(arguments) => explain::run(arguments),
         Command::Tiles(arguments) => tiles::run(arguments),
         Command::Eval(arguments) => eval::run(arguments, cancel),

@@ -9,5 +9,6 @@ pub mod data;
 pub mod eval;
 pub mod explain;
 pub mod run;
+pub mod serve;
 pub mod tiles;
 pub mod train;

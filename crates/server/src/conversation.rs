@@ -1,0 +1,200 @@
+//! Messages as clients write them, of all three APIs, as the engine takes them.
+//!
+//! Parts of one meaning have three names (`text`, `input_text`, `output_text`; `image_url`, `input_image`, `image`); each API
+//! takes all of them, because clients mix them. Thoughts in the history are dropped: models are trained without them.
+
+use engine::{Message, Part, Role};
+use serde_json::{Map, Value as Json};
+
+use crate::body::short;
+use crate::error::ApiError;
+use crate::pictures::{Detail, Pictures};
+
+/// The messages in a list; their pictures go to `pictures`. `place` is the list's name in the request.
+pub fn messages(
+    place: &str,
+    list: &[Json],
+    pictures: &mut Pictures,
+) -> Result<Vec<Message>, ApiError> {
+    let mut messages = Vec::new();
+    for (index, json) in list.iter().enumerate() {
+        let place = format!("{place}[{index}]");
+        let Json::Object(object) = json else {
+            return Err(ApiError::invalid(
+                place,
+                format!("expected an object, found {}", short(json)),
+            ));
+        };
+        match object.get("type").and_then(Json::as_str) {
+            None | Some("message") => messages.push(message(&place, object, pictures)?),
+            // An item of the Responses API: a thought of an earlier answer.
+            Some("reasoning") => {}
+            Some(other) => {
+                let message = format!("expected `message`, found `{}`", cut(other));
+                return Err(ApiError::invalid(format!("{place}.type"), message));
+            }
+        }
+    }
+    Ok(messages)
+}
+
+fn message(
+    place: &str,
+    object: &Map<String, Json>,
+    pictures: &mut Pictures,
+) -> Result<Message, ApiError> {
+    let role = match object.get("role").and_then(Json::as_str) {
+        Some("system" | "developer") => Role::System,
+        Some("user") => Role::User,
+        Some("assistant") => Role::Assistant,
+        Some("tool" | "function") => return Err(ApiError::unsupported(format!("{place}.role"))),
+        _ => {
+            let found = object.get("role").map_or("nothing".into(), short);
+            let message = format!("expected system, developer, user or assistant, found {found}");
+            return Err(ApiError::invalid(format!("{place}.role"), message));
+        }
+    };
+    let calls = object.get("tool_calls").filter(|calls| !calls.is_null());
+    if calls.is_some_and(|calls| calls.as_array().is_none_or(|calls| !calls.is_empty())) {
+        return Err(ApiError::unsupported(format!("{place}.tool_calls")));
+    }
+    let place = format!("{place}.content");
+    let content = match object.get("content") {
+        // An assistant's turn may have had a thought or a refusal only.
+        None | Some(Json::Null) if role == Role::Assistant => Vec::new(),
+        content => self::content(&place, role, content, pictures)?,
+    };
+    Ok(Message { role, content })
+}
+
+/// What a message says: a text, or a list of parts.
+pub fn content(
+    place: &str,
+    role: Role,
+    content: Option<&Json>,
+    pictures: &mut Pictures,
+) -> Result<Vec<Part>, ApiError> {
+    match content {
+        Some(Json::String(text)) => Ok(vec![Part::Text(text.clone())]),
+        Some(Json::Array(parts)) => {
+            let mut found = Vec::new();
+            for (index, part) in parts.iter().enumerate() {
+                found.extend(self::part(
+                    &format!("{place}[{index}]"),
+                    role,
+                    part,
+                    pictures,
+                )?);
+            }
+            Ok(found)
+        }
+        other => {
+            let found = other.map_or("nothing".into(), short);
+            Err(ApiError::invalid(
+                place,
+                format!("expected a text or a list of parts, found {found}"),
+            ))
+        }
+    }
+}
+
+fn part(
+    place: &str,
+    role: Role,
+    part: &Json,
+    pictures: &mut Pictures,
+) -> Result<Option<Part>, ApiError> {
+    let text = |key: &str| match part.get(key).and_then(Json::as_str) {
+        Some(text) => Ok(Some(Part::Text(text.to_owned()))),
+        None => Err(ApiError::invalid(
+            format!("{place}.{key}"),
+            "expected a text",
+        )),
+    };
+    let kind = part.get("type").and_then(Json::as_str);
+    match kind {
+        Some("text" | "input_text" | "output_text") => text("text"),
+        Some("refusal") if role == Role::Assistant => text("refusal"),
+        Some("thinking" | "redacted_thinking" | "reasoning") if role == Role::Assistant => Ok(None),
+        Some("image_url" | "input_image" | "image") if role != Role::User => Err(
+            ApiError::invalid(place, format!("a picture in a turn of the {}", role.name())),
+        ),
+        Some("image_url" | "input_image") => {
+            openai_picture(place, part, pictures).map(|index| Some(Part::Image(index)))
+        }
+        Some("image") => {
+            anthropic_picture(place, part, pictures).map(|index| Some(Part::Image(index)))
+        }
+        other => {
+            let found = other.map_or("nothing".into(), |other| format!("`{}`", cut(other)));
+            let message = format!(
+                "expected `text` or a picture (`image_url`, `input_image`, `image`), found {found}"
+            );
+            Err(ApiError::invalid(format!("{place}.type"), message))
+        }
+    }
+}
+
+/// `image_url`: an address or an object with `url` and `detail`; or `file_id` beside it or in it.
+fn openai_picture(place: &str, part: &Json, pictures: &mut Pictures) -> Result<usize, ApiError> {
+    let inner = part.get("image_url").unwrap_or(&Json::Null);
+    let detail = detail(place, inner.get("detail").or_else(|| part.get("detail")))?;
+    if let Some(id) = part
+        .get("file_id")
+        .or_else(|| inner.get("file_id"))
+        .and_then(Json::as_str)
+    {
+        return pictures.kept(&format!("{place}.file_id"), id, detail);
+    }
+    let place = format!("{place}.image_url");
+    match inner.as_str().or_else(|| inner.get("url")?.as_str()) {
+        Some(address) => pictures.address(&place, address, detail),
+        None => Err(ApiError::invalid(
+            place,
+            "expected an address, or an object with `url`",
+        )),
+    }
+}
+
+/// `source`: `base64` with `data`, `url` with `url`, or `file` with `file_id`.
+fn anthropic_picture(place: &str, part: &Json, pictures: &mut Pictures) -> Result<usize, ApiError> {
+    let place = format!("{place}.source");
+    let source = part.get("source").unwrap_or(&Json::Null);
+    let text = |key: &str| match source.get(key).and_then(Json::as_str) {
+        Some(text) => Ok(text),
+        None => Err(ApiError::invalid(
+            format!("{place}.{key}"),
+            "expected a text",
+        )),
+    };
+    match source.get("type").and_then(Json::as_str) {
+        Some("base64") => pictures.base64(&format!("{place}.data"), text("data")?, Detail::High),
+        Some("url") => pictures.address(&format!("{place}.url"), text("url")?, Detail::High),
+        Some("file") => pictures.kept(&format!("{place}.file_id"), text("file_id")?, Detail::High),
+        _ => Err(ApiError::invalid(
+            format!("{place}.type"),
+            "expected `base64`, `url` or `file`",
+        )),
+    }
+}
+
+fn detail(place: &str, detail: Option<&Json>) -> Result<Detail, ApiError> {
+    match detail {
+        None | Some(Json::Null) => Ok(Detail::High),
+        Some(Json::String(detail)) if ["auto", "high", "original"].contains(&detail.as_str()) => {
+            Ok(Detail::High)
+        }
+        Some(Json::String(detail)) if detail == "low" => Ok(Detail::Low),
+        Some(other) => {
+            let message = format!(
+                "expected low, auto, high or original, found {}",
+                short(other)
+            );
+            Err(ApiError::invalid(format!("{place}.detail"), message))
+        }
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(40).collect()
+}

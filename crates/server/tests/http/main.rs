@@ -1,0 +1,11 @@
+//! The server over a chat that knows its answer: one-shot through `app()`, and through sockets where time and connections
+//! matter.
+
+mod about;
+mod attacks;
+mod completions;
+mod fake;
+mod messages;
+mod pictures;
+mod responses;
+mod sockets;
