@@ -6,15 +6,12 @@
 
 use std::fmt::Write;
 use std::path::Path;
-use std::sync::Mutex;
 
-use engine::{
-    AtEnd, Cache, Cancel, Engine, EngineError, Network, NetworkShape, PromptFiles, Request,
-    read_small_files,
-};
+use engine::{AtEnd, Cancel, Engine, Record, Request, read_small_files};
+use image_prep::Limits;
 use image_prep::tiling::Grid;
 use model::convert::{Conversion, Options, Origin, Recipe, Rounding};
-use model::{Bundle, Checkpoint, KvCache, LogitRows, Model, Taps};
+use model::{Checkpoint, LogitRows, NoTaps};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../cli/model/bluelm-nano");
 const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/receipt.png");
@@ -30,95 +27,56 @@ fn fingerprint(numbers: &[f32]) -> String {
     format!("{:5} numbers {hash:016x}", numbers.len())
 }
 
-/// The network, which writes down what it gives.
-struct Watched {
-    model: Model,
-    features: Mutex<Vec<String>>,
-    logits: Mutex<Vec<String>>,
-}
-
-impl Network for Watched {
-    type Cache = KvCache;
-
-    fn shape(&self) -> NetworkShape {
-        Network::shape(&self.model)
-    }
-
-    fn encode(
-        &self,
-        pixels: &[f32],
-        tiles: usize,
-        cancel: &Cancel,
-    ) -> Result<Vec<f32>, EngineError> {
-        let features = self.model.encode(pixels, tiles, cancel)?;
-        let mut seen = self.features.lock().unwrap();
-        seen.push(format!("pixels   {}", fingerprint(pixels)));
-        seen.push(format!("features {}", fingerprint(&features)));
-        Ok(features)
-    }
-
-    fn embed(&self, ids: &[u32]) -> Vec<f32> {
-        Network::embed(&self.model, ids)
-    }
-
-    fn new_cache(&self, tokens: usize) -> KvCache {
-        Network::new_cache(&self.model, tokens)
-    }
-
-    fn forward(
-        &self,
-        inputs: &[f32],
-        cache: &mut KvCache,
-        rows: LogitRows,
-        cancel: &Cancel,
-        taps: &mut dyn Taps,
-    ) -> Result<Vec<f32>, EngineError> {
-        let logits = Network::forward(&self.model, inputs, cache, rows, cancel, taps)?;
-        if !logits.is_empty() {
-            let position = Cache::tokens(cache);
-            let line = format!("logits at {position} {}", fingerprint(&logits));
-            self.logits.lock().unwrap().push(line);
-        }
-        Ok(logits)
-    }
-}
-
-/// What the network gives on its way to an answer, a line for each.
-fn answer(model: Model, files: PromptFiles) -> String {
-    let eos = model.spec().stop_token_ids.clone();
-    let network = Watched {
-        model,
-        features: Mutex::default(),
-        logits: Mutex::default(),
-    };
+/// What the model gives on its way to an answer, a line for each.
+fn answer(model: &Path) -> String {
     // One tile is enough to be wrong in, and an emulated processor takes many seconds for it.
-    let engine = Engine::new(network, files, &eos)
+    let engine = Engine::load(model)
         .unwrap()
         .with_grids_at_most(Grid::SINGLE);
-    let picture = image_prep::decode(&std::fs::read(PICTURE).unwrap()).unwrap();
+    let picture = image_prep::decode(&std::fs::read(PICTURE).unwrap(), &Limits::default()).unwrap();
     let request = Request {
         max_tokens: Some(TOKENS),
         at_end: AtEnd::Continue,
         ..Request::question(vec![picture], "What is the total?")
     };
+    let mut record = Record::new();
     let reply = engine
-        .generate(&request, &Cancel::new(), &mut |_| {})
+        .generate_with_taps(&request, &Cancel::new(), &mut |_| {}, &mut record)
         .unwrap();
-    let network = engine.network();
     let mut told = String::new();
-    for line in network.features.lock().unwrap().iter() {
+    for name in ["pixel_values", "image_embeds", "prefill_logits"] {
+        let numbers = record.numbers(name).unwrap();
+        writeln!(told, "  {name:14} {}", fingerprint(numbers)).unwrap();
+    }
+    let prompt = record.numbers("inputs_embeds").unwrap();
+    for line in decoded(&engine, prompt, &reply.output_ids) {
         writeln!(told, "  {line}").unwrap();
     }
-    for line in network.logits.lock().unwrap().iter() {
-        writeln!(told, "  {line}").unwrap();
-    }
-    writeln!(told, "  tokens {:?}", reply.output_ids).unwrap();
-    writeln!(told, "  text {:?}", reply.text).unwrap();
+    writeln!(told, "  {:?}", reply.text).unwrap();
     told
 }
 
-/// The model inside as a bundle.
-fn bundle(recipe: Recipe, path: &Path) -> Bundle {
+/// The logits before each token of the answer, computed again token by token.
+fn decoded(engine: &Engine, prompt: &[f32], answer: &[u32]) -> Vec<String> {
+    let model = engine.network();
+    let rows = prompt.len() / model.spec().hidden_size();
+    let mut cache = model.new_cache(rows + answer.len());
+    let mut next = prompt.to_vec();
+    let mut lines = Vec::new();
+    for &id in answer {
+        let logits = model
+            .forward(&next, &mut cache, LogitRows::Last, &|| false, &mut NoTaps)
+            .unwrap();
+        let largest = logits.iter().copied().fold(f32::MIN, f32::max);
+        assert_eq!(logits[id as usize], largest, "another token than answered");
+        lines.push(format!("token {id:8} {}", fingerprint(&logits)));
+        next = model.embed(&[id]);
+    }
+    lines
+}
+
+/// Makes a bundle of the model inside.
+fn convert(recipe: Recipe, path: &Path) {
     let folder = Path::new(MODEL);
     let conversion = Conversion {
         weights: Origin::Checkpoint(&mut Checkpoint::open(folder).unwrap()),
@@ -134,23 +92,16 @@ fn bundle(recipe: Recipe, path: &Path) -> Bundle {
         cancel: &|| false,
     };
     conversion.write(path).unwrap();
-    Bundle::open(path).unwrap()
 }
 
 #[test]
 fn the_model_inside_gives_the_stored_bits() {
-    let folder = Path::new(MODEL);
-    let model = Model::load(&Checkpoint::open(folder).unwrap()).unwrap();
-    let mut told = format!(
-        "weights as they come\n{}",
-        answer(model, PromptFiles::open(folder).unwrap())
-    );
+    let mut told = format!("weights as they come\n{}", answer(Path::new(MODEL)));
     let place = tempfile::tempdir().unwrap();
     for recipe in [Recipe::Fast, Recipe::Paper] {
-        let bundle = bundle(recipe, &place.path().join(recipe.name()));
-        let model = Model::from_bundle(&bundle).unwrap();
-        let files = PromptFiles::from_bundle(&bundle).unwrap();
-        write!(told, "{}\n{}", recipe.name(), answer(model, files)).unwrap();
+        let path = place.path().join(recipe.name());
+        convert(recipe, &path);
+        write!(told, "{}\n{}", recipe.name(), answer(&path)).unwrap();
     }
     insta::assert_snapshot!("model_inside", told);
 }

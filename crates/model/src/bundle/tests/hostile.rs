@@ -22,6 +22,9 @@ const EXTREMES: [u64; 14] = [
     u64::MAX,
 ];
 
+/// What JSON is made of, and some bytes that are not.
+const CHARACTERS: &[u8] = b"0123456789\"{}[],:-.e\\\0\xff";
+
 /// A sequence that looks random and is the same every time (the multiplier is Knuth's for MMIX).
 struct Draw(u64);
 
@@ -67,7 +70,7 @@ fn changed(text: &[u8], draw: &mut Draw, times: RangeInclusive<usize>) -> Vec<u8
         let end = text.len().min(at + 1 + draw.below(12));
         match draw.below(5) {
             0 => text[at] ^= 1 << draw.below(8),
-            1 => text[at] = b"0123456789\"{}[],:-.e\\x00\xff"[draw.below(26)],
+            1 => text[at] = CHARACTERS[draw.below(CHARACTERS.len())],
             2 => drop(text.drain(at..end)),
             3 => {
                 let twice = text[at..end].to_vec();
