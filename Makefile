@@ -1,5 +1,5 @@
-# The words of this project's daily work; .ci/run runs check and test.
-.PHONY: check test golden bench licences run
+# The words of this project's daily work; .ci/run runs check, test and test-arm.
+.PHONY: check test test-arm same-bits golden bench peers licences run
 
 PYTHON ?= python3
 
@@ -11,6 +11,15 @@ check:
 # All tests, of all crates.
 test:
 	cargo test --workspace --no-fail-fast
+
+# The kernels and the model inside on 64-bit Arm, emulated; says why where it cannot.
+test-arm:
+	scripts/test-arm.sh
+
+# After a change of the model inside, or of the arithmetic: what it must give on every processor is stored anew.
+same-bits:
+	INSTA_UPDATE=always cargo test -p engine --test same_bits the_model_inside
+	sed -i '/^assertion_line:/d' crates/engine/tests/snapshots/same_bits__model_inside.snap
 
 # The program, optimised: make run ARGS='run --image examples/receipt.png "What is the total?"'
 run:
@@ -24,6 +33,10 @@ licences:
 golden:
 	set -e; for script in scripts/make_*fixture*.py scripts/make_golden*.py; do \
 	  if [ -e "$$script" ]; then echo "$$script"; $(PYTHON) "$$script"; fi; done
+
+# Other engines and ours in turn: make peers ARGS='CACHE --bundle fast=v3b.bluelm'; see scripts/peers/compare.py.
+peers:
+	$(PYTHON) scripts/peers/compare.py $(ARGS)
 
 # Benchmarks of kernels, pictures, data and training.
 bench:

@@ -1,5 +1,7 @@
 //! Bundles that somebody meddled with. The source is a small model of `golden/`.
 
+mod hostile;
+
 use super::header::{PRELUDE_BYTES, prelude};
 use super::*;
 use crate::convert::{Conversion, Options, Origin, Recipe, Rounding};

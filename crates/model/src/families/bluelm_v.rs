@@ -59,11 +59,13 @@ fn feature_layer(keys: &Keys, layers: usize) -> Result<(usize, bool), String> {
             format!("vision_feature_layer is {value}, expected a negative whole number")
         })?,
     };
-    let lowest = -(layers as i64) - 1;
-    if value >= 0 || value < lowest {
+    // Both numbers come from outside; none of them is so small that its sign could not be turned.
+    let from_end = usize::try_from(value.unsigned_abs()).unwrap_or(usize::MAX);
+    if value >= 0 || from_end - 1 > layers {
         return Err(format!(
-            "vision_feature_layer is {value}, expected {lowest} to -1"
+            "vision_feature_layer is {value}, expected -{} to -1",
+            layers as u128 + 1
         ));
     }
-    Ok(((layers as i64 + 1 + value) as usize, value == -1))
+    Ok((layers - (from_end - 1), value == -1))
 }
