@@ -85,6 +85,7 @@ impl<N: Network> Decoding<'_, N> {
                 Speculation::Off => None,
                 Speculation::Lookup => Some(Guesser::new(&self.prompt.ids)),
             },
+            read_tokens: self.prompt.ids.len(),
             ahead: VecDeque::new(),
             guess: (0, 0),
             logprobs: self.request.logprobs.map(|_| Vec::new()),
@@ -108,6 +109,8 @@ struct Writer<'a, N: Network> {
     ended_thought: usize,
     thought_began: Option<Instant>,
     last_step: Duration,
+    /// Positions of prompt and completion that the network has read; a guess lies beyond them.
+    read_tokens: usize,
     guesser: Option<Guesser>,
     /// Guessed tokens that the network has read, with the logits after each. The cache holds them beyond the completion.
     ahead: VecDeque<(u32, Vec<f32>)>,
@@ -165,7 +168,7 @@ impl<N: Network> Writer<'_, N> {
             // A guess that came true took no time, and the next token may.
             self.last_step = step.elapsed().max(self.last_step / 2);
         };
-        self.forget_guess(self.context_tokens());
+        self.forget_guess(self.read_tokens);
         self.thinking.ended = self.thought_end(finish_reason);
         self.answer.finish(events)?;
         Ok(Written {
@@ -309,6 +312,11 @@ impl<N: Network> Writer<'_, N> {
 
     /// Reads the last ids of the completion; gives the logits after the last.
     fn forward(&mut self, ids: &[u32]) -> Result<Vec<f32>, EngineError> {
+        self.read_tokens = self.context_tokens();
+        let position = self.read_tokens - ids.len();
+        if let Some(guesser) = &mut self.guesser {
+            guesser.read(position, ids);
+        }
         if let ([id], Some((guess, _))) = (ids, self.ahead.front())
             && id == guess
             && let Some((_, logits)) = self.ahead.pop_front()
@@ -316,19 +324,11 @@ impl<N: Network> Writer<'_, N> {
             self.guess.1 += 1;
             return Ok(logits);
         }
-        let position = self.context_tokens() - ids.len();
         self.forget_guess(position);
         let room = self.decoding.max_tokens - self.output_ids.len();
         let guess = match (&mut self.guesser, ids) {
-            (None, _) => Vec::new(),
-            (Some(guesser), [_]) => {
-                guesser.read(position, ids);
-                guesser.guess(room.saturating_sub(1))
-            }
-            (Some(guesser), _) => {
-                guesser.read(position, ids);
-                Vec::new()
-            }
+            (Some(guesser), [_]) => guesser.guess(room.saturating_sub(1)),
+            _ => Vec::new(),
         };
         if guess.is_empty() {
             return self.read(ids, LogitRows::Last);
@@ -382,5 +382,7 @@ impl<N: Network> Writer<'_, N> {
     }
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;
