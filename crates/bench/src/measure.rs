@@ -295,7 +295,7 @@ pub(crate) fn spread(at: usize) -> u32 {
 mod tests {
     use super::*;
     use engine::{EngineError, NetworkShape};
-    use model::Taps;
+    use model::{Patches, Taps};
     use std::sync::Mutex;
 
     /// Notes what it is asked to do: tiles of an encode, or positions before and after a forward.
@@ -328,13 +328,14 @@ mod tests {
             }
         }
 
-        fn encode(
-            &self,
-            pixels: &[f32],
-            tiles: usize,
-            _: &Cancel,
-        ) -> Result<Vec<f32>, EngineError> {
+        fn embed_patches(&self, pixels: &[f32], tiles: usize) -> Patches {
             assert_eq!(pixels.len(), tiles * 12);
+            let rows = Vec::new();
+            Patches { tiles, rows }
+        }
+
+        fn encode_patches(&self, patches: Patches, _: &Cancel) -> Result<Vec<f32>, EngineError> {
+            let tiles = patches.tiles;
             self.0.lock().unwrap().push((tiles, tiles));
             Ok(Vec::new())
         }

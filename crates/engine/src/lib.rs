@@ -1,7 +1,7 @@
 //! One loaded model answering requests: prompt, chunked prefill, images encoded ahead, sampling.
 //!
-//! Life of a request: [`Request`] → template and tokenizer ([`Prompt`]: text tokens and places for images) → prefill in
-//! steps, images encoded on another thread meanwhile → tokens chosen one by one → thought and answer told apart →
+//! Life of a request: [`Request`] → template and tokenizer ([`Prompt`]: text tokens and places for images) → images encoded
+//! in batches of tiles, perhaps ahead of their question ([`Engine::encode_ahead`]) → prefill in steps → tokens chosen one by one → thought and answer told apart →
 //! [`Event`]s while it grows, [`Reply`] at the end.
 
 mod ahead;

@@ -23,7 +23,8 @@ pub struct EncodedImage {
 }
 
 impl<N: Network> Engine<N> {
-    /// Computes on these threads instead of one for each core. The answer's bits do not depend on it.
+    /// Computes on these threads instead of one for each core. The answer's bits do not depend on it. Requests must come from
+    /// outside of them: a request waits for its images, and a thread that waits cannot encode.
     pub fn with_threads(mut self, threads: Threads) -> Self {
         self.encoder.threads = threads;
         self
