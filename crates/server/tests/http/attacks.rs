@@ -155,6 +155,13 @@ fn a_hundred_megabytes_of_base64_are_refused_by_their_length() {
     let body = picture(&format!("data:image/png;base64,{}", "A".repeat(2 << 20))).to_string();
     let (response, text) = call(&router, post(CHAT, body.clone()));
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE, "{text}");
+    // The same where no length is announced.
+    let mut request = post(CHAT, body.clone());
+    request.headers_mut().remove(header::CONTENT_LENGTH);
+    assert_eq!(
+        call(&router, request).0.status(),
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
     // A length that is announced is believed before anything is read.
     let mut request = post(CHAT, "");
     request
