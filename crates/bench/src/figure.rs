@@ -16,6 +16,8 @@ pub enum Unit {
     Megabytes,
     /// One time by another.
     Ratio,
+    /// Of all.
+    Percent,
 }
 
 impl Unit {
@@ -25,6 +27,7 @@ impl Unit {
             Unit::TokensPerSecond => "token/s",
             Unit::Megabytes => "MB",
             Unit::Ratio => "x",
+            Unit::Percent => "%",
         }
     }
 }

@@ -23,6 +23,6 @@ pub use error::BenchError;
 pub use figure::{Figure, Report, Unit};
 pub use measure::{Bound, Plan, measure};
 pub use memory::peak_bytes;
-pub use plot::{Chart, charts};
+pub use plot::{Chart, chart, charts};
 pub use scenario::{Scenario, play};
 pub use work::Work;

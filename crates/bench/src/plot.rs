@@ -90,6 +90,15 @@ pub fn charts(report: &Report) -> Vec<Chart> {
     .collect()
 }
 
+/// A chart of these figures, each under its place on the axis or, where it has none, its name.
+pub fn chart(name: &'static str, title: &str, axis: &str, figures: &[Figure]) -> Chart {
+    let figures: Vec<&Figure> = figures.iter().collect();
+    Chart {
+        name,
+        svg: bars(title, axis, &figures),
+    }
+}
+
 fn bars(title: &str, axis: &str, figures: &[&Figure]) -> String {
     let most = figures
         .iter()
@@ -136,7 +145,9 @@ fn bars(title: &str, axis: &str, figures: &[&Figure]) -> String {
             y(figure.most) - 6.0,
             figure.median,
             HEIGHT - BOTTOM + 18.0,
-            figure.x.unwrap_or(0)
+            figure
+                .x
+                .map_or_else(|| escape(&figure.name), |x| x.to_string())
         );
     }
     let _ = writeln!(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use engine::{Request, ThinkingBudget};
+use engine::{Request, Speculation, ThinkingBudget};
 
 /// How much to think, and how tokens are chosen. What is not given stays as the request has it.
 #[derive(Args, Debug)]
@@ -44,6 +44,9 @@ pub struct AnswerArguments {
     /// Take this off for each time that they are in it
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     frequency_penalty: Option<f32>,
+    /// Guess tokens ahead from what stands in the prompt and the answer: the same answer, sooner where it copies
+    #[arg(long)]
+    speculate: bool,
     /// The same seed draws the same answer (default: 0)
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
@@ -65,6 +68,9 @@ impl AnswerArguments {
                 time: self.thinking_time.map(Duration::from_millis),
                 grace_tokens: self.thinking_grace,
             };
+        }
+        if self.speculate {
+            request.speculation = Speculation::Lookup;
         }
         let sampling = &mut request.sampling;
         sampling.temperature = self.temperature.unwrap_or(sampling.temperature);

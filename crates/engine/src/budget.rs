@@ -201,7 +201,8 @@ impl Watch {
             }
         }
         let needed = closing.ids(now).len() + self.answer_room;
-        if self.is_bounded() && now.room <= needed {
+        let fits = closing.bare.len() < now.room;
+        if self.is_bounded() && fits && now.room <= needed {
             return Next::Close(ThoughtEnd::Length);
         }
         Next::Choose

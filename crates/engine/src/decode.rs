@@ -1,9 +1,11 @@
 //! The generation loop: token after token, the thought watched, until the answer ends.
 //!
-//! At the top of the loop the cache holds the prompt and all tokens after it, and the logits are those after its last row.
+//! At the top of the loop the cache holds the prompt and all tokens after it (and perhaps guesses, see
+//! [`crate::speculation`]), and the logits are those after the last of these tokens.
 //! A thought that must end is ended there: the tokens of a character that is not complete are taken back, out of the cache
 //! too, and the stop text goes through the network like a piece of prompt.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use model::{LogitRows, NoTaps};
@@ -18,6 +20,7 @@ use crate::network::{Cache, Network};
 use crate::prompt::Prompt;
 use crate::request::{AtEnd, Event, FinishReason, Request};
 use crate::sample::Sampler;
+use crate::speculation::{Guesser, Guesses, Speculation};
 
 /// What the loop works with.
 pub(crate) struct Decoding<'a, N: Network> {
@@ -44,6 +47,7 @@ pub(crate) struct Written {
     pub finish_reason: FinishReason,
     pub first_token: Instant,
     pub thinking: Thinking,
+    pub guesses: Option<Guesses>,
     pub logprobs: Option<Vec<TokenLogprob>>,
 }
 
@@ -74,6 +78,13 @@ impl<N: Network> Decoding<'_, N> {
             ended_thought: 0,
             thought_began: None,
             last_step: Duration::ZERO,
+            guesser: match self.request.speculation {
+                Speculation::Off => None,
+                Speculation::Lookup => Some(Guesser::new(&self.prompt.ids)),
+            },
+            read_tokens: self.prompt.ids.len(),
+            ahead: VecDeque::new(),
+            guess: (0, 0),
             logprobs: self.request.logprobs.map(|_| Vec::new()),
         };
         writer.run(logits, events)
@@ -95,6 +106,13 @@ struct Writer<'a, N: Network> {
     ended_thought: usize,
     thought_began: Option<Instant>,
     last_step: Duration,
+    /// Positions of prompt and completion that the network has read; a guess lies beyond them.
+    read_tokens: usize,
+    guesser: Option<Guesser>,
+    /// Guessed tokens that the network has read, with the logits after each. The cache holds them beyond the completion.
+    ahead: VecDeque<(u32, Vec<f32>)>,
+    /// Tokens of the last guess, and those that came true.
+    guess: (usize, usize),
     logprobs: Option<Vec<TokenLogprob>>,
 }
 
@@ -144,8 +162,10 @@ impl<N: Network> Writer<'_, N> {
                 break FinishReason::Length;
             }
             logits = self.forward(&ids)?;
-            self.last_step = step.elapsed();
+            // A guess that came true took no time, and the next token may.
+            self.last_step = step.elapsed().max(self.last_step / 2);
         };
+        self.forget_guess(self.read_tokens);
         self.thinking.ended = self.thought_end(finish_reason);
         self.answer.finish(events)?;
         Ok(Written {
@@ -156,6 +176,7 @@ impl<N: Network> Writer<'_, N> {
             finish_reason,
             first_token: first_token.unwrap_or_else(Instant::now),
             thinking: self.thinking,
+            guesses: self.guesser.map(|guesser| guesser.guesses),
             logprobs: self.logprobs,
         })
     }
@@ -182,7 +203,7 @@ impl<N: Network> Writer<'_, N> {
         next: Next,
         now: ThoughtNow,
     ) -> Result<Choice, EngineError> {
-        let position = self.cache.tokens().saturating_sub(1);
+        let position = self.context_tokens().saturating_sub(1);
         if let Some(id) = self.start_tag.filter(|_| self.may_not_think_again()) {
             logits[id as usize] = f32::NEG_INFINITY;
         }
@@ -255,7 +276,7 @@ impl<N: Network> Writer<'_, N> {
         for id in self.output_ids.drain(kept..) {
             self.sampler.forget(id);
         }
-        self.cache.truncate(self.decoding.prompt.ids.len() + kept);
+        self.forget_guess(self.context_tokens());
         for &id in &ids {
             self.output_ids.push(id);
             self.sampler.observe(id);
@@ -271,8 +292,55 @@ impl<N: Network> Writer<'_, N> {
         Ok(ids)
     }
 
-    /// Reads ids; gives the logits after the last.
+    /// Positions of the prompt and the completion.
+    fn context_tokens(&self) -> usize {
+        self.decoding.prompt.ids.len() + self.output_ids.len()
+    }
+
+    /// Leaves at most so many positions in the cache, and nothing read ahead.
+    fn forget_guess(&mut self, tokens: usize) {
+        self.cache.truncate(tokens);
+        self.ahead.clear();
+        if let (Some(guesser), (guessed @ 1.., accepted)) = (&mut self.guesser, self.guess) {
+            guesser.learn(guessed, accepted);
+        }
+        self.guess = (0, 0);
+    }
+
+    /// Reads the last ids of the completion; gives the logits after the last.
     fn forward(&mut self, ids: &[u32]) -> Result<Vec<f32>, EngineError> {
+        self.read_tokens = self.context_tokens();
+        let position = self.read_tokens - ids.len();
+        if let Some(guesser) = &mut self.guesser {
+            guesser.read(position, ids);
+        }
+        if let ([id], Some((guess, _))) = (ids, self.ahead.front())
+            && id == guess
+            && let Some((_, logits)) = self.ahead.pop_front()
+        {
+            self.guess.1 += 1;
+            return Ok(logits);
+        }
+        self.forget_guess(position);
+        let room = self.decoding.max_tokens - self.output_ids.len();
+        let guess = match (&mut self.guesser, ids) {
+            (Some(guesser), [_]) => guesser.guess(room.saturating_sub(1)),
+            _ => Vec::new(),
+        };
+        if guess.is_empty() {
+            return self.read(ids, LogitRows::Last);
+        }
+        self.guess = (guess.len(), 0);
+        let mut rows = self.read(&[ids, &guess].concat(), LogitRows::All)?;
+        let vocabulary = self.decoding.network.shape().vocabulary;
+        let after = rows.split_off(vocabulary);
+        let after = after.chunks_exact(vocabulary).map(<[f32]>::to_vec);
+        self.ahead = guess.into_iter().zip(after).collect();
+        Ok(rows)
+    }
+
+    /// Takes ids through the network, `wanted` of the last step of rows.
+    fn read(&mut self, ids: &[u32], wanted: LogitRows) -> Result<Vec<f32>, EngineError> {
         let Decoding {
             network,
             cancel,
@@ -280,15 +348,18 @@ impl<N: Network> Writer<'_, N> {
             ..
         } = self.decoding;
         let mut logits = Vec::new();
-        let mut left = ids.len();
-        for ids in ids.chunks(*step_tokens) {
-            left -= ids.len();
-            let rows = match left {
-                0 => LogitRows::Last,
-                _ => LogitRows::None,
+        let steps = ids.chunks(match wanted {
+            LogitRows::All => ids.len(),
+            _ => *step_tokens,
+        });
+        let count = steps.len();
+        for (step, ids) in steps.enumerate() {
+            let wanted = match step + 1 == count {
+                true => wanted,
+                false => LogitRows::None,
             };
             let inputs = network.embed(ids);
-            logits = network.forward(&inputs, self.cache, rows, cancel, &mut NoTaps)?;
+            logits = network.forward(&inputs, self.cache, wanted, cancel, &mut NoTaps)?;
         }
         Ok(logits)
     }

@@ -1,6 +1,7 @@
 //! A loaded model that answers requests.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use image_prep::Picture;
@@ -11,7 +12,8 @@ use crate::cancel::Cancel;
 use crate::decode::Decoding;
 use crate::error::EngineError;
 use crate::files::{ModelFiles, PromptFiles};
-use crate::memory::{self, Memory};
+use crate::identity::Weights;
+use crate::memory::{self, Memory, Row};
 use crate::network::{Cache, Network, NetworkShape};
 use crate::prefill::{Prefill, Prefilled, STEP_TOKENS};
 use crate::prompt::{ImageInfo, Piece, Prompt, PromptParts};
@@ -25,7 +27,13 @@ pub struct Engine<N: Network = Model> {
     eos: Vec<u32>,
     step_tokens: usize,
     load_ms: f64,
+    /// Its own among all engines of the process.
+    pub(crate) number: u64,
+    pub(crate) weights: Weights,
 }
+
+/// Numbers that engines have had. 0 is nobody's.
+static ENGINES: AtomicU64 = AtomicU64::new(1);
 
 impl Engine<Model> {
     /// Loads a model folder, or a bundle, which is told by its content.
@@ -34,7 +42,8 @@ impl Engine<Model> {
         if folder.is_file() {
             let bundle = Bundle::open(folder)?;
             let files = PromptFiles::from_bundle(&bundle)?;
-            return Self::finish(Model::from_bundle(&bundle)?, files, started);
+            let weights = Weights::Bundle(folder.into());
+            return Self::finish(Model::from_bundle(&bundle)?, files, weights, started);
         }
         // The small files first: their mistakes show at once, those of the weights after seconds.
         let files = PromptFiles::open(folder)?;
@@ -52,23 +61,30 @@ impl Engine<Model> {
             });
         }
         let network = Model::load(&Checkpoint::open(folder)?)?;
-        Self::finish(network, files, started)
+        Self::finish(network, files, Weights::Folder(folder.into()), started)
     }
 
     /// Loads a model that is in memory.
     pub fn from_files(contents: ModelFiles) -> Result<Self, EngineError> {
         let started = Instant::now();
         let files = PromptFiles::from_files(&contents)?;
+        let weights = Weights::of_memory(&contents);
         let network = Model::load(&Checkpoint::from_memory(
             &contents.config,
             contents.weights,
         )?)?;
-        Self::finish(network, files, started)
+        Self::finish(network, files, weights, started)
     }
 
-    fn finish(network: Model, files: PromptFiles, started: Instant) -> Result<Self, EngineError> {
+    fn finish(
+        network: Model,
+        files: PromptFiles,
+        weights: Weights,
+        started: Instant,
+    ) -> Result<Self, EngineError> {
         let eos = network.spec().stop_token_ids.clone();
         let mut engine = Self::new(network, files, &eos)?;
+        engine.weights = weights;
         engine.load_ms = milliseconds(started.elapsed());
         Ok(engine)
     }
@@ -99,6 +115,8 @@ impl<N: Network> Engine<N> {
             eos,
             step_tokens: STEP_TOKENS,
             load_ms: 0.0,
+            number: ENGINES.fetch_add(1, Ordering::Relaxed),
+            weights: Weights::unnamed(),
         })
     }
 
@@ -142,6 +160,21 @@ impl<N: Network> Engine<N> {
     /// The prompt of a request, made but not read. Errors as [`Engine::generate`] before it begins.
     pub fn prompt(&self, request: &Request) -> Result<Prompt, EngineError> {
         Ok(self.prepare(request)?.0)
+    }
+
+    /// How many tokens of a request's prompt a memory would save: of several memories, the one to answer it in.
+    pub fn remembered_tokens(
+        &self,
+        memory: &Memory<N>,
+        request: &Request,
+    ) -> Result<usize, EngineError> {
+        let (prompt, _) = self.prepare(request)?;
+        let rows = self.rows(&prompt, &request.images);
+        Ok(memory.shared(self.number, &rows, &prompt))
+    }
+
+    fn rows(&self, prompt: &Prompt, pictures: &[Picture]) -> Vec<Row> {
+        memory::rows(prompt, pictures, &self.files.preprocessor)
     }
 
     /// Answers a request; `events` sees the answer as it grows.
@@ -255,8 +288,9 @@ impl<N: Network> Turn<'_, N> {
             .request
             .max_tokens
             .map_or(room, |asked| asked.min(room));
-        let rows = memory::rows(&prompt, &self.request.images);
-        let mut cache = memory.take(&self.engine.network, &rows, &prompt);
+        let rows = self.engine.rows(&prompt, &self.request.images);
+        let engine = self.engine.number;
+        let mut cache = memory.take(engine, &self.engine.network, &rows, &prompt);
         let cached_tokens = cache.tokens();
         let prefilled = self.prefill(&prompt, &mut cache)?;
         let decoding = Decoding {
@@ -291,6 +325,7 @@ impl<N: Network> Turn<'_, N> {
             reasoning: written.reasoning,
             finish_reason: written.finish_reason,
             thinking: written.thinking,
+            speculation: written.guesses,
             logprobs: written.logprobs,
             images,
             timings: Timings {
@@ -299,7 +334,7 @@ impl<N: Network> Turn<'_, N> {
                 prefill_ms: milliseconds(prefilled.decoder_time),
                 first_token_ms: milliseconds(written.first_token - self.started),
                 decode_tokens_per_s: rate(
-                    written.output_ids.len() - 1,
+                    written.output_ids.len().saturating_sub(1),
                     written.first_token.elapsed(),
                 ),
             },

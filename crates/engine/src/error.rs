@@ -92,6 +92,14 @@ pub enum EngineError {
         /// Position in the context, from 0.
         position: usize,
     },
+    /// A saved session that cannot be used.
+    #[error("{path}: {message}")]
+    Session {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
     /// The caller asked to stop before the answer was done.
     #[error("cancelled")]
     Cancelled,
@@ -160,6 +168,9 @@ impl EngineError {
             EngineError::Image { source, .. } | EngineError::Preprocessor(source) => source.hint(),
             EngineError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 Some("check the spelling; a relative path begins at the current folder".into())
+            }
+            EngineError::Session { .. } => {
+                Some("a session can be restored by the model that saved it; ask again from the beginning".into())
             }
             EngineError::Model(error) => error.hint(),
             _ => None,

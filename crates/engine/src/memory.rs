@@ -1,18 +1,17 @@
 //! What a conversation left in the key-value cache, so that its next turn need not be read from the beginning.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use image_prep::{Picture, Preprocessor};
 
-use image_prep::Picture;
-
+use crate::identity;
 use crate::network::{Cache, Network};
 use crate::prompt::{Piece, Prompt};
 
 /// What stood at one position: a token, or a place of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
-    id: u32,
-    /// 0 for text, else the picture's hash.
-    picture: u64,
+    pub id: u32,
+    /// 0 for text, else the name of the picture by its pixels and how they are prepared.
+    pub picture: u128,
 }
 
 /// A cache and what is in it. A new one is empty; [`crate::Engine::generate_in`] fills it.
@@ -22,6 +21,8 @@ pub(crate) struct Row {
 pub struct Memory<N: Network> {
     rows: Vec<Row>,
     cache: Option<N::Cache>,
+    /// The engine that filled it, whose weights the cache is made with.
+    engine: u64,
 }
 
 impl<N: Network> Default for Memory<N> {
@@ -29,6 +30,7 @@ impl<N: Network> Default for Memory<N> {
         Memory {
             rows: Vec::new(),
             cache: None,
+            engine: 0,
         }
     }
 }
@@ -44,8 +46,35 @@ impl<N: Network> Memory<N> {
         self.rows.len()
     }
 
+    /// What an engine knows of a conversation.
+    pub(crate) fn of(engine: u64, rows: Vec<Row>, cache: N::Cache) -> Self {
+        Memory {
+            rows,
+            cache: Some(cache),
+            engine,
+        }
+    }
+
+    /// What stood at the positions.
+    pub(crate) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// Positions of a prompt with these rows that need not be read again.
+    pub(crate) fn shared(&self, engine: u64, rows: &[Row], prompt: &Prompt) -> usize {
+        if self.engine != engine {
+            return 0;
+        }
+        let same = self
+            .rows
+            .iter()
+            .zip(&rows[..rows.len() - 1])
+            .take_while(|(a, b)| a == b)
+            .count();
+        whole_pieces(prompt, same)
+    }
+
     /// The cache, if there is one.
-    #[cfg(test)]
     pub(crate) fn cache(&self) -> Option<&N::Cache> {
         self.cache.as_ref()
     }
@@ -58,18 +87,22 @@ impl<N: Network> Memory<N> {
     /// A cache that holds as much of the beginning of this prompt as is remembered, at most all but its last row, whose
     /// logits are needed.
     ///
-    /// The memory is empty until [`Memory::keep`], so that a request that fails leaves nothing half true behind.
-    pub(crate) fn take(&mut self, network: &N, rows: &[Row], prompt: &Prompt) -> N::Cache {
-        let remembered = std::mem::take(&mut self.rows);
-        let Some(mut cache) = self.cache.take() else {
+    /// The memory is empty until [`Memory::keep`], so that a request that fails leaves nothing half true behind. What another
+    /// engine has put in is not used: its weights may be others.
+    pub(crate) fn take(
+        &mut self,
+        engine: u64,
+        network: &N,
+        rows: &[Row],
+        prompt: &Prompt,
+    ) -> N::Cache {
+        let shared = self.shared(engine, rows, prompt);
+        self.rows.clear();
+        self.engine = engine;
+        let Some(mut cache) = self.cache.take().filter(|_| shared > 0) else {
             return network.new_cache(network.shape().context_tokens);
         };
-        let same = remembered
-            .iter()
-            .zip(&rows[..rows.len() - 1])
-            .take_while(|(a, b)| a == b)
-            .count();
-        cache.truncate(whole_pieces(prompt, same));
+        cache.truncate(shared);
         cache
     }
 
@@ -83,7 +116,7 @@ impl<N: Network> Memory<N> {
 }
 
 /// The rows of a prompt.
-pub(crate) fn rows(prompt: &Prompt, pictures: &[Picture]) -> Vec<Row> {
+pub(crate) fn rows(prompt: &Prompt, pictures: &[Picture], preprocessor: &Preprocessor) -> Vec<Row> {
     let mut rows: Vec<Row> = prompt
         .ids
         .iter()
@@ -91,20 +124,13 @@ pub(crate) fn rows(prompt: &Prompt, pictures: &[Picture]) -> Vec<Row> {
         .collect();
     for piece in &prompt.pieces {
         if let Piece::Image { image, places } = piece {
-            let picture = hash(&pictures[*image]);
+            let picture = identity::of_picture(&pictures[*image], preprocessor);
             rows[places.clone()]
                 .iter_mut()
                 .for_each(|row| row.picture = picture);
         }
     }
     rows
-}
-
-fn hash(picture: &Picture) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (picture.width, picture.height).hash(&mut hasher);
-    picture.rgb.hash(&mut hasher);
-    hasher.finish().max(1)
 }
 
 /// `count` positions, or fewer, so that no image is cut.

@@ -10,6 +10,7 @@ use crate::logprobs::TokenLogprob;
 use crate::message::{Message, Part, Role};
 use crate::prompt::ImageInfo;
 use crate::sample::Sampling;
+use crate::speculation::{Guesses, Speculation};
 use crate::template::ChatTemplate;
 
 /// A question with everything that bears on its answer.
@@ -32,6 +33,8 @@ pub struct Request {
     pub budget: ThinkingBudget,
     /// Ends the thought while it runs. Clones of a request share the switch: give each request its own.
     pub stop_thinking: StopThinking,
+    /// Whether to guess tokens ahead. The answer does not depend on it.
+    pub speculation: Speculation,
     /// Report the log-probability of each token of the answer, and of so many likeliest tokens beside it.
     pub logprobs: Option<usize>,
     /// Further names for the chat template.
@@ -184,6 +187,9 @@ pub struct Reply {
     pub images: Vec<ImageInfo>,
     /// Times.
     pub timings: Timings,
+    /// How guesses went, if any were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speculation: Option<Guesses>,
     /// Tokens of the answer with their log-probabilities, if asked for; the end token is not among them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<Vec<TokenLogprob>>,

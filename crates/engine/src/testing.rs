@@ -1,6 +1,6 @@
 //! What the tests of this crate share: real tokenizers and templates, and a network whose answer is known.
 
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
 use image_prep::Picture;
@@ -115,6 +115,9 @@ pub(crate) struct FakeNetwork {
     pub(crate) encoder: Encoder,
     /// What a step of the decoder takes.
     pub(crate) step_time: Duration,
+    /// Says what follows from the last two ids instead, in a way that this number decides; after some ids there is little
+    /// choice, so that it repeats itself.
+    pub(crate) habits: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -145,6 +148,7 @@ impl FakeNetwork {
             shape: tiny_shape(),
             answer,
             step_time: Duration::ZERO,
+            habits: None,
             said: Mutex::new(0),
             steps: Mutex::default(),
             step_taken: Condvar::new(),
@@ -174,6 +178,10 @@ impl Cache for FakeCache {
     }
     fn truncate(&mut self, tokens: usize) {
         self.rows.truncate(tokens);
+    }
+    fn to_bytes(&self) -> Vec<u8> {
+        let numbers = self.rows.iter().flatten();
+        numbers.flat_map(|number| number.to_le_bytes()).collect()
     }
 }
 
@@ -220,6 +228,17 @@ impl Network for FakeNetwork {
         }
     }
 
+    fn cache_from_bytes(&self, capacity: usize, tokens: usize, bytes: &[u8]) -> Option<FakeCache> {
+        let (rows, rest) = bytes.as_chunks::<8>();
+        let number = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().unwrap());
+        let row = |row: &[u8; 8]| [number(&row[..4]), number(&row[4..])];
+        let whole = rest.is_empty() && rows.len() == tokens && tokens <= capacity;
+        whole.then(|| FakeCache {
+            rows: rows.iter().map(row).collect(),
+            capacity,
+        })
+    }
+
     fn forward(
         &self,
         inputs: &[f32],
@@ -238,6 +257,15 @@ impl Network for FakeNetwork {
         *self.logits.lock().unwrap() += usize::from(logits != LogitRows::None);
         cache.rows.extend_from_slice(rows);
         assert!(cache.rows.len() <= cache.capacity, "the cache is too small");
+        if let Some(habits) = self.habits {
+            let first = match logits {
+                LogitRows::None => cache.rows.len(),
+                LogitRows::Last => cache.rows.len() - 1,
+                LogitRows::All => cache.rows.len() - rows.len(),
+            };
+            let after = |at| habitual_logits(habits, &cache.rows[..=at], self.shape.vocabulary);
+            return Ok((first..cache.rows.len()).flat_map(after).collect());
+        }
         let mut said = self.said.lock().unwrap();
         // 7 and 8 end a prompt: `[|AI|]:` and `[|BlueThink|]`.
         let begins = matches!(cache.rows.last(), Some([7.0 | 8.0, 0.0]));
@@ -250,4 +278,20 @@ impl Network for FakeNetwork {
             LogitRows::All => row.repeat(rows.len()),
         })
     }
+}
+
+/// Logits of a few letters, tags and the end by the last two rows.
+fn habitual_logits(habits: u64, rows: &[[f32; 2]], vocabulary: usize) -> Vec<f32> {
+    let mut logits = vec![-30.0; vocabulary];
+    let last = rows.iter().rev().take(2).map(|row| row[0] as u64);
+    let before = last.fold(habits, |hash, id| {
+        (hash ^ id).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    });
+    static SAID: OnceLock<Vec<u32>> = OnceLock::new();
+    let said = "abcdefg\n<think></think></s>";
+    for &id in SAID.get_or_init(|| nano_tokenizer().encode(said).unwrap()) {
+        let hash = (before ^ u64::from(id)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        logits[id as usize] = (hash >> 40) as f32 / (1u32 << 21) as f32;
+    }
+    logits
 }

@@ -14,6 +14,9 @@ impl Cache for KvCache {
     fn truncate(&mut self, tokens: usize) {
         KvCache::truncate(self, tokens);
     }
+    fn to_bytes(&self) -> Vec<u8> {
+        KvCache::to_bytes(self)
+    }
 }
 
 impl Network for Model {
@@ -54,6 +57,10 @@ impl Network for Model {
 
     fn new_cache(&self, tokens: usize) -> KvCache {
         Model::new_cache(self, tokens)
+    }
+
+    fn cache_from_bytes(&self, capacity: usize, tokens: usize, bytes: &[u8]) -> Option<KvCache> {
+        Model::cache_from_bytes(self, capacity, tokens, bytes)
     }
 
     fn forward(

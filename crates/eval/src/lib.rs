@@ -13,7 +13,7 @@ mod results;
 mod scoring;
 mod task;
 
-pub use answer::{Answer, Ask, EngineAnswer};
+pub use answer::{Answer, Ask, EngineAnswer, Thoughts};
 pub use error::{EvalError, LineProblem};
 pub use evaluate::{Answered, Options, Outcome, Progress, evaluate};
 pub use fingerprint::Fingerprint;

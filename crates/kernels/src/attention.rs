@@ -84,6 +84,17 @@ impl Memory {
         }
     }
 
+    /// The numbers of one key, then of its value.
+    ///
+    /// # Panics
+    /// When there is no such key.
+    pub fn numbers_at(&self, at: usize) -> impl Iterator<Item = f32> {
+        assert!(at < self.len(), "key {at} of {}", self.len());
+        let key = move |i: usize| self.keys.weight(at, i);
+        let value = move |i: usize| self.values[i / PANEL].weight(i % PANEL, at);
+        (0..self.width).map(key).chain((0..self.width).map(value))
+    }
+
     /// Forgets the keys from `count` on.
     pub fn truncate(&mut self, count: usize) {
         self.keys.truncate_columns(count);

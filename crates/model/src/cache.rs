@@ -62,6 +62,19 @@ impl CacheShape {
     }
 }
 
+impl CacheShape {
+    /// Bytes of one layer in [`KvCache::to_bytes`]; none when there are more than a number can say.
+    fn written_bytes(&self, tokens: usize) -> Option<usize> {
+        // Blocks are rounded up; far below the largest number, nothing overflows.
+        let tokens = Some(tokens).filter(|&tokens| tokens < 1 << 32)?;
+        let of_a_head = match self.precision {
+            None => (2 * self.head_dim * size_of::<f32>()).checked_mul(tokens)?,
+            Some(_) => attention_kv8::Memory::written_bytes(self.head_dim, tokens),
+        };
+        of_a_head.checked_mul(self.heads)
+    }
+}
+
 impl LayerCache {
     fn new(shape: &CacheShape) -> LayerCache {
         let (heads, width) = (shape.heads, shape.head_dim);
@@ -140,6 +153,44 @@ impl LayerCache {
         out
     }
 
+    fn write_bytes(&self, tokens: usize, out: &mut Vec<u8>) {
+        match &self.heads {
+            Heads::Floats(heads) => {
+                for head in heads {
+                    let numbers = (0..tokens).flat_map(|at| head.numbers_at(at));
+                    out.extend(numbers.flat_map(f32::to_le_bytes));
+                }
+            }
+            Heads::Int8(heads, _) => heads.iter().for_each(|head| head.write_bytes(out)),
+        }
+    }
+
+    /// Fills an empty one from what another wrote.
+    fn read_bytes(&mut self, tokens: usize, bytes: &[u8]) {
+        let width = self.head_dim;
+        match &mut self.heads {
+            Heads::Floats(heads) => {
+                let of_head = bytes.len() / heads.len();
+                for (head, bytes) in heads.iter_mut().zip(bytes.chunks_exact(of_head)) {
+                    let fours = bytes.as_chunks().0.iter();
+                    let numbers: Vec<f32> = fours.map(|four| f32::from_le_bytes(*four)).collect();
+                    let rows = |first: usize| View {
+                        data: &numbers[first..],
+                        row_stride: 2 * width,
+                        column_stride: 1,
+                    };
+                    head.append(tokens, rows(0), rows(width));
+                }
+            }
+            Heads::Int8(heads, _) => {
+                let of_head = attention_kv8::Memory::written_bytes(width, tokens);
+                for (head, bytes) in heads.iter_mut().zip(bytes.chunks_exact(of_head)) {
+                    *head = attention_kv8::Memory::from_bytes(width, tokens, bytes);
+                }
+            }
+        }
+    }
+
     fn truncate(&mut self, tokens: usize) {
         match &mut self.heads {
             Heads::Floats(heads) => heads.iter_mut().for_each(|head| head.truncate(tokens)),
@@ -156,6 +207,36 @@ impl KvCache {
             tokens: 0,
             capacity,
         }
+    }
+
+    /// All keys and values as bytes, for [`KvCache::from_bytes`]: the same on every machine.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for layer in &self.layers {
+            layer.write_bytes(self.tokens, &mut bytes);
+        }
+        bytes
+    }
+
+    /// The cache of `tokens` positions that was written; none when the bytes are too few or too many for it.
+    pub(crate) fn from_bytes(
+        shape: &CacheShape,
+        capacity: usize,
+        tokens: usize,
+        bytes: &[u8],
+    ) -> Option<KvCache> {
+        let mut cache = KvCache::new(shape, capacity);
+        let of_layer = shape.written_bytes(tokens)?;
+        if tokens > capacity || Some(bytes.len()) != of_layer.checked_mul(shape.layers) {
+            return None;
+        }
+        cache.tokens = tokens;
+        if tokens > 0 {
+            for (layer, bytes) in cache.layers.iter_mut().zip(bytes.chunks_exact(of_layer)) {
+                layer.read_bytes(tokens, bytes);
+            }
+        }
+        Some(cache)
     }
 
     /// Positions it holds.
@@ -256,5 +337,53 @@ mod tests {
         assert_eq!(shape(None).bytes_per_token(), 2 * 2 * 64 * 4);
         let int8 = shape(Some(Precision::Int8)).bytes_per_token();
         assert_eq!(int8, 2 * (2 * 64 + 2 * 4));
+    }
+
+    #[test]
+    fn a_cache_comes_back_from_its_bytes_and_grows_on() {
+        let isa = Isa::detect();
+        let queries = numbers(3 * 64, 3);
+        let find = |cache: &mut KvCache, tokens: usize| {
+            let layer = cache.layer(0);
+            layer.append(isa, 5, &numbers(5 * 128, 4), &numbers(5 * 128, 5));
+            let asked = Asked {
+                positions: 1,
+                group: 3,
+                data: &queries,
+                stride: 3 * 64,
+                visible: tokens + 5,
+            };
+            layer.attend(isa, 1, &asked)
+        };
+        for precision in [None, Some(Precision::Int16), Some(Precision::Int8)] {
+            for tokens in [1, 127, 128, 131] {
+                let shape = shape(precision);
+                let mut cache = KvCache::new(&shape, 200);
+                // More than are kept: what was forgotten must not come back.
+                let rows = (tokens + 3) * 128;
+                cache
+                    .layer(0)
+                    .append(isa, tokens + 3, &numbers(rows, 1), &numbers(rows, 2));
+                cache.advance(tokens + 3);
+                cache.truncate(tokens);
+                let bytes = cache.to_bytes();
+                let read = |tokens, bytes| KvCache::from_bytes(&shape, 200, tokens, bytes);
+                let mut again = read(tokens, &bytes).unwrap();
+                assert_eq!(again.len(), tokens);
+                assert_eq!(
+                    find(&mut again, tokens),
+                    find(&mut cache, tokens),
+                    "{precision:?} {tokens}"
+                );
+                assert!(read(tokens, &bytes[1..]).is_none());
+                assert!(read(tokens + 128, &bytes).is_none());
+                assert!(read(usize::MAX, &bytes).is_none());
+                assert!(read(201, &bytes).is_none());
+            }
+        }
+        assert_eq!(
+            KvCache::from_bytes(&shape(None), 9, 0, &[]).unwrap().len(),
+            0
+        );
     }
 }

@@ -74,6 +74,15 @@ impl Decoder {
         KvCache::new(&self.cache, capacity)
     }
 
+    pub fn cache_from_bytes(
+        &self,
+        capacity: usize,
+        tokens: usize,
+        bytes: &[u8],
+    ) -> Option<KvCache> {
+        KvCache::from_bytes(&self.cache, capacity, tokens, bytes)
+    }
+
     pub fn cache_bytes_per_token(&self) -> usize {
         self.cache.bytes_per_token()
     }

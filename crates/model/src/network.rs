@@ -79,6 +79,16 @@ impl Model {
         self.decoder.new_cache(tokens)
     }
 
+    /// The cache of `tokens` positions that [`KvCache::to_bytes`] wrote; none when they are not so many bytes.
+    pub fn cache_from_bytes(
+        &self,
+        capacity: usize,
+        tokens: usize,
+        bytes: &[u8],
+    ) -> Option<KvCache> {
+        self.decoder.cache_from_bytes(capacity, tokens, bytes)
+    }
+
     /// Memory that a position takes in a cache. Quantized weights bring INT8 keys and values, others f32.
     pub fn cache_bytes_per_token(&self) -> usize {
         self.decoder.cache_bytes_per_token()

@@ -13,6 +13,7 @@ use eval::{
 use image_prep::tiling::Grid;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::commands::budgets::{self, Budget, Measurement};
 use crate::commands::tiles;
 use crate::source::ModelArgument;
 use crate::terminal::visible;
@@ -26,6 +27,7 @@ Examples:
   bluelm eval --task questions.jsonl --think --wrong 20   with thoughts, and what went wrong
   bluelm eval --task questions.jsonl --max-grid 1x1       with a single tile: what tiles are good for
   bluelm eval --task questions.jsonl --model DIR --json   another model, one JSON line
+  bluelm eval --task questions.jsonl --budgets 0,16,64,unlimited   what thinking is worth
 
 A line of a task file is
   {\"image\": \"FILE\", \"question\": \"…\", \"answer\": \"…\", \"kind\": \"read\"}
@@ -59,6 +61,13 @@ pub struct EvalArguments {
     /// Show the first N wrong answers
     #[arg(long, value_name = "N", default_value_t = 0)]
     wrong: u32,
+    /// Ask everything once for each of these budgets of thought, in tokens: 0,16,64,unlimited
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = budgets::parse,
+          conflicts_with_all = ["output", "wrong", "fresh"])]
+    budgets: Vec<Budget>,
+    /// Draw right answers by budget (PNG, or SVG by the file's end)
+    #[arg(long, value_name = "FILE", requires = "budgets")]
+    chart: Option<PathBuf>,
     /// Keep answers in this file instead of FILE.results.jsonl beside the task
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -78,6 +87,21 @@ pub fn run(arguments: EvalArguments, cancel: &Cancel) -> anyhow::Result<()> {
     if let Some(most) = arguments.max_grid {
         engine = engine.with_grids_at_most(most);
     }
+    if !arguments.budgets.is_empty() {
+        let _cooperation = interrupt::cooperate();
+        return Measurement {
+            engine: &engine,
+            task: &task,
+            options: Options {
+                think: true,
+                ..arguments.options()?
+            },
+            budgets: &arguments.budgets,
+            chart: arguments.chart.as_deref(),
+            cancel,
+        }
+        .run(arguments.json);
+    }
     let output = match &arguments.output {
         Some(path) => path.clone(),
         None => ResultsFile::beside(&arguments.task),
@@ -86,12 +110,7 @@ pub fn run(arguments: EvalArguments, cancel: &Cancel) -> anyhow::Result<()> {
     if arguments.fresh {
         results.forget();
     }
-    let options = Options {
-        answerer: answerer(&arguments)?,
-        think: arguments.think,
-        max_tokens: arguments.max_tokens as usize,
-        limit: arguments.limit.map(|limit| limit as usize),
-    };
+    let options = arguments.options()?;
     let mut answerer = EngineAnswer::new(&engine, options.max_tokens, cancel);
     let bar = progress_bar();
     let cooperation = interrupt::cooperate();
@@ -105,6 +124,17 @@ pub fn run(arguments: EvalArguments, cancel: &Cancel) -> anyhow::Result<()> {
     drop(cooperation);
     bar.finish_and_clear();
     finish(&arguments, &outcome?, &output)
+}
+
+impl EvalArguments {
+    fn options(&self) -> anyhow::Result<Options> {
+        Ok(Options {
+            answerer: answerer(self)?,
+            think: self.think,
+            max_tokens: self.max_tokens as usize,
+            limit: self.limit.map(|limit| limit as usize),
+        })
+    }
 }
 
 /// Names the program, the model and the grids: another build may answer otherwise.

@@ -1,6 +1,7 @@
 //! One file for each command: its arguments and what it does.
 
 pub mod bench;
+pub mod budgets;
 pub mod chat;
 pub mod completions;
 pub mod convert;

@@ -320,7 +320,10 @@ fn an_effort_is_a_budget_unless_a_budget_is_given() {
     assert_eq!(effort("minimal"), (Some(true), Some(128)));
     assert_eq!(effort("medium"), (Some(true), Some(2048)));
     assert_eq!(effort("max"), (Some(true), None));
-    assert_eq!(thinking(with("think", json!("low"))), (Some(true), Some(512)));
+    assert_eq!(
+        thinking(with("think", json!("low"))),
+        (Some(true), Some(512))
+    );
     assert_eq!(thinking(with("think", json!(false))), (Some(false), None));
     let both = json!({"thinking_budget": 3, "reasoning_effort": "high"});
     assert_eq!(thinking(with_all(both)), (Some(true), Some(3)));

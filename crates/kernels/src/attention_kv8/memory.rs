@@ -114,6 +114,56 @@ impl Memory {
         }
     }
 
+    /// Bytes that [`Memory::write_bytes`] writes for so many keys.
+    pub fn written_bytes(width: usize, len: usize) -> usize {
+        let memory = Memory::empty(width);
+        len.div_ceil(BLOCK) * (memory.key_bytes() + memory.value_bytes() + 2 * BLOCK * 4)
+    }
+
+    /// Writes all as it lies in memory, whole blocks, to be read by [`Memory::from_bytes`]: the same on every machine.
+    pub fn write_bytes(&self, out: &mut Vec<u8>) {
+        let blocks = self.len.div_ceil(BLOCK);
+        out.extend_from_slice(&self.keys[..blocks * self.key_bytes()]);
+        let values = &self.values[..blocks * self.value_bytes()];
+        out.extend(values.iter().map(|value| value.cast_unsigned()));
+        for scales in [&self.key_scales, &self.value_scales] {
+            out.extend(
+                scales[..blocks * BLOCK]
+                    .iter()
+                    .flat_map(|scale| scale.to_le_bytes()),
+            );
+        }
+    }
+
+    /// The memory of `len` keys that was written. Any bytes make a memory, though perhaps one of senseless numbers.
+    ///
+    /// # Panics
+    /// When there are not [`Memory::written_bytes`] of them.
+    pub fn from_bytes(width: usize, len: usize, bytes: &[u8]) -> Memory {
+        let expected = Memory::written_bytes(width, len);
+        assert_eq!(
+            bytes.len(),
+            expected,
+            "bytes of {len} keys of {width} numbers"
+        );
+        let mut memory = Memory::empty(width);
+        let blocks = len.div_ceil(BLOCK);
+        let (keys, rest) = bytes.split_at(blocks * memory.key_bytes());
+        let (values, scales) = rest.split_at(blocks * memory.value_bytes());
+        let scales: Vec<f32> = scales
+            .as_chunks()
+            .0
+            .iter()
+            .map(|four| f32::from_le_bytes(*four))
+            .collect();
+        memory.len = len;
+        memory.keys = keys.to_vec();
+        memory.values = values.iter().map(|value| value.cast_signed()).collect();
+        memory.key_scales = scales[..blocks * BLOCK].to_vec();
+        memory.value_scales = scales[blocks * BLOCK..].to_vec();
+        memory
+    }
+
     /// Fours of a key's numbers.
     pub(super) fn fours(&self) -> usize {
         self.width.div_ceil(4)
