@@ -191,9 +191,9 @@ fn a_hundred_megabytes_of_base64_are_refused_by_their_length() {
 #[test]
 fn requests_together_take_no_more_memory_than_allowed() {
     let mut limited = config();
-    limited.limits.memory_bytes = 30_000;
+    limited.limits.memory_bytes = 45_000;
     let router = app(FakeChat::new(9), limited);
-    // 75 pixels a side are 16,875 bytes decoded: one fits, two do not.
+    // A body takes a step of 16 KiB, 75 pixels a side are 16,875 bytes decoded: one picture fits, two do not.
     let one = picture(&data_url(75, 75));
     assert_eq!(answer_of(&router, CHAT, &one).0, StatusCode::OK);
     let part = one["messages"][0]["content"][0].clone();

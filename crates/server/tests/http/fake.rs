@@ -354,7 +354,11 @@ fn without_number(text: &str, key: &str) -> String {
     for part in parts {
         out.push_str(key);
         out.push('0');
-        out.push_str(part.trim_start_matches(|character: char| character.is_ascii_digit() || character == ' '));
+        out.push_str(
+            part.trim_start_matches(|character: char| {
+                character.is_ascii_digit() || character == ' '
+            }),
+        );
     }
     out
 }
