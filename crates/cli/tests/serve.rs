@@ -4,15 +4,12 @@
 mod page;
 #[path = "serve/server.rs"]
 mod server;
-mod support;
 
 use std::process::Command;
 
 use serde_json::{Value as Json, json};
 
 use server::{Server, receipt, run_json};
-use support::Place;
-
 #[test]
 fn the_model_inside_says_the_same_in_every_api_as_on_the_command_line() {
     let question = "What is the total?";
@@ -107,10 +104,13 @@ fn a_thought_comes_apart_from_its_answer_and_is_counted() {
 
 #[test]
 fn an_address_that_others_reach_needs_a_key() {
-    let place = Place::new();
-    let outcome = place.run(&["serve", "--host", "0.0.0.0", "--port", "0"]);
-    assert_eq!(outcome.exit, Some(1));
-    insta::assert_snapshot!(outcome.stderr, @r"
+    let refused = Command::new(env!("CARGO_BIN_EXE_bluelm"))
+        .args(["serve", "--host", "0.0.0.0", "--port", "0"])
+        .env_remove("BLUELM_API_KEY")
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    insta::assert_snapshot!(String::from_utf8(refused.stderr).unwrap(), @r"
     error: 0.0.0.0 can be reached by other machines, and no key is set
     hint: set BLUELM_API_KEY or give --api-key, or say --allow-without-key if that is what you want
     ");

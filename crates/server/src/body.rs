@@ -10,38 +10,62 @@ use crate::config::Limits;
 use crate::error::ApiError;
 use crate::room::Room;
 
-/// Reads a body. What it takes in memory is taken from `room` first: the length that its head announces, or else the most.
+/// Memory for bodies is taken in such steps.
+const STEP_BYTES: usize = 16 << 10;
+
+/// Reads a body. What it takes in memory is taken from `room` as it comes, so that a length that is only announced takes
+/// nothing.
 pub async fn read(
     headers: &HeaderMap,
     body: Body,
     limits: &Limits,
     room: &mut Room,
 ) -> Result<Bytes, ApiError> {
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    let bytes = announced.unwrap_or(limits.body_bytes);
-    if bytes > limits.body_bytes {
+    let length = headers.get(header::CONTENT_LENGTH);
+    let announced = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|bytes| bytes > limits.body_bytes) {
         return Err(too_long(limits.body_bytes));
     }
-    room.take(bytes)?;
-    let whole = Limited::new(body, limits.body_bytes).collect();
+    let whole = collect(Limited::new(body, limits.body_bytes), room);
     match tokio::time::timeout(limits.body_time, whole).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long(limits.body_bytes)),
-        Ok(Err(error)) => Err(ApiError::new(
-            StatusCode::BAD_REQUEST,
-            None,
-            format!("the body could not be read: {error}"),
-        )),
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(Broken::NoRoom(error))) => Err(error),
+        Ok(Err(Broken::Body(error))) if error.is::<LengthLimitError>() => {
+            Err(too_long(limits.body_bytes))
+        }
+        Ok(Err(Broken::Body(error))) => {
+            let message = format!("the body could not be read: {error}");
+            Err(ApiError::new(StatusCode::BAD_REQUEST, None, message))
+        }
         Err(_) => {
-            let message = format!(
-                "the body took longer than {} seconds",
-                limits.body_time.as_secs_f32()
-            );
+            let seconds = limits.body_time.as_secs_f32();
+            let message = format!("the body took longer than {seconds} seconds");
             Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, None, message))
         }
     }
+}
+
+/// Why a body is not whole.
+enum Broken {
+    NoRoom(ApiError),
+    Body(Box<dyn std::error::Error + Send + Sync>),
+}
+
+async fn collect(mut body: Limited<Body>, room: &mut Room) -> Result<Bytes, Broken> {
+    let mut bytes = Vec::new();
+    let mut taken = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(Broken::Body)?.into_data() else {
+            continue;
+        };
+        if bytes.len() + data.len() > taken {
+            let more = STEP_BYTES.max(data.len());
+            room.take(more).map_err(Broken::NoRoom)?;
+            taken += more;
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.into())
 }
 
 fn too_long(most: usize) -> ApiError {

@@ -203,8 +203,7 @@ impl Writer for ChunkWriter {
             Said::Prefill { done, total } if self.options.return_progress => {
                 let mut chunk = self.chunk(json!({}), None);
                 let time_ms = self.head.started.elapsed().as_millis() as u64;
-                let progress =
-                    json!({"total": total, "cache": 0, "processed": done, "time_ms": time_ms});
+                let progress = json!({"total": total, "processed": done, "time_ms": time_ms});
                 chunk.insert("prompt_progress".into(), progress);
                 return data_line(&Json::Object(chunk));
             }

@@ -72,10 +72,24 @@ impl Browser {
             body.len()
         );
         stream.write_all((head + &body).as_bytes()).unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        let (_, body) = text.split_once("\r\n\r\n").unwrap();
-        let mut json: Json = serde_json::from_str(body).unwrap();
+        // The driver leaves the connection open.
+        let mut answer = BufReader::new(stream);
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            answer.read_line(&mut line).unwrap();
+            if let Some((name, value)) = line.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = value.trim().parse().unwrap();
+            }
+            if line.trim_end().is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        answer.read_exact(&mut body).unwrap();
+        let mut json: Json = serde_json::from_slice(&body).unwrap();
         let value = json["value"].take();
         assert!(value.get("error").is_none(), "{path}: {value}");
         value
@@ -158,13 +172,9 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) {
-            let head = format!(
-                "DELETE /session/{} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
-                self.session
-            );
-            let _ = stream.write_all(head.as_bytes());
-            let _ = stream.read_to_end(&mut Vec::new());
+        // Ends Chromium too, which killing the driver would not.
+        if !std::thread::panicking() {
+            self.send("DELETE", &format!("/session/{}", self.session), &json!({}));
         }
         let _ = self.driver.kill();
         let _ = self.driver.wait();

@@ -155,6 +155,13 @@ fn a_hundred_megabytes_of_base64_are_refused_by_their_length() {
     let body = picture(&format!("data:image/png;base64,{}", "A".repeat(2 << 20))).to_string();
     let (response, text) = call(&router, post(CHAT, body.clone()));
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE, "{text}");
+    // The same where no length is announced.
+    let mut request = post(CHAT, body.clone());
+    request.headers_mut().remove(header::CONTENT_LENGTH);
+    assert_eq!(
+        call(&router, request).0.status(),
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
     // A length that is announced is believed before anything is read.
     let mut request = post(CHAT, "");
     request
@@ -184,9 +191,9 @@ fn a_hundred_megabytes_of_base64_are_refused_by_their_length() {
 #[test]
 fn requests_together_take_no_more_memory_than_allowed() {
     let mut limited = config();
-    limited.limits.memory_bytes = 30_000;
+    limited.limits.memory_bytes = 45_000;
     let router = app(FakeChat::new(9), limited);
-    // 75 pixels a side are 16,875 bytes decoded: one fits, two do not.
+    // A body takes a step of 16 KiB, 75 pixels a side are 16,875 bytes decoded: one picture fits, two do not.
     let one = picture(&data_url(75, 75));
     assert_eq!(answer_of(&router, CHAT, &one).0, StatusCode::OK);
     let part = one["messages"][0]["content"][0].clone();

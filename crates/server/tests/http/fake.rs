@@ -124,6 +124,7 @@ fn reply(request: &Request, measure: &Measure) -> Reply {
             decode_tokens_per_s: 10.0,
         },
         logprobs: None,
+        speculation: None,
         output_ids: Vec::new(),
     }
 }
@@ -201,7 +202,7 @@ impl Chat for FakeChat {
             let send = |said| drop(events.send(said));
             let reply = reply(&request, &measure);
             send(Said::Prefill {
-                done: 2,
+                done: 1,
                 total: measure.prompt_tokens,
             });
             if !reply.reasoning.is_empty() {
@@ -276,11 +277,13 @@ pub fn call(router: &Router, request: HttpRequest<Body>) -> (Response<()>, Strin
 }
 
 /// A request with a body.
-pub fn post(path: &str, body: impl Into<Body>) -> HttpRequest<Body> {
-    let builder = HttpRequest::post(path).header("host", "127.0.0.1:8080");
-    builder
+pub fn post(path: &str, body: impl Into<String>) -> HttpRequest<Body> {
+    let body: String = body.into();
+    HttpRequest::post(path)
+        .header("host", "127.0.0.1:8080")
         .header("content-type", "application/json")
-        .body(body.into())
+        .header("content-length", body.len())
+        .body(Body::from(body))
         .unwrap()
 }
 
@@ -352,7 +355,11 @@ fn without_number(text: &str, key: &str) -> String {
     for part in parts {
         out.push_str(key);
         out.push('0');
-        out.push_str(part.trim_start_matches(|character: char| character.is_ascii_digit()));
+        out.push_str(
+            part.trim_start_matches(|character: char| {
+                character.is_ascii_digit() || character == ' '
+            }),
+        );
     }
     out
 }

@@ -207,6 +207,45 @@ fn a_body_that_never_ends_is_given_up() {
 }
 
 #[test]
+fn a_body_that_is_only_announced_takes_no_memory_from_others() {
+    let server = Running::start(FakeChat::new(9), config());
+    // Together they announce more than all requests may take.
+    let slow: Vec<TcpStream> = (0..40)
+        .map(|_| {
+            let mut slow = server.connect();
+            slow.write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 60000000\r\n\r\n{").unwrap();
+            slow
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(all(server.ask("hello", false)).contains("You said: hello"));
+    drop(slow);
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_given_up() {
+    let mut config = config();
+    config.limits.write_time = Duration::from_millis(300);
+    let server = Running::start(FakeChat::new(9), config);
+    let mut greedy = server.connect();
+    // Far more than the system keeps for a connection: 4,000 times over ten thousand bytes.
+    const COUNT: usize = 4000;
+    let mut writer = greedy.try_clone().unwrap();
+    let asking = std::thread::spawn(move || {
+        let requests = "GET /assets/main.js HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(COUNT);
+        let _ = writer.write_all(requests.as_bytes());
+    });
+    std::thread::sleep(Duration::from_millis(1500));
+    let mut bytes = Vec::new();
+    let _ = greedy.read_to_end(&mut bytes);
+    let answers = String::from_utf8_lossy(&bytes)
+        .matches("HTTP/1.1 200 OK")
+        .count();
+    assert!(answers > 0 && answers < COUNT, "{answers}");
+    asking.join().unwrap();
+}
+
+#[test]
 fn lengths_that_lie_are_refused() {
     let server = Running::start(FakeChat::new(9), config());
     for head in [
