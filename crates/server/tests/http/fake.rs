@@ -114,7 +114,6 @@ fn reply(request: &Request, measure: &Measure) -> Reply {
             reasoning_tokens: reasoning.split_whitespace().count(),
         },
         thinking: Thinking::default(),
-        speculation: None,
         images: measure.images.clone(),
         timings: Timings {
             load_ms: 1.0,
