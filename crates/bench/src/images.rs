@@ -37,7 +37,7 @@ impl Job {
                     Schedule::Sequence => "in sequence",
                     Schedule::Pipeline => "pipelined",
                 };
-                format!("picture of {width} x {height} to rows, {batch} tiles at once, {how}")
+                format!("picture of {width} x {height} to rows, batches of {batch}, {how}")
             }
             Job::FirstToken { prompt, overlap } => {
                 let how = match overlap {
@@ -114,7 +114,7 @@ pub fn measure_images<N: Network>(
 
 /// A figure for each job, and what the second of a pair brings in the same round.
 fn figures(plan: &ImagePlan, jobs: &[Job], times: &[Vec<f64>]) -> Vec<Figure> {
-    let mut figures = Vec::new();
+    let (mut figures, mut of_pairs) = (Vec::new(), Vec::new());
     for (jobs, times) in jobs.chunks_exact(2).zip(times.chunks_exact(2)) {
         for (job, times) in jobs.iter().zip(times) {
             let group = match job {
@@ -132,11 +132,12 @@ fn figures(plan: &ImagePlan, jobs: &[Job], times: &[Vec<f64>]) -> Vec<Figure> {
         }
         let gains: Vec<f64> = times[0].iter().zip(&times[1]).map(|(a, b)| a / b).collect();
         let name = match jobs[1] {
-            Job::Encode { batch, .. } => format!("the pipeline's gain, {batch} tiles at once"),
+            Job::Encode { batch, .. } => format!("the pipeline's gain, batches of {batch}"),
             Job::FirstToken { .. } => "the gain of prefill beside the image".into(),
         };
-        figures.push(Figure::new("gain", name, Unit::Ratio, &gains));
+        of_pairs.push(Figure::new("gain", name, Unit::Ratio, &gains));
     }
+    figures.extend(of_pairs);
     figures
 }
 

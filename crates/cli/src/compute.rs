@@ -1,7 +1,7 @@
 //! How a model computes: with how many threads, and images in batches of how many tiles. Answers do not depend on it.
 
 use clap::Args;
-use engine::{EncoderWeights, Encoding, Engine, MOST_BATCH_TILES, MOST_THREADS, Threads};
+use engine::{EncoderWeights, Encoding, Engine, MOST_BATCH_TILES, MOST_THREADS, Overlap, Threads};
 
 /// How many threads compute.
 #[derive(Args, Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ pub struct ComputeArguments {
     /// Tiles of an image that are encoded together; more need more memory (default: 4)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MOST_BATCH_TILES as i64))]
     tile_batch: Option<u32>,
-    /// Hold the encoder's weights in memory between images: the next image begins a little earlier
+    /// Hold the encoder's weights in memory, and read the prompt beside the image: sooner done, in more memory
     #[arg(long)]
     keep_encoder: bool,
 }
@@ -37,8 +37,13 @@ pub struct ComputeArguments {
 impl ComputeArguments {
     /// The engine, computing so.
     pub fn apply(self, engine: Engine) -> anyhow::Result<Engine> {
+        // Whoever reads a prompt beside its image needs both weights in memory, and who has both may as well.
+        let overlap = match self.keep_encoder {
+            true => Overlap::Steps,
+            false => Overlap::None,
+        };
         let engine = engine.with_threads(self.threads.start()?);
-        Ok(engine.with_encoding(self.encoding())?)
+        Ok(engine.with_encoding(self.encoding())?.with_overlap(overlap))
     }
 
     /// What a child process is told about images; its threads are told apart.
