@@ -49,7 +49,6 @@ WHAT = {
     ("encode", "1"): "encode, tile by tile",
     ("encode", "4"): "encode, four tiles at once",
     ("prefill", "512"): "prefill, 512 rows",
-    ("prefill", "512 in one chunk"): "the same in one chunk",
     ("decode", "0"): "decode at depth 0",
     ("decode", "2048"): "decode at depth 2048",
 }
@@ -61,6 +60,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--bundle", action="append", required=True, metavar="NAME=FILE", help="ours, may be given several times")
     parser.add_argument("--program", default="target/release/bluelm")
     parser.add_argument("--only", default=",".join(GROUPS), help="encode, prefill, decode")
+    parser.add_argument("--skip", action="append", default=[], metavar="PEER", help="may be given several times")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", default="2")
     parser.add_argument("--hold", default="", help="a command that the rounds run under")
@@ -114,16 +114,16 @@ def stop(servers: list[subprocess.Popen]) -> None:
         server.wait()
 
 
-def rounds(options: argparse.Namespace, python: Path, group: str) -> list[dict]:
+def rounds(options: argparse.Namespace, python: Path, group: str, peers: dict) -> list[dict]:
+    """For each answer: a name, figures by size, and ceilings if it is one of ours."""
     command = [*shlex.split(options.hold), python, HERE / "round.py", group, options.program, options.threads]
-    command += [options.cache, *options.bundle, "--", *GROUPS[group]]
+    command += [options.cache, *options.bundle, "--", *peers]
     told = []
     for number in range(options.rounds):
         began = time.monotonic()
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         print(f"{group} {number + 1}: {time.monotonic() - began:.0f} s, {done.stdout.strip()}", file=sys.stderr, flush=True)
-        if done.returncode == 0:
-            told.append(json.loads(done.stdout))
+        told += [json.loads(line) for line in done.stdout.splitlines() if line.endswith("}")]
     return told
 
 
@@ -152,7 +152,8 @@ def table(options: argparse.Namespace, results: dict[str, list[dict]]) -> str:
             if group not in groups:
                 continue
             by_name = {
-                name: [told["figures"][name][size] for told in results[group] if size in told["figures"][name]] for name in names
+                name: [told["figures"][size] for told in results[group] if told["name"] == name and size in told["figures"]]
+                for name in names
             }
             if not by_name[first]:
                 continue
@@ -160,7 +161,7 @@ def table(options: argparse.Namespace, results: dict[str, list[dict]]) -> str:
             cells = [cell(group, values, None if name == first else own) if values else "" for name, values in by_name.items()]
             lines.append(f"| {what}, {UNITS[group]} | " + " | ".join(cells) + " |")
         lines.append("")
-        ceilings = [ceiling for group in groups for told in results[group] for ceiling in told["ceilings"]]
+        ceilings = [ceiling for group in groups for told in results[group] if (ceiling := told.get("ceilings"))]
         for key, unit in {"int8_gop_s": "INT8 GOP/s", "bf16_gop_s": "bf16 GOP/s", "read_gb_s": "GB/s read"}.items():
             values = [ceiling[key] for ceiling in ceilings if ceiling.get(key)]
             if values:
@@ -176,16 +177,16 @@ def main() -> None:
     options.program = str(Path(options.program).resolve())
     python = install(options.cache)
     results = {}
-    for peers in (ENCODERS, DECODERS):
-        groups = [group for group in options.only.split(",") if GROUPS[group] is peers]
+    for kind, everybody in {"encoder": ENCODERS, "decoder": DECODERS}.items():
+        groups = [group for group in options.only.split(",") if GROUPS[group] is everybody]
         if not groups:
             continue
-        kind = "encoder" if peers is ENCODERS else "decoder"
+        peers = {name: peer for name, peer in everybody.items() if name not in options.skip}
         make_models(python, options.cache, [name for name in MODELS if name.startswith(kind)])
         servers = start(python, options.cache, options.threads, peers)
         try:
             for group in groups:
-                results[group] = rounds(options, python, group)
+                results[group] = rounds(options, python, group, peers)
         finally:
             stop(servers)
     (options.cache / "results.json").write_text(json.dumps(results, indent=1))

@@ -1,5 +1,5 @@
-"""One round of one group: asks everybody once, in turn, and prints one JSON line of figures. Ours is the program itself, in a
-process for each round; it also measures what the machine can do at best.
+"""One round of one group: asks everybody once, in turn, and prints one JSON line of figures for each, so that a round that is cut
+off is not lost. Ours is the program itself, in a process for each round; it also measures what the machine can do at best.
 
 Usage: round.py GROUP PROGRAM THREADS FOLDER NAME=BUNDLE... -- PEER...
 """
@@ -13,20 +13,16 @@ import sys
 GROUPS = {"encode": [1, 4], "prefill": [512], "decode": [0, 2048]}
 OPTIONS = {
     "encode": ["--batches", "1,4"],
-    "prefill": ["--prompts", "512", "--chunks", "512"],
+    "prefill": ["--prompts", "512", "--chunks", "128"],
     "decode": ["--depths", "0,2048"],
 }
 
 
 def ours(group: str, program: str, threads: str, bundle: str) -> tuple[dict[str, float], dict]:
-    """Figures by size, and the ceilings. Prefill in chunks of 128 as answers do it, and in one chunk of 512."""
+    """Figures by size, and the ceilings."""
     command = [program, "bench", "--model", bundle, "--threads", threads, "--only", group, "--runs", "1", "--json"]
     told = json.loads(subprocess.run(command + OPTIONS[group], check=True, capture_output=True, text=True).stdout)
-    figures = {}
-    for figure in told["figures"]:
-        chunked = " in one chunk" if figure["group"] == "prefill in other chunks" else ""
-        figures[f"{figure['x']}{chunked}"] = figure["median"]
-    return figures, told["ceilings"]
+    return {str(figure["x"]): figure["median"] for figure in told["figures"]}, told["ceilings"]
 
 
 def theirs(group: str, folder: str, peer: str) -> dict[str, float]:
@@ -43,14 +39,12 @@ def theirs(group: str, folder: str, peer: str) -> dict[str, float]:
 def main() -> None:
     group, program, threads, folder, *rest = sys.argv[1:]
     middle = rest.index("--")
-    figures, ceilings = {}, []
     for pair in rest[:middle]:
         name, bundle = pair.split("=", 1)
-        figures[name], ceiling = ours(group, program, threads, bundle)
-        ceilings.append(ceiling)
+        figures, ceilings = ours(group, program, threads, bundle)
+        print(json.dumps({"name": name, "figures": figures, "ceilings": ceilings}), flush=True)
     for peer in rest[middle + 1 :]:
-        figures[peer] = theirs(group, folder, peer)
-    print(json.dumps({"figures": figures, "ceilings": ceilings}))
+        print(json.dumps({"name": peer, "figures": theirs(group, folder, peer)}), flush=True)
 
 
 if __name__ == "__main__":
