@@ -135,11 +135,16 @@ proptest! {
     fn an_answer_with_guesses_is_the_answer_without(
         habits: u64, budget in prop::option::of(0usize..40), max_tokens in 1usize..300, seed: u64,
         temperature in prop::sample::select(vec![0.0f32, 0.5, 2.0]), repetition_penalty in prop::sample::select(vec![1.0f32, 1.2]),
-        text in "[abc]{0,12}",
+        text in "[abc]{0,12}", bare: bool,
     ) {
         let mut network = network(vec![0]);
+        let mut tags = one_token_tags();
+        if bare {
+            // One token, which may have been guessed where a character is taken back.
+            tags.generation.thinking.as_mut().unwrap().stop_text = "</think>".into();
+        }
         network.habits = Some(habits);
-        let engine = Engine::new(network, one_token_tags(), &[]).unwrap();
+        let engine = Engine::new(network, tags, &[]).unwrap();
         let mut plain = Request {
             messages: Request::question(vec![], text).messages,
             max_tokens: Some(max_tokens),
