@@ -55,6 +55,46 @@ fn json_is_one_line_with_the_keys_of_the_contract_and_nothing_else() {
     ));
 }
 
+/// The model inside, which thinks in some dozens of tokens.
+#[test]
+fn a_thought_is_cut_at_its_budget_and_the_line_of_numbers_says_so() {
+    let place = Place::new();
+    let image = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/receipt.png");
+    let run = |more: &[&str]| {
+        let question = [
+            "--image",
+            image.to_str().unwrap(),
+            "What do all items cost together?",
+        ];
+        place.run(&[&["run"], more, &question].concat())
+    };
+    let outcome = run(&["--thinking-budget", "3"]);
+    assert!(
+        outcome
+            .stderr
+            .contains("(3 of them thought, all that its budget allows)"),
+        "{}",
+        outcome.stderr
+    );
+    let outcome = run(&["--thinking-budget", "3", "--json", "--speculate"]);
+    let reply: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(reply["usage"]["reasoning_tokens"], 3);
+    assert_eq!(
+        (&reply["thinking"]["ended"], &reply["thinking"]["budget"]),
+        (&"budget".into(), &3.into())
+    );
+    assert!(reply["speculation"].is_object());
+    let outcome = run(&["--thinking-time", "0", "--json"]);
+    let reply: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(
+        (
+            &reply["thinking"]["ended"],
+            &reply["usage"]["reasoning_tokens"]
+        ),
+        (&"time".into(), &0.into())
+    );
+}
+
 #[test]
 fn a_request_file_gives_the_answer_of_the_same_command_line() {
     let place = Place::new();

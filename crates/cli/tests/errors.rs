@@ -296,7 +296,7 @@ fn a_request_with_an_unknown_setting() {
     let place = Place::new();
     place.write(
         "request.json",
-        r#"{"messages": [{"role": "user", "content": "hi"}], "logprobs": true}"#,
+        r#"{"messages": [{"role": "user", "content": "hi"}], "n": 2}"#,
     );
     assert_snapshot!(failure(
         &place,

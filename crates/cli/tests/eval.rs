@@ -101,6 +101,33 @@ fn what_went_wrong_is_shown_on_request() {
 }
 
 #[test]
+fn each_budget_is_a_line_and_a_bar() {
+    let place = place();
+    let more = ["--budgets", "0,2,unlimited", "--chart", "budgets.svg"];
+    let table = eval(&place, &more).stdout;
+    let budgets: Vec<&str> = table
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert_eq!(budgets, ["0", "2", "unlimited"]);
+    // Nothing overruns its budget.
+    assert!(
+        table.lines().skip(1).all(|line| line.ends_with(" 0")),
+        "{table}"
+    );
+    let chart = std::fs::read_to_string(place.path("budgets.svg")).unwrap();
+    assert_eq!(chart.matches("<rect x=").count(), 3);
+    assert!(chart.contains(">unlimited<"), "{chart}");
+    let json = eval(&place, &["--budgets", "0", "--json"]).stdout;
+    let lines: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&lines[0]["budget"], &lines[0]["overruns"]),
+        (&0.into(), &0.into())
+    );
+}
+
+#[test]
 fn bad_lines_are_all_named_before_the_model_is_loaded() {
     let place = Place::new();
     place.write("task.jsonl", "{}\n\nhello\n");

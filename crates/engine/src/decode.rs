@@ -377,4 +377,6 @@ impl<N: Network> Writer<'_, N> {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

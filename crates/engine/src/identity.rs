@@ -68,7 +68,7 @@ impl Weights {
         match self {
             Weights::Named(name) => Ok(*name),
             Weights::Inside(weights) => Ok(Sha256::digest(weights).into()),
-            Weights::Bundle(path) => of_files(&[path.clone()], bundle_bytes),
+            Weights::Bundle(path) => of_files(std::slice::from_ref(path), bundle_bytes),
             Weights::Folder(folder) => of_files(&weight_files(folder)?, |_| Ok(u64::MAX)),
         }
     }

@@ -39,8 +39,10 @@ pub trait Cache: Send {
     fn tokens(&self) -> usize;
     /// Forgets all positions from `tokens` on.
     fn truncate(&mut self, tokens: usize);
-    /// All of it as bytes, for [`Network::cache_from_bytes`].
-    fn to_bytes(&self) -> Vec<u8>;
+    /// All of it as bytes, for [`Network::cache_from_bytes`]; nothing where caches are not for files.
+    fn to_bytes(&self) -> Vec<u8> {
+        Vec::new()
+    }
 }
 
 /// A multimodal language model. The bits of every output depend only on the inputs before it, never on how they were cut
@@ -67,9 +69,15 @@ pub trait Network: Send + Sync {
     fn new_cache(&self, tokens: usize) -> Self::Cache;
 
     /// The cache of `tokens` positions that [`Cache::to_bytes`] wrote, for at most `capacity` positions; none when the bytes
-    /// are not those of such a cache.
-    fn cache_from_bytes(&self, capacity: usize, tokens: usize, bytes: &[u8])
-    -> Option<Self::Cache>;
+    /// are not those of such a cache, or caches are not for files.
+    fn cache_from_bytes(
+        &self,
+        _capacity: usize,
+        _tokens: usize,
+        _bytes: &[u8],
+    ) -> Option<Self::Cache> {
+        None
+    }
 
     /// Input rows `[m, d]`, which take the next m positions, to logits: `[m, vocabulary]`, `[vocabulary]` of the last row, or
     /// nothing. Ends soon after a cancel; the cache is then only good up to where it was.

@@ -423,10 +423,10 @@ mod tests {
     fn the_bias_comes_after_the_penalties() {
         let sampling = Sampling {
             repetition_penalty: 2.0,
-            logit_bias: vec![(4, 4.5)],
+            logit_bias: vec![(4, 6.5)],
             ..Sampling::default()
         };
-        // 1 and 3 go from 2 to 1 and 4 from -3 to -6 + 4.5, so 2 wins with 1; were 4 biased first, it would have 1.5 / 2.
+        // 1 and 3 go from 2 to 1, and 4 from -3 to -6 + 6.5, so 1 wins; were 4 biased first, it would have 3.5 / 2.
         assert_eq!(greedy_after(&sampling, &[1, 3, 4], &[]), 1);
         let stronger = Sampling {
             logit_bias: vec![(4, 7.5)],

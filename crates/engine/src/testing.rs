@@ -288,7 +288,7 @@ fn habitual_logits(habits: u64, rows: &[[f32; 2]], vocabulary: usize) -> Vec<f32
         (hash ^ id).wrapping_mul(0x9E37_79B9_7F4A_7C15)
     });
     static SAID: OnceLock<Vec<u32>> = OnceLock::new();
-    let said = "abcdefg\n<think></think></s>";
+    let said = "abcdefg\n😀<think></think></s>";
     for &id in SAID.get_or_init(|| nano_tokenizer().encode(said).unwrap()) {
         let hash = (before ^ u64::from(id)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
         logits[id as usize] = (hash >> 40) as f32 / (1u32 << 21) as f32;

@@ -1,13 +1,10 @@
-//! Thoughts kept within their budget, with a network that says whatever it likes.
+//! Thoughts kept within their budget, case by case, with a network that says what it is told to.
 
 use std::time::Duration;
-
-use proptest::prelude::*;
 
 use crate::budget::{StopThinking, Thinking, ThinkingBudget, ThoughtEnd};
 use crate::cancel::Cancel;
 use crate::engine::Engine;
-use crate::error::EngineError;
 use crate::files::PromptFiles;
 use crate::memory::Memory;
 use crate::request::{AtEnd, Event, FinishReason, Reply, Request};
@@ -15,31 +12,30 @@ use crate::speculation::Speculation;
 use crate::tags::ThinkingTags;
 use crate::template::ChatTemplate;
 use crate::testing::{FakeNetwork, nano_files, nano_tokenizer};
-use crate::thought::ThoughtSplitter;
 
-const STOP_SENTENCE: &str = "Considering the limited time by the user, I have to give the solution based on the \
+pub(super) const STOP_SENTENCE: &str = "Considering the limited time by the user, I have to give the solution based on the \
                              thinking directly now.";
 
 /// Tags that are one token, two tokens that the vocabulary lacks as one, or none at all.
-fn files(tags: Option<(&str, &str)>) -> PromptFiles {
+pub(super) fn files(tags: Option<(&str, &str)>) -> PromptFiles {
     let mut files = nano_files();
     files.generation.thinking = tags.map(|(start, end)| ThinkingTags::new(start, end));
     files
 }
 
-fn one_token_tags() -> PromptFiles {
+pub(super) fn one_token_tags() -> PromptFiles {
     files(Some(("<think>", "</think>")))
 }
 
 /// Files of a model whose prompt opens the thought.
-fn opening_files() -> PromptFiles {
+pub(super) fn opening_files() -> PromptFiles {
     let mut files = one_token_tags();
     let source = "<s>{{ messages[0].content }}{% if enable_thinking is defined %}{% endif %}[|AI|]:<think>\n";
     files.template = ChatTemplate::new(source, "<s>", "</s>").unwrap();
     files
 }
 
-fn network(ids: Vec<u32>) -> FakeNetwork {
+pub(super) fn network(ids: Vec<u32>) -> FakeNetwork {
     let mut network = FakeNetwork::saying(ids);
     network.shape.context_tokens = 1024;
     network
@@ -54,7 +50,7 @@ fn engine(files: PromptFiles, answer: &str) -> Engine<FakeNetwork> {
     .unwrap()
 }
 
-fn request(tokens: usize) -> Request {
+pub(super) fn request(tokens: usize) -> Request {
     Request {
         thinking: Some(true),
         budget: ThinkingBudget::of_tokens(tokens),
@@ -65,7 +61,7 @@ fn request(tokens: usize) -> Request {
 
 /// Asks, and checks what holds for every answer: the cache saw the prompt and the tokens of the reply and nothing else, and
 /// the events say what the reply says.
-fn ask(engine: &Engine<FakeNetwork>, request: &Request) -> Reply {
+pub(super) fn ask(engine: &Engine<FakeNetwork>, request: &Request) -> Reply {
     let mut memory = Memory::new();
     let mut seen = (String::new(), String::new());
     let reply = engine
@@ -93,12 +89,12 @@ fn ask(engine: &Engine<FakeNetwork>, request: &Request) -> Reply {
 }
 
 /// Thought, answer, tokens of the thought, how it ended.
-fn outcome(reply: &Reply) -> (&str, &str, usize, Option<ThoughtEnd>) {
+pub(super) fn outcome(reply: &Reply) -> (&str, &str, usize, Option<ThoughtEnd>) {
     let tokens = reply.usage.reasoning_tokens;
     (&reply.reasoning, &reply.text, tokens, reply.thinking.ended)
 }
 
-fn encode(text: &str) -> Vec<u32> {
+pub(super) fn encode(text: &str) -> Vec<u32> {
     nano_tokenizer().encode(text).unwrap()
 }
 
@@ -444,150 +440,6 @@ fn log_probabilities_are_given_for_the_answer_alone() {
     let expected = 1.0 - (527.0 + 1f64.exp()).ln();
     assert!((f64::from(tokens[0].chosen.logprob) - expected).abs() < 1e-6);
     assert_eq!(tokens[0].top_logprobs[0], tokens[0].chosen);
-}
-
-/// What a network may say: tags, letters, pieces of a character, white space, the end.
-fn words(extra: &'static [&'static str]) -> impl Strategy<Value = Vec<u32>> {
-    let tokenizer = nano_tokenizer();
-    let mut ids: Vec<u32> = ["<think>", "</think>", "</s>"]
-        .iter()
-        .map(|token| tokenizer.token_to_id(token).unwrap())
-        .collect();
-    ids.extend(encode("abcd "));
-    ids.extend(extra.iter().flat_map(|text| encode(text)));
-    prop::collection::vec(prop::sample::select(ids), 1..80)
-}
-
-/// Tokens inside thoughts by the plain reading of ids, for tags of one token, and how many of them are the engine's.
-fn inside(ids: &[u32], opened: bool) -> (usize, usize) {
-    let tokenizer = nano_tokenizer();
-    let id = |token| tokenizer.token_to_id(token).unwrap();
-    let (start, end, space) = (id("<think>"), id("</think>"), encode(" ")[0]);
-    let blank = [space, encode("\n")[0], id("</s>")];
-    let forced = encode(&format!("\n\n{STOP_SENTENCE}\n"));
-    let (mut open, mut answer, mut count, mut engines) = (opened, false, 0, 0);
-    let mut from = 0;
-    for (at, &id) in ids.iter().enumerate() {
-        match (open, answer) {
-            (true, _) if id == end => {
-                let thought = &ids[from..at];
-                engines += match thought {
-                    _ if thought.ends_with(&forced) => forced.len(),
-                    // No word of these networks is the end of a line, but the bare end of a thought begins with one.
-                    [.., last] if *last == blank[1] => 1,
-                    _ => 0,
-                };
-                open = false;
-            }
-            // An end token stays in a thought only where nothing has room after it.
-            (true, _) => count += usize::from(id != blank[2]),
-            (false, true) => {}
-            (false, false) if id == start => (open, from) = (true, at + 1),
-            (false, false) => answer = !blank.contains(&id),
-        }
-    }
-    (count, engines)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
-    #[test]
-    fn no_network_thinks_beyond_its_budget(
-        words in words(&[]), budget in 0usize..12, opened: bool, max_tokens in 1usize..400,
-    ) {
-        let files = if opened { opening_files() } else { one_token_tags() };
-        let engine = Engine::new(network(words), files, &[]).unwrap();
-        let request = Request { max_tokens: Some(max_tokens), ..request(budget) };
-        let reply = ask(&engine, &request);
-        prop_assert!(reply.usage.reasoning_tokens <= budget);
-        prop_assert!(reply.output_ids.len() <= max_tokens);
-        let (tokens, engines) = inside(&reply.output_ids, opened);
-        prop_assert_eq!(tokens - engines, reply.usage.reasoning_tokens);
-        prop_assert!(engines <= reply.thinking.forced_tokens);
-        if matches!(reply.thinking.ended, Some(ThoughtEnd::Budget)) {
-            prop_assert_eq!(reply.usage.reasoning_tokens, budget);
-        }
-    }
-
-    /// Characters in pieces, lines that end, end tags in pieces: the text is that of the ids, and no character is broken by
-    /// the engine.
-    #[test]
-    fn the_text_of_a_bounded_thought_is_the_text_of_its_ids(
-        words in words(&["合😀", "\n", "[[/t]]"]), budget in 0usize..12, grace in 0usize..4, long_tags: bool,
-        temperature in prop::sample::select(vec![0.0f32, 0.2]), repetition_penalty in prop::sample::select(vec![1.0f32, 1.5]),
-    ) {
-        let tags = if long_tags { ("[[t]]", "[[/t]]") } else { ("<think>", "</think>") };
-        let said: Vec<u32> = encode(tags.0).into_iter().chain(words).collect();
-        let engine = Engine::new(network(said), files(Some(tags)), &[]).unwrap();
-        let mut request = request(budget);
-        request.budget.grace_tokens = Some(grace);
-        // At this temperature one token in five is any of all that there are.
-        request.sampling.temperature = temperature;
-        request.sampling.repetition_penalty = repetition_penalty;
-        let reply = ask(&engine, &request);
-        prop_assert!(reply.usage.reasoning_tokens <= budget);
-        let whole = nano_tokenizer().decode(&reply.output_ids).unwrap();
-        let mut splitter = ThoughtSplitter::new(Some(&ThinkingTags::new(tags.0, tags.1)), "");
-        let first = splitter.push(&whole);
-        let last = splitter.finish();
-        prop_assert_eq!(&reply.reasoning, &(first.reasoning + &last.reasoning));
-        prop_assert_eq!(&reply.text, &(first.text + &last.text));
-    }
-
-    /// What was said and thought before leaves no trace.
-    #[test]
-    fn an_answer_after_any_history_is_the_answer_alone(
-        words in words(&["合\n"]), budgets in prop::collection::vec(0usize..9, 1..4), questions in prop::collection::vec("[ab]{1,3}", 4),
-        cancelled: bool,
-    ) {
-        let engine = Engine::new(network(words), one_token_tags(), &[]).unwrap();
-        let ask = |memory: &mut Memory<FakeNetwork>, question: &str, budget| -> Result<Reply, EngineError> {
-            let request = Request { messages: Request::question(vec![], question).messages, ..request(budget) };
-            engine.generate_in(memory, &request, &Cancel::new(), &mut |_| {})
-        };
-        let mut memory = Memory::new();
-        for (budget, question) in budgets.iter().zip(&questions) {
-            ask(&mut memory, question, *budget).unwrap();
-        }
-        if cancelled {
-            let cancel = Cancel::new();
-            cancel.cancel();
-            engine.generate_in(&mut memory, &request(3), &cancel, &mut |_| {}).unwrap_err();
-        }
-        let (after, alone) = (ask(&mut memory, &questions[3], 4).unwrap(), ask(&mut Memory::new(), &questions[3], 4).unwrap());
-        prop_assert_eq!(after.output_ids, alone.output_ids);
-        prop_assert_eq!((after.text, after.reasoning, after.thinking), (alone.text, alone.reasoning, alone.thinking));
-    }
-
-    /// Guesses change how often the network is asked, and nothing else.
-    #[test]
-    fn an_answer_with_guesses_is_the_answer_without(
-        habits: u64, budget in prop::option::of(0usize..40), max_tokens in 1usize..300, seed: u64,
-        temperature in prop::sample::select(vec![0.0f32, 0.5, 2.0]), repetition_penalty in prop::sample::select(vec![1.0f32, 1.2]),
-        text in "[abc]{0,12}",
-    ) {
-        let mut network = network(vec![0]);
-        network.habits = Some(habits);
-        let engine = Engine::new(network, one_token_tags(), &[]).unwrap();
-        let mut plain = Request {
-            messages: Request::question(vec![], text).messages,
-            max_tokens: Some(max_tokens),
-            logprobs: Some(1),
-            budget: ThinkingBudget { tokens: budget, ..Default::default() },
-            ..request(0)
-        };
-        plain.sampling.temperature = temperature;
-        plain.sampling.repetition_penalty = repetition_penalty;
-        plain.sampling.seed = seed;
-        let guessing = Request { speculation: Speculation::Lookup, ..plain.clone() };
-        let (plain, guessing) = (ask(&engine, &plain), ask(&engine, &guessing));
-        prop_assert_eq!(&guessing.output_ids, &plain.output_ids);
-        prop_assert_eq!(outcome(&guessing), outcome(&plain));
-        prop_assert_eq!(guessing.thinking, plain.thinking);
-        prop_assert_eq!(guessing.logprobs, plain.logprobs);
-        prop_assert_eq!(guessing.usage, plain.usage);
-    }
 }
 
 #[test]
