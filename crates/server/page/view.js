@@ -58,7 +58,8 @@ function thought(turn, actions) {
   }
   const details = element("details", { class: "thought" }, summary, element("div", { class: "words" }, turn.thought));
   details.open = turn.open ?? false;
-  summary.onclick = () => { turn.open = !details.open; };
+  // The button in it folds nothing.
+  summary.onclick = (event) => { if (!event.defaultPrevented) turn.open = !details.open; };
   return details;
 }
 

@@ -208,9 +208,11 @@ fn a_body_that_never_ends_is_given_up() {
 
 #[test]
 fn a_body_that_is_only_announced_takes_no_memory_from_others() {
-    let server = Running::start(FakeChat::new(9), config());
-    // Together they announce more than all requests may take.
-    let slow: Vec<TcpStream> = (0..40)
+    let mut config = config();
+    config.limits.memory_bytes = 60_000_000;
+    let server = Running::start(FakeChat::new(9), config);
+    // Each announces all that requests may take together.
+    let slow: Vec<TcpStream> = (0..9)
         .map(|_| {
             let mut slow = server.connect();
             slow.write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 60000000\r\n\r\n{").unwrap();
