@@ -10,6 +10,7 @@ use std::process::Command;
 use serde_json::{Value as Json, json};
 
 use server::{Server, receipt, run_json};
+
 #[test]
 fn the_model_inside_says_the_same_in_every_api_as_on_the_command_line() {
     let question = "What is the total?";
@@ -55,6 +56,13 @@ fn the_model_inside_says_the_same_in_every_api_as_on_the_command_line() {
 
     let kept = server.json("/v1/images", &json!({"image": receipt()}));
     assert_eq!(kept["tokens"], expected["usage"]["image_tokens"]);
+    // It is encoded without any question about it; a minute is far more than that takes.
+    let place = format!("/v1/images/{}", kept["id"].as_str().unwrap());
+    let encoded = (0..600).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        server.get(&place)["encoding"] == "done"
+    });
+    assert!(encoded, "nobody asked, and it was not encoded");
     let image = json!({"type": "input_image", "file_id": kept["id"]});
     let messages =
         json!([{"role": "user", "content": [image, {"type": "text", "text": question}]}]);

@@ -9,14 +9,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::{
-    Cancel, Engine, EngineError, Event, FinishReason, ImageInfo, Memory, Network, Piece, Reply,
-    Request,
+    Cancel, Engine, EngineError, Event, FinishReason, ImageAhead, ImageInfo, Memory, Network,
+    Piece, Reply, Request,
 };
-use image_prep::TilePlan;
+use image_prep::{Picture, TilePlan};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use crate::chat::{Answer, Chat, Load, Measure, ModelCard, Said, Sees, Submission, Thinks, Ticket};
+use crate::chat::{
+    Ahead, Answer, Chat, Load, Measure, ModelCard, Said, Sees, Submission, Thinks, Ticket,
+};
 use crate::error::ApiError;
 use crate::queue::Queue;
 
@@ -170,7 +172,13 @@ fn stop_sequence<N: Network>(
     request.stop.iter().max_by_key(end).cloned()
 }
 
-impl<N: Network> Chat for Worker<N> {
+impl Ahead for ImageAhead {
+    fn is_done(&self) -> bool {
+        ImageAhead::is_done(self)
+    }
+}
+
+impl<N: Network + 'static> Chat for Worker<N> {
     fn model(&self) -> &ModelCard {
         &self.card
     }
@@ -181,7 +189,7 @@ impl<N: Network> Chat for Worker<N> {
             Piece::Image { places, .. } => places.len(),
             Piece::Text(_) => 0,
         };
-        let plan = |picture: &image_prep::Picture| self.engine.plan(picture.width, picture.height);
+        let plan = |picture: &Picture| self.engine.plan(picture.width, picture.height);
         Ok(Measure {
             prompt_tokens: prompt.ids.len(),
             image_tokens: prompt.pieces.iter().map(of_images).sum(),
@@ -235,6 +243,12 @@ impl<N: Network> Chat for Worker<N> {
             waiting: queue.len(),
             running: self.desk.running.load(Ordering::SeqCst),
         }
+    }
+
+    fn encode_ahead(&self, picture: &Picture) -> Option<Box<dyn Ahead>> {
+        // A model without eyes refuses a picture when it is asked about it.
+        let ahead = self.engine.encode_ahead(picture.clone()).ok()?;
+        Some(Box::new(ahead))
     }
 
     fn stop(&self) {

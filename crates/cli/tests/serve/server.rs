@@ -44,11 +44,19 @@ impl Server {
 
     /// The body of an answer, which is expected to have this status.
     pub fn ask(&self, path: &str, body: &Json, status: u16) -> String {
-        let body = body.to_string();
+        self.send("POST", path, &body.to_string(), status)
+    }
+
+    /// What is there.
+    pub fn get(&self, path: &str) -> Json {
+        serde_json::from_str(&self.send("GET", path, "", 200)).unwrap()
+    }
+
+    fn send(&self, method: &str, path: &str, body: &str, status: u16) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         write!(
             stream,
-            "POST {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             self.address,
             body.len()
         )
