@@ -72,5 +72,5 @@ fn rows_are_cut_evenly_between_tiles_of_rows() {
     assert_eq!(lengths, [120, 120, 120, 120, 120, 129]);
     assert_eq!(found[5], 600..729);
     assert_eq!(shares(30, 2), [0..12, 12..30]);
-    assert_eq!(shares(5, 4), [0..5]);
+    assert_eq!(shares(13, 8), [0..12, 12..13]);
 }
