@@ -5,9 +5,8 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use kernels::ceiling::{self, Numbers};
 use kernels::isa::Isa;
-use kernels::matmul::Write;
 use kernels::matmul_quantized::{
-    Bits, PANEL, PackedWeights, Precision, QuantizedRows, matmul_quantized,
+    Bits, Columns, PANEL, PackedWeights, Precision, QuantizedRows, Start, matmul_quantized,
 };
 use std::fmt;
 
@@ -141,22 +140,23 @@ fn weights(shape: Shape) -> PackedWeights {
     }
 }
 
-/// The product as a function of instruction set and panels, checked on the first panel.
-fn multiply(shape: Shape, weights: &PackedWeights) -> impl FnMut(Isa, std::ops::Range<usize>) {
+/// The product as a function of instruction set and the number of panels, checked on the first panel.
+fn multiply(shape: Shape, weights: &PackedWeights) -> impl FnMut(Isa, usize) {
     let x: Vec<f32> = (0..shape.rows * shape.k)
         .map(|at| (at * 7919 % 2003) as f32 - 1000.0)
         .collect();
     let mut rows = QuantizedRows::new(shape.precision, shape.block);
     rows.fill(Isa::detect(), &x, shape.k, shape.group);
     let mut c = vec![0.0; shape.rows * shape.n];
-    let mut multiply = move |isa, panels, seen: &mut [f32; 2]| {
+    let mut multiply = move |isa, panels: usize, seen: &mut [f32; 2]| {
         let weights = weights.view();
-        matmul_quantized(isa, &rows, weights, panels, &mut c, shape.n, Write::Replace);
+        let mut columns = Columns::new(&mut c, shape.rows, shape.n.min(panels * PANEL), shape.n);
+        matmul_quantized(isa, &rows, weights, 0..panels, &mut columns, Start::ZERO);
         *seen = [c[0], c[shape.rows * shape.n - shape.n + PANEL - 1]];
     };
     let (mut fast, mut scalar) = ([0.0; 2], [1.0; 2]);
-    multiply(Isa::detect(), 0..1, &mut fast);
-    multiply(Isa::available()[0], 0..1, &mut scalar);
+    multiply(Isa::detect(), 1, &mut fast);
+    multiply(Isa::available()[0], 1, &mut scalar);
     assert_eq!(fast, scalar);
     move |isa, panels| multiply(isa, panels, black_box(&mut [0.0; 2]))
 }
@@ -166,10 +166,10 @@ fn multiply(shape: Shape, weights: &PackedWeights) -> impl FnMut(Isa, std::ops::
 fn product(bencher: Bencher, shape: Shape) {
     let weights = weights(shape);
     let mut multiply = multiply(shape, &weights);
-    let all = 0..shape.n.div_ceil(PANEL);
+    let all = shape.n.div_ceil(PANEL);
     bencher
         .counter(ItemsCount::new(2 * shape.rows * shape.k * shape.n))
-        .bench_local(|| multiply(Isa::detect(), all.clone()));
+        .bench_local(|| multiply(Isa::detect(), all));
 }
 
 /// GB/s of weights and their scales.
@@ -177,12 +177,12 @@ fn product(bencher: Bencher, shape: Shape) {
 fn one_row(bencher: Bencher, shape: Shape) {
     let weights = weights(shape);
     let mut multiply = multiply(shape, &weights);
-    let all = 0..shape.n.div_ceil(PANEL);
+    let all = shape.n.div_ceil(PANEL);
     bencher
         .counter(BytesCount::new(
             weights.values.len() + 2 * weights.scales.len(),
         ))
-        .bench_local(|| multiply(Isa::detect(), all.clone()));
+        .bench_local(|| multiply(Isa::detect(), all));
 }
 
 /// GOP/s of bytes to INT8 rows, an item being a number: what a product's activations cost before it.

@@ -1,13 +1,16 @@
 //! One block of the decoder: grouped-query attention over a key-value cache, and a gated MLP.
 
+mod quantized;
+
 use crate::ModelError;
 use crate::cache::{Asked, LayerCache};
 use crate::layers::{Linear, Norm, WORTH_SPLITTING, each_row, each_task, side_by_side};
-use crate::matrix::Intake;
+use crate::matrix::{Intake, multiply_rows};
 use crate::spec::{DecoderSpec, QkNorm};
 use crate::weights::Source;
 use kernels::isa::Isa;
 use kernels::rows;
+use quantized::{Quantized, take_normed};
 use std::ops::Range;
 
 /// Prompt rows of one key head that a thread takes at once.
@@ -91,17 +94,28 @@ pub(crate) enum Input {
 /// Sees what matrices take in.
 pub(crate) trait Watch {
     fn takes_in(&mut self, input: Input, rows: &[f32]);
+
+    /// Whether it looks at all: else rows may be quantized on their way from one matrix to the next.
+    fn watches(&self) -> bool {
+        true
+    }
 }
 
 /// Nobody watches.
 impl Watch for () {
     fn takes_in(&mut self, _: Input, _: &[f32]) {}
+
+    fn watches(&self) -> bool {
+        false
+    }
 }
 
 /// What rows need on their way through a block, used again for the next block.
 #[derive(Default)]
 pub(crate) struct Buffers {
     pub intake: Intake,
+    /// What the last matrix takes in.
+    inner: Intake,
     normed: Vec<f32>,
     q: Vec<f32>,
     k: Vec<f32>,
@@ -162,6 +176,7 @@ impl Layers {
         let isa = place.isa;
         let Buffers {
             intake,
+            inner,
             normed,
             q,
             k,
@@ -170,10 +185,21 @@ impl Layers {
             up,
             out,
         } = buffers;
-        block.attention_norm.apply(isa, x, normed);
-        watch.takes_in(Input::Normed, normed);
+        let m = x.len() / self.spec.hidden;
+        // A single row's numbers are few enough to lie about.
+        let quantized = match m > 1 && !watch.watches() {
+            true => Quantized::of(block, &self.spec),
+            false => None,
+        };
         let projections = &mut [block.q.product(q), block.k.product(k), block.v.product(v)];
-        intake.multiply(isa, normed, projections);
+        if let Some(quantized) = &quantized {
+            let rows = take_normed(isa, intake, &block.attention_norm, x, quantized.projections);
+            multiply_rows(isa, rows, projections);
+        } else {
+            block.attention_norm.apply(isa, x, normed);
+            watch.takes_in(Input::Normed, normed);
+            intake.multiply(isa, normed, projections);
+        }
         for (rows, norm) in [(&mut *q, &block.q_norm), (&mut *k, &block.k_norm)] {
             if let Some(norm) = norm {
                 norm.apply(isa, rows, out);
@@ -181,12 +207,18 @@ impl Layers {
             }
             self.rotate(isa, rows, place.angles);
         }
-        let m = x.len() / self.spec.hidden;
         cache.append(isa, m, k, v);
+        if let Some(quantized) = &quantized {
+            let parts = self.attend_rows(isa, q, place.before, cache);
+            let gather = |first, to: &mut [f32]| self.gather(&parts, m, first, to);
+            quantized.add_attended(isa, (m, gather), intake, x);
+            let rows = take_normed(isa, intake, &block.mlp_norm, x, quantized.gate.format);
+            quantized.multiply_gated(isa, rows, inner);
+            return quantized.add_down(isa, inner, x);
+        }
         self.attend(isa, q, place.before, cache, normed);
         watch.takes_in(Input::Attended, normed);
-        block.out.apply(isa, intake, normed, out);
-        rows::add(isa, x, out);
+        block.out.add_to(isa, intake, normed, x, out);
         block.mlp_norm.apply(isa, x, normed);
         watch.takes_in(Input::MlpNormed, normed);
         let halves = &mut [block.gate.product(gate), block.up.product(up)];
@@ -196,23 +228,19 @@ impl Layers {
             rows::silu_multiply(isa, gate, &up[first * ffn..][..gate.len()])
         });
         watch.takes_in(Input::Gated, gate);
-        block.down.apply(isa, intake, gate, out);
-        rows::add(isa, x, out);
+        block.down.add_to(isa, intake, gate, x, out);
     }
 
     fn rotate(&self, isa: Isa, x: &mut [f32], angles: &Angles) {
         let half = self.spec.head_dim / 2;
-        let width = x.len() / (angles.cos.len() / half).max(1);
-        for (row, values) in x.chunks_exact_mut(width.max(1)).enumerate() {
-            let at = row * half..(row + 1) * half;
-            rows::rope_half(
-                isa,
-                values,
-                self.spec.head_dim,
-                &angles.cos[at.clone()],
-                &angles.sin[at],
-            );
-        }
+        let width = (x.len() / (angles.cos.len() / half).max(1)).max(1);
+        each_row(x, width, |first, x| {
+            for (row, values) in (first..).zip(x.chunks_exact_mut(width)) {
+                let at = row * half..(row + 1) * half;
+                let (cos, sin) = (&angles.cos[at.clone()], &angles.sin[at]);
+                rows::rope_half(isa, values, self.spec.head_dim, cos, sin);
+            }
+        });
     }
 
     /// Row i attends to positions 0..=before + i; `group` query heads that stand side by side share a key head.
@@ -231,10 +259,24 @@ impl Layers {
         if m == 1 {
             return self.attend_one(isa, q, before, cache, attended);
         }
-        // A key head's queries, by portions of rows: the tasks for the threads.
+        let parts = self.attend_rows(isa, q, before, cache);
+        let heads: Vec<Vec<f32>> = parts
+            .chunks(m.div_ceil(PORTION).max(1))
+            .map(|portions| portions.concat())
+            .collect();
+        side_by_side(&heads, share, attended);
+    }
+
+    /// What portions of rows find, `[rows, group · head_dim]` each: a key head's portions one after the other.
+    fn attend_rows(&self, isa: Isa, q: &[f32], before: usize, cache: &LayerCache) -> Vec<Vec<f32>> {
+        let spec = &self.spec;
+        let (group, width) = (spec.heads / spec.kv_heads, spec.head_dim);
+        let (d, share) = (spec.heads * width, group * width);
+        let m = q.len() / d;
+        // The tasks for the threads.
         let portions = m.div_ceil(PORTION);
         let work = m * (before + m) * d;
-        let parts = each_task(spec.kv_heads * portions, work, |task| {
+        each_task(spec.kv_heads * portions, work, |task| {
             let (head, first) = (task / portions, task % portions * PORTION);
             let asked = Asked {
                 positions: PORTION.min(m - first),
@@ -244,12 +286,20 @@ impl Layers {
                 visible: before + first + 1,
             };
             cache.attend(isa, head, &asked)
-        });
-        let heads: Vec<Vec<f32>> = parts
-            .chunks(portions.max(1))
-            .map(|portions| portions.concat())
-            .collect();
-        side_by_side(&heads, share, attended);
+        })
+    }
+
+    /// Rows that hold all heads, from row `first` on, of what [`Layers::attend_rows`] found for `m` rows.
+    fn gather(&self, parts: &[Vec<f32>], m: usize, first: usize, to: &mut [f32]) {
+        let share = self.spec.heads / self.spec.kv_heads * self.spec.head_dim;
+        let portions = m.div_ceil(PORTION);
+        let rows = to.chunks_exact_mut(self.spec.kv_heads * share);
+        for (row, to) in (first..).zip(rows) {
+            for (head, to) in to.chunks_exact_mut(share).enumerate() {
+                let part = &parts[head * portions + row / PORTION];
+                to.copy_from_slice(&part[row % PORTION * share..][..share]);
+            }
+        }
     }
 
     /// The same for a single row. Each thread takes as many query heads as the others: a key head in the middle is shared.

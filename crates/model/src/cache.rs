@@ -6,7 +6,8 @@ use kernels::isa::Isa;
 use kernels::matmul::View;
 use kernels::matmul_quantized::Precision;
 
-use crate::layers::head_of;
+use crate::layers::{WORTH_SPLITTING, head_of};
+use rayon::prelude::*;
 
 /// Keys (rotated) and values of every layer, ready to be attended to.
 pub struct KvCache {
@@ -104,9 +105,13 @@ impl LayerCache {
                 }
             }
             Heads::Int8(heads, _) => {
-                for (head, memory) in heads.iter_mut().enumerate() {
+                let append = |(head, memory): (usize, &mut attention_kv8::Memory)| {
                     let [k, v] = rows(head);
                     memory.append(isa, m, k, v);
+                };
+                match k.len() < WORTH_SPLITTING / 16 {
+                    true => heads.iter_mut().enumerate().for_each(append),
+                    false => heads.par_iter_mut().enumerate().for_each(append),
                 }
             }
         }

@@ -1,10 +1,13 @@
 //! From pixels to decoder rows: SigLIP blocks on each tile, zero-padded block merge, projector.
 
+mod chunked;
+
 use crate::layers::{Bias, Linear, Norm, each_row, each_task, head_of, side_by_side};
 use crate::matrix::Intake;
 use crate::spec::{Activation, ModelSpec, ProjectorSpec, VisionSpec};
 use crate::weights::Source;
 use crate::{ModelError, Taps};
+use chunked::Chunked;
 use kernels::attention::{self, Reach};
 use kernels::attention_kv8;
 use kernels::isa::Isa;
@@ -35,15 +38,15 @@ pub(crate) struct Encoder {
     linear_2: Linear,
 }
 
-struct Block {
-    norm_1: Norm,
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    out: Linear,
-    norm_2: Norm,
-    fc1: Linear,
-    fc2: Linear,
+pub(crate) struct Block {
+    pub norm_1: Norm,
+    pub q: Linear,
+    pub k: Linear,
+    pub v: Linear,
+    pub out: Linear,
+    pub norm_2: Norm,
+    pub fc1: Linear,
+    pub fc2: Linear,
 }
 
 impl Block {
@@ -104,13 +107,11 @@ impl Block {
         let projections = &mut [self.q.product(q), self.k.product(k), self.v.product(v)];
         intake.multiply(isa, normed, projections);
         attend(isa, spec, precision, [q, k, v], normed);
-        self.out.apply(isa, intake, normed, out);
-        rows::add(isa, x, out);
+        self.out.add_to(isa, intake, normed, x, out);
         self.norm_2.apply(isa, x, normed);
         self.fc1.apply(isa, intake, normed, inner);
         activate(isa, spec.activation, spec.ffn, inner);
-        self.fc2.apply(isa, intake, inner, out);
-        rows::add(isa, x, out);
+        self.fc2.add_to(isa, intake, inner, x, out);
     }
 }
 
@@ -175,14 +176,19 @@ fn attend(
 }
 
 fn activate(isa: Isa, activation: Activation, width: usize, x: &mut [f32]) {
-    each_row(x, width, |_, rows| match activation {
-        Activation::Gelu => rows::gelu_erf(isa, rows),
-        Activation::GeluTanh => rows::gelu_tanh(isa, rows),
+    each_row(x, width, |_, rows| activate_rows(isa, activation, rows));
+}
+
+/// The activation of numbers on this thread.
+fn activate_rows(isa: Isa, activation: Activation, x: &mut [f32]) {
+    match activation {
+        Activation::Gelu => rows::gelu_erf(isa, x),
+        Activation::GeluTanh => rows::gelu_tanh(isa, x),
         Activation::Silu => {
-            let ones = vec![1.0; rows.len()];
-            rows::silu_multiply(isa, rows, &ones);
+            let ones = vec![1.0; x.len()];
+            rows::silu_multiply(isa, x, &ones);
         }
-    });
+    }
 }
 
 impl Encoder {
@@ -264,10 +270,15 @@ impl Encoder {
         let at_once = rayon::current_num_threads();
         let mut buffers: Vec<Buffers> = Vec::new();
         buffers.resize_with(at_once, Buffers::default);
+        let mut in_chunks = chunked::Buffers::default();
         for tiles in x.chunks_mut(at_once * patches * spec.hidden) {
             for block in &self.blocks {
                 if cancel() {
                     return Err(ModelError::Cancelled);
+                }
+                if let Some(chunked) = Chunked::of(isa, spec, self.precision, block) {
+                    chunked.apply(tiles, &mut in_chunks);
+                    continue;
                 }
                 tiles
                     .par_chunks_mut(patches * spec.hidden)

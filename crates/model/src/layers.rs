@@ -3,10 +3,11 @@
 //! What a layer gives goes to a buffer of the caller, who uses it for one block after another.
 
 use crate::ModelError;
-use crate::matrix::{Intake, Matrix, Product};
+use crate::matrix::{Intake, Matrix, Output, Product, Quantized, multiply_quantized};
 use crate::weights::Source;
 use kernels::isa::Isa;
-use kernels::matmul::View;
+use kernels::matmul::{View, Write};
+use kernels::matmul_quantized::{Columns, QuantizedRows, Start};
 use kernels::rows;
 use rayon::prelude::*;
 
@@ -66,6 +67,48 @@ impl Linear {
         intake.multiply(isa, x, &mut [self.product(out)]);
     }
 
+    /// `sum += x · Wᵀ + b`. `out` is room for what cannot be added on the way.
+    pub fn add_to(
+        &self,
+        isa: Isa,
+        intake: &mut Intake,
+        x: &[f32],
+        sum: &mut [f32],
+        out: &mut Vec<f32>,
+    ) {
+        let Some(weights) = self.matrix.quantized() else {
+            self.apply(isa, intake, x, out);
+            return rows::add(isa, sum, out);
+        };
+        let rows = intake.take_rows(isa, x, self.inputs(), weights.format);
+        self.add_rows_to(isa, rows, weights, sum);
+    }
+
+    /// The same of quantized rows and with its packed weights.
+    pub fn add_rows_to(
+        &self,
+        isa: Isa,
+        rows: &QuantizedRows,
+        weights: &Quantized,
+        sum: &mut [f32],
+    ) {
+        let n = weights.outputs;
+        let output = Output {
+            weights,
+            start: self.start(Write::Add),
+            c: Columns::new(sum, rows.len(), n, n),
+        };
+        multiply_quantized(isa, rows, vec![output]);
+    }
+
+    /// What its products begin at.
+    pub fn start(&self, write: Write) -> Start<'_> {
+        Start {
+            write,
+            bias: self.bias.as_deref(),
+        }
+    }
+
     /// The layer as one of several that take the same rows.
     pub fn product<'a>(&'a self, out: &'a mut Vec<f32>) -> Product<'a> {
         Product {
@@ -118,9 +161,21 @@ impl Norm {
         })
     }
 
+    /// Numbers of a row.
+    pub fn width(&self) -> usize {
+        match self {
+            Norm::Layer { weight, .. } | Norm::Rms { weight, .. } => weight.len(),
+        }
+    }
+
     /// Rows of `x`, normed, replace what `out` holds.
     pub fn apply(&self, isa: Isa, x: &[f32], out: &mut Vec<f32>) {
         out.resize(x.len(), 0.0);
+        self.write(isa, x, out);
+    }
+
+    /// Rows of `x`, normed, to as many of `out`.
+    pub fn write(&self, isa: Isa, x: &[f32], out: &mut [f32]) {
         match self {
             Norm::Layer { weight, bias, eps } => {
                 rows::layer_norm(isa, x, weight.len(), weight, bias, *eps, out)

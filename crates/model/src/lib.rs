@@ -3,6 +3,9 @@
 //! [`ModelSpec`] says what a model is, [`Checkpoint`] or [`Bundle`] where its numbers lie, [`Model`] computes. Everything is rows of
 //! features, `[rows × width]`; heads are ranges of columns.
 
+#[cfg(test)]
+extern crate self as model; // what tests of the crate and tests inside of it share says so
+
 mod block;
 mod bundle;
 mod cache;

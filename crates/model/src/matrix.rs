@@ -1,16 +1,20 @@
 //! Matrices ready to multiply: panels of f32 or bf16, or quantized weights, each with the way it wants its rows.
 //!
 //! How a matrix is kept is a property of the matrix: the networks do not ask. Rows that several matrices take are quantized
-//! once. Threads take different rows, or different columns of a single row; never parts of one sum. So the bits depend
-//! neither on the number of threads nor on how many rows come together.
+//! once. Threads take different rows, or different columns; never parts of one sum. So the bits depend neither on the number
+//! of threads nor on how many rows come together.
 
 use crate::bundle::{Part, Shared};
 use crate::layers::WORTH_SPLITTING;
 use kernels::isa::Isa;
 use kernels::matmul::{self, Panels, View, Write, matmul};
-use kernels::matmul_quantized::{self, Bits, Precision, QuantizedRows, Weights, matmul_quantized};
+use kernels::matmul_quantized::{
+    self, Bits, Columns, Precision, QuantizedRows, Start, TILE, TileMut, Weights, matmul_quantized,
+};
 use kernels::rows;
 use rayon::prelude::*;
+use std::cell::Cell;
+use std::ops::Range;
 
 /// A weight of `outputs` x `inputs`.
 pub(crate) enum Matrix {
@@ -42,6 +46,16 @@ pub(crate) struct Format {
     pub block: usize,
     /// Rows are filled up with zeros to a multiple of it.
     pub multiple: usize,
+}
+
+impl Format {
+    /// Blocks that a row of `width` numbers falls into, where they are all alike and of whole panels of the product before:
+    /// its results can then be quantized block by block.
+    pub fn whole_blocks(self, width: usize) -> Option<usize> {
+        let alike = self.multiple.is_multiple_of(self.block);
+        let of_panels = self.block.is_multiple_of(matmul_quantized::PANEL);
+        (alike && of_panels).then(|| width.next_multiple_of(self.multiple) / self.block)
+    }
 }
 
 impl Quantized {
@@ -92,17 +106,14 @@ impl Matrix {
     }
 
     fn format(&self) -> Option<Format> {
-        match self {
-            Matrix::Panels(_) => None,
-            Matrix::Quantized(weights) => Some(weights.format),
-        }
+        self.quantized().map(|weights| weights.format)
     }
 
-    /// Outputs that a thread's share is counted in.
-    fn panel(&self) -> usize {
+    /// Its packed weights, if it has those.
+    pub fn quantized(&self) -> Option<&Quantized> {
         match self {
-            Matrix::Panels(_) => matmul::PANEL,
-            Matrix::Quantized(_) => matmul_quantized::PANEL,
+            Matrix::Panels(_) => None,
+            Matrix::Quantized(weights) => Some(weights),
         }
     }
 }
@@ -114,23 +125,41 @@ pub(crate) struct Product<'a> {
     pub out: &'a mut Vec<f32>,
 }
 
+/// Quantized weights, what their products begin at, and where they go.
+pub(crate) struct Output<'a> {
+    pub weights: &'a Quantized,
+    pub start: Start<'a>,
+    pub c: Columns<'a>,
+}
+
 /// Rows as the kernels take them; its memory is used again for the rows that come next.
 #[derive(Default)]
 pub(crate) struct Intake {
-    format: Option<Format>,
-    /// One for each thread's share of the rows.
-    pieces: Vec<QuantizedRows>,
+    held: Option<(Format, QuantizedRows)>,
 }
 
-/// One share of the work: some rows, some panels.
-struct Task<'a> {
-    matrix: &'a Matrix,
-    bias: Option<&'a [f32]>,
-    x: &'a [f32],
-    quantized: Option<&'a QuantizedRows>,
-    first_panel: usize,
-    /// All outputs of these rows, or those of some panels of one row.
-    out: &'a mut [f32],
+thread_local! {
+    /// Numbers between two kernels on one thread.
+    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Runs `work` with `count` numbers of this thread's, whatever they are.
+pub(crate) fn with_scratch<T>(count: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
+    let mut scratch = SCRATCH.take();
+    if scratch.len() < count {
+        scratch.resize(count, 0.0);
+    }
+    let result = work(&mut scratch[..count]);
+    SCRATCH.set(scratch);
+    result
+}
+
+/// Threads that are worth it.
+fn threads_for(multiply_adds: usize) -> usize {
+    match multiply_adds < WORTH_SPLITTING {
+        true => 1,
+        false => rayon::current_num_threads(),
+    }
 }
 
 impl Intake {
@@ -147,110 +176,220 @@ impl Intake {
             return;
         };
         let (width, format) = (first.matrix.inputs(), first.matrix.format());
-        let m = x.len() / width;
-        let outputs: usize = products
-            .iter()
-            .map(|product| product.matrix.outputs())
-            .sum();
-        let threads = match rayon::current_num_threads() {
-            threads if m * width * outputs >= WORTH_SPLITTING => threads,
-            _ => 1,
-        };
-        let share = m.div_ceil(threads).max(1);
-        if let Some(format) = format {
-            self.quantize(isa, x, width, format, share);
-        }
-        let quantized = |piece: usize| format.map(|_| &self.pieces[piece]);
-        let mut tasks = Vec::with_capacity(products.len() * threads);
-        for Product { matrix, bias, out } in products {
-            let n = matrix.outputs();
-            out.resize(m * n, 0.0);
-            if m == 1 {
-                let panels = n.div_ceil(matrix.panel()).div_ceil(threads);
-                let of_panels = out.chunks_mut((panels * matrix.panel()).max(1));
-                tasks.extend(of_panels.enumerate().map(|(at, out)| Task {
-                    matrix,
-                    bias: bias.map(|bias| &bias[at * panels * matrix.panel()..][..out.len()]),
-                    x,
-                    quantized: quantized(0),
-                    first_panel: at * panels,
-                    out,
-                }));
-            } else {
-                let of_rows = out
-                    .chunks_mut((share * n).max(1))
-                    .zip(x.chunks(share * width));
-                tasks.extend(of_rows.enumerate().map(|(at, (out, x))| Task {
-                    matrix,
-                    bias: *bias,
-                    x,
-                    quantized: quantized(at),
-                    first_panel: 0,
-                    out,
-                }));
+        match format {
+            None => multiply_panels(isa, x, products),
+            Some(format) => {
+                multiply_rows(isa, self.take_rows(isa, x, width, format), products);
             }
-        }
-        match threads {
-            1 => tasks.into_iter().for_each(|task| task.run(isa)),
-            _ => tasks.into_par_iter().for_each(|task| task.run(isa)),
         }
     }
 
-    /// Quantizes the rows, `share` of them for each piece.
-    fn quantize(&mut self, isa: Isa, x: &[f32], width: usize, format: Format, share: usize) {
-        if self.format != Some(format) {
-            self.pieces.clear();
-            self.format = Some(format);
+    /// Room for rows of this format.
+    pub fn room(&mut self, format: Format) -> &mut QuantizedRows {
+        if self.held.as_ref().is_none_or(|(held, _)| *held != format) {
+            self.held = None;
         }
-        let count = x.len().div_ceil(share * width).max(1);
-        while self.pieces.len() < count {
-            self.pieces
-                .push(QuantizedRows::new(format.precision, format.block));
-        }
-        let pieces = &mut self.pieces[..count];
-        let fill = |piece: &mut QuantizedRows, x| piece.fill(isa, x, width, format.multiple);
-        if let [piece] = pieces {
-            fill(piece, x);
-        } else {
-            pieces
-                .par_iter_mut()
-                .zip(x.par_chunks(share * width))
-                .for_each(|(piece, x)| fill(piece, x));
-        }
+        let fresh = || (format, QuantizedRows::new(format.precision, format.block));
+        &mut self.held.get_or_insert_with(fresh).1
+    }
+
+    /// The rows of `x`, quantized.
+    pub fn take_rows(
+        &mut self,
+        isa: Isa,
+        x: &[f32],
+        width: usize,
+        format: Format,
+    ) -> &QuantizedRows {
+        let rows = self.room(format);
+        each_tile(rows, x.len() / width, width, format, |first, tile| {
+            tile.fill(isa, &x[first * width..], width);
+        });
+        rows
+    }
+
+    /// `m` rows of `width` numbers, quantized, which `give` writes for as many rows as it has room, from the given one on.
+    pub fn take(
+        &mut self,
+        isa: Isa,
+        (m, width): (usize, usize),
+        format: Format,
+        give: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> &QuantizedRows {
+        let rows = self.room(format);
+        each_tile(rows, m, width, format, |first, tile| {
+            with_scratch(tile.len() * width, |x| {
+                give(first, x);
+                tile.fill(isa, x, width);
+            });
+        });
+        rows
     }
 }
 
+/// Fills tiles on all threads; `fill` is told each one's first row.
+fn each_tile(
+    rows: &mut QuantizedRows,
+    m: usize,
+    width: usize,
+    format: Format,
+    fill: impl Fn(usize, &mut TileMut) + Sync,
+) {
+    let tiles = rows.tiles_mut(m, width, format.multiple).enumerate();
+    let fill = |(at, mut tile): (usize, TileMut)| fill(at * TILE, &mut tile);
+    // Rounding a number is worth some multiply-adds.
+    match threads_for(m * width * 32) {
+        1 => tiles.for_each(fill),
+        _ => tiles.collect::<Vec<_>>().into_par_iter().for_each(fill),
+    }
+}
+
+/// Quantized rows times each of the matrices, which are quantized too and take these rows.
+pub(crate) fn multiply_rows(isa: Isa, rows: &QuantizedRows, products: &mut [Product]) {
+    let outputs = products.iter_mut().map(|product| {
+        let weights = product.matrix.quantized();
+        let weights = weights.expect("the caller looked at the format");
+        let (m, n) = (rows.len(), weights.outputs);
+        product.out.resize(m * n, 0.0);
+        Output {
+            weights,
+            start: Start {
+                write: Write::Replace,
+                bias: product.bias,
+            },
+            c: Columns::new(product.out, m, n, n),
+        }
+    });
+    multiply_quantized(isa, rows, outputs.collect());
+}
+
+/// Quantized rows times each of the matrices: threads share the panels of all of them.
+pub(crate) fn multiply_quantized(isa: Isa, rows: &QuantizedRows, outputs: Vec<Output>) {
+    let panels = |output: &Output| output.weights.outputs.div_ceil(matmul_quantized::PANEL);
+    let all: usize = outputs.iter().map(panels).sum();
+    let threads = threads_for(rows.len() * rows.inputs() * all * matmul_quantized::PANEL);
+    let mut tasks = Vec::new();
+    for output in outputs {
+        let share = match rows.len() {
+            1 => panels(&output).div_ceil(threads),
+            // Pairs of panels, and several shares for each thread: one may be held up.
+            _ if threads > 1 => all.div_ceil(threads * 4).next_multiple_of(2),
+            _ => all,
+        };
+        let (weights, start) = (output.weights, output.start);
+        let (mut first, mut rest) = (0, output.c);
+        while rest.columns() > 0 {
+            let width = (share * matmul_quantized::PANEL).min(rest.columns());
+            let (c, others) = rest.split_at(width);
+            let column = first * matmul_quantized::PANEL;
+            tasks.push(Task {
+                weights,
+                panels: first..first + width.div_ceil(matmul_quantized::PANEL),
+                start: Start {
+                    bias: start.bias.map(|bias| &bias[column..][..width]),
+                    ..start
+                },
+                c,
+            });
+            (first, rest) = (first + share, others);
+        }
+    }
+    match threads {
+        1 => tasks.into_iter().for_each(|task| task.run(isa, rows)),
+        _ => tasks.into_par_iter().for_each(|task| task.run(isa, rows)),
+    }
+}
+
+/// One share of a product: all rows, some panels.
+struct Task<'a> {
+    weights: &'a Quantized,
+    panels: Range<usize>,
+    start: Start<'a>,
+    c: Columns<'a>,
+}
+
 impl Task<'_> {
+    fn run(mut self, isa: Isa, rows: &QuantizedRows) {
+        let weights = self.weights.weights();
+        matmul_quantized(isa, rows, weights, self.panels, &mut self.c, self.start);
+    }
+}
+
+/// Rows of `x` times matrices of f32 or bf16, whose rows stay as they are; threads share the rows, or the columns of a single one.
+fn multiply_panels(isa: Isa, x: &[f32], products: &mut [Product]) {
+    let outputs: usize = products
+        .iter()
+        .map(|product| product.matrix.outputs())
+        .sum();
+    let threads = threads_for(x.len() * outputs);
+    let mut tasks = Vec::new();
+    for Product { matrix, bias, out } in products {
+        let Matrix::Panels(weights) = matrix else {
+            unreachable!("the caller looked at the format");
+        };
+        let (k, n) = (weights.k, weights.n);
+        let m = x.len() / k;
+        out.resize(m * n, 0.0);
+        if m == 1 {
+            let share = (n.div_ceil(matmul::PANEL).div_ceil(threads) * matmul::PANEL).max(1);
+            tasks.extend(
+                out.chunks_mut(share)
+                    .enumerate()
+                    .map(|(at, out)| PanelTask {
+                        weights,
+                        bias: bias.map(|bias| &bias[at * share..][..out.len()]),
+                        x,
+                        first_panel: at * share / matmul::PANEL,
+                        out,
+                    }),
+            );
+        } else {
+            let share = m.div_ceil(threads).max(1);
+            let of_rows = out.chunks_mut((share * n).max(1)).zip(x.chunks(share * k));
+            tasks.extend(of_rows.map(|(out, x)| PanelTask {
+                weights,
+                bias: *bias,
+                x,
+                first_panel: 0,
+                out,
+            }));
+        }
+    }
+    match threads {
+        1 => tasks.into_iter().for_each(|task| task.run(isa)),
+        _ => tasks.into_par_iter().for_each(|task| task.run(isa)),
+    }
+}
+
+/// All outputs of some rows, or those of some panels of one row.
+struct PanelTask<'a> {
+    weights: &'a Panels,
+    bias: Option<&'a [f32]>,
+    x: &'a [f32],
+    first_panel: usize,
+    out: &'a mut [f32],
+}
+
+impl PanelTask<'_> {
     fn run(self, isa: Isa) {
         if self.out.is_empty() {
             return;
         }
-        let (k, n) = (self.matrix.inputs(), self.matrix.outputs());
+        let (k, n) = (self.weights.k, self.weights.n);
         let m = self.x.len() / k;
         let columns = self.out.len() / m;
-        let panels = self.first_panel..self.first_panel + columns.div_ceil(self.matrix.panel());
-        match (self.matrix, self.quantized) {
-            (Matrix::Panels(weights), _) => matmul(
-                isa,
-                m,
-                View::rows(self.x, k),
-                weights,
-                panels,
-                self.out,
-                n,
-                Write::Replace,
-            ),
-            (Matrix::Quantized(weights), Some(rows)) => matmul_quantized(
-                isa,
-                rows,
-                weights.weights(),
-                panels,
-                self.out,
-                n,
-                Write::Replace,
-            ),
-            (Matrix::Quantized(_), None) => unreachable!("the rows were quantized before"),
-        }
+        let panels = self.first_panel..self.first_panel + columns.div_ceil(matmul::PANEL);
+        let rows = View::rows(self.x, k);
+        matmul(
+            isa,
+            m,
+            rows,
+            self.weights,
+            panels,
+            self.out,
+            n,
+            Write::Replace,
+        );
         if let Some(bias) = self.bias {
             rows::add_bias(isa, self.out, bias);
         }

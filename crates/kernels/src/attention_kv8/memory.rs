@@ -1,12 +1,20 @@
 //! Keys and values as INT8 in the layout that products read.
 
+#[cfg(target_arch = "x86_64")]
+use super::avx512vnni;
 use super::{BLOCK, LINE, PANEL, WIDEST};
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Dot;
 use crate::isa::{Isa, per_isa};
 use crate::matmul::View;
 use crate::matmul_quantized::quantizing::{factor_and_scale, largest_magnitude, rounded};
 
 /// The largest magnitude of a key's or value's number.
 const LIMIT: f32 = 127.0;
+
+/// Tokens that are asked for ahead: in an encoder a head's numbers lie a page apart.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 12;
 
 /// The keys and values of one key head, each with one scale for each token; they may grow. Room is taken in blocks of 128 tokens.
 #[derive(Clone, Debug)]
@@ -104,8 +112,13 @@ impl Memory {
             for (at, token) in tokens[..together].iter_mut().enumerate() {
                 *token = [&keys, &values].map(|view| &view.data[row_of(view, row + at)]);
             }
+            #[cfg(target_arch = "x86_64")]
+            for view in [&keys, &values] {
+                let coming = (row + AHEAD).min(count)..(row + AHEAD + together).min(count);
+                avx512vnni::fetch(coming.map(|row| &view.data[row_of(view, row)]));
+            }
             if together == 4 {
-                put_four(isa, self, &tokens);
+                self.put_four(isa, &tokens);
             } else {
                 put(isa, self, tokens[0]);
             }
@@ -162,6 +175,30 @@ impl Memory {
         memory.key_scales = scales[..blocks * BLOCK].to_vec();
         memory.value_scales = scales[blocks * BLOCK..].to_vec();
         memory
+    }
+
+    /// Writes four tokens behind the last ones, of which there is a multiple of four.
+    fn put_four(&mut self, isa: Isa, tokens: &[[&[f32]; 2]; 4]) {
+        #[cfg(target_arch = "x86_64")]
+        if Dot::detect(isa) == Dot::Avx512Vnni {
+            let (block, token) = (self.len / BLOCK, self.len % BLOCK);
+            let (fours, panels) = (self.fours(), self.panels());
+            let panel = block * self.key_bytes() + token / PANEL * fours * LINE;
+            let line = block * self.value_bytes() + token / 4 * LINE;
+            let places = avx512vnni::Places {
+                keys: &mut self.keys[panel + token % PANEL * 4..],
+                fours,
+                values: &mut self.values[line..],
+                panels,
+            };
+            // SAFETY: detection found the instructions.
+            #[allow(unsafe_code)]
+            let [keys, values] = unsafe { avx512vnni::put_four(places, tokens, LIMIT) };
+            self.key_scales[self.len..][..4].copy_from_slice(&keys);
+            self.value_scales[self.len..][..4].copy_from_slice(&values);
+            return;
+        }
+        put_four(isa, self, tokens);
     }
 
     /// Fours of a key's numbers.

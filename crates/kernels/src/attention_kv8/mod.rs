@@ -234,6 +234,18 @@ impl Tile<'_> {
             .resize(rows * self.memory.panels() * PANEL, 0.0);
         scratch.progress = FRESH;
         let factor = self.queries.scale * std::f32::consts::LOG2_E;
+        #[cfg(target_arch = "x86_64")]
+        if rows == ROWS && Dot::detect(self.isa) == Dot::Avx512Vnni {
+            let row = |row| &self.queries.data[self.row_of(row, self.queries.stride)..][..width];
+            // SAFETY: detection found the instructions; there is room for so many rows.
+            #[allow(unsafe_code)]
+            unsafe {
+                avx512vnni::take_queries(&std::array::from_fn(row), factor, scratch)
+            };
+            let coming = ROWS..(2 * ROWS).min(self.queries.count - self.first);
+            avx512vnni::fetch(coming.map(row));
+            return;
+        }
         for row in 0..rows {
             let x = &self.queries.data[self.row_of(row, self.queries.stride)..][..width];
             take_query(self.isa, x, precision, rows, row, factor, scratch);

@@ -3,8 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::rows::{TILE, Tile};
-use super::{Bits, PANEL, Work};
-use crate::matmul::Write;
+use super::{Bits, Columns, PANEL, Work};
 use std::arch::x86_64::*;
 
 /// Outputs of a register.
@@ -15,7 +14,7 @@ const ROWS: usize = 4;
 /// # Safety
 /// The processor has AVX2 and FMA; `work` was checked against the sizes of A, W and C.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
+pub(super) unsafe fn matmul(work: &Work, c: &mut Columns) {
     for panel in work.panels.clone() {
         for index in 0..work.rows.len().div_ceil(TILE) {
             let tile = work.rows.tile(index);
@@ -23,10 +22,10 @@ pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
                 let part = Part {
                     work,
                     tile,
+                    first: index * TILE,
                     row,
                     panel,
                 };
-                let c = &mut c[(index * TILE + row) * work.c_stride..];
                 match tile.rows - row {
                     1 => part.blocks::<1>(c),
                     2 => part.blocks::<2>(c),
@@ -42,22 +41,22 @@ pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
 struct Part<'a> {
     work: &'a Work<'a>,
     tile: Tile<'a>,
+    /// The tile's first row.
+    first: usize,
     row: usize,
     panel: usize,
 }
 
 impl Part<'_> {
     #[target_feature(enable = "avx2,fma")]
-    fn blocks<const R: usize>(&self, c: &mut [f32]) {
+    fn blocks<const R: usize>(&self, c: &mut Columns) {
         let (weights, rows) = (&self.work.weights, self.work.rows);
         let first = (self.panel - self.work.panels.start) * PANEL;
         let columns = (weights.n - self.panel * PANEL).min(PANEL);
         let mut results = [[0.0; PANEL]; R];
         for (r, result) in results.iter_mut().enumerate() {
-            if self.work.write == Write::Add {
-                let old = &c[r * self.work.c_stride + first..][..columns];
-                result[..columns].copy_from_slice(old);
-            }
+            let old = &c.row_mut(self.first + self.row + r)[first..][..columns];
+            self.work.start.fill(first, old, &mut result[..columns]);
         }
         for block in 0..rows.blocks().len() {
             for half in 0..PANEL / LANES {
@@ -84,7 +83,7 @@ impl Part<'_> {
             }
         }
         for (r, result) in results.iter().enumerate() {
-            let place = &mut c[r * self.work.c_stride + first..][..columns];
+            let place = &mut c.row_mut(self.first + self.row + r)[first..][..columns];
             place.copy_from_slice(&result[..columns]);
         }
     }

@@ -5,14 +5,15 @@
 //! (a group may be all of k, however odd). Products and sums inside a block are exact integers.
 //!
 //! Contract: an output is a chain over its blocks in ascending order, `c = fma(sum as f32, row scale · weight scale, c)`,
-//! beginning at 0 or at the old value. Lanes are different outputs and threads split outputs, so the bits depend neither on
+//! beginning at 0, at a bias, at the old value, or at old value + bias. Lanes are different outputs and threads split outputs, so the bits depend neither on
 //! the instruction set nor on how rows and panels are split, and one row alone gives what it gives among many.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
-mod avx512vnni;
+pub(crate) mod avx512vnni;
 mod blocks;
+mod columns;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod pack;
@@ -21,9 +22,12 @@ mod rows;
 mod scalar;
 
 use crate::isa::{Dot, Isa};
-use crate::matmul::{Write, assert_c_holds};
+use crate::matmul::Write;
+pub use columns::Columns;
 pub use pack::{PackedWeights, pack};
-pub use rows::{Precision, QuantizedRows, TileMut};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use rows::BlockMut;
+pub use rows::{Precision, QuantizedRows, TILE, TileMut};
 use std::ops::Range;
 
 /// Outputs that stand side by side in the packed layout: the lanes of the widest register.
@@ -101,37 +105,70 @@ impl Weights<'_> {
     }
 }
 
+/// What sums begin at.
+#[derive(Clone, Copy, Debug)]
+pub struct Start<'a> {
+    /// Whether with the numbers that C holds.
+    pub write: Write,
+    /// One number for each output that is written, the same for all rows.
+    pub bias: Option<&'a [f32]>,
+}
+
+impl Start<'_> {
+    /// With nothing.
+    pub const ZERO: Start<'static> = Start {
+        write: Write::Replace,
+        bias: None,
+    };
+    /// With what C holds.
+    pub const OLD: Start<'static> = Start {
+        write: Write::Add,
+        bias: None,
+    };
+
+    /// What the sums of some outputs, from `first` on, begin with where C holds `old`.
+    fn fill(&self, first: usize, old: &[f32], sums: &mut [f32]) {
+        let bias = self.bias.map(|bias| &bias[first..]);
+        match (self.write, bias) {
+            (Write::Replace, None) => sums.fill(0.0),
+            (Write::Replace, Some(bias)) => sums.copy_from_slice(&bias[..sums.len()]),
+            (Write::Add, None) => sums.copy_from_slice(old),
+            (Write::Add, Some(bias)) => {
+                for ((sum, old), bias) in sums.iter_mut().zip(old).zip(bias) {
+                    *sum = old + bias;
+                }
+            }
+        }
+    }
+}
+
 /// Everything about a product but C.
 struct Work<'a> {
     weights: Weights<'a>,
     rows: &'a QuantizedRows,
     panels: Range<usize>,
-    c_stride: usize,
-    write: Write,
+    start: Start<'a>,
 }
 
-/// All rows of A times the outputs of `panels`: row i goes to `c[i * c_stride ..]`, beginning with the first output of the first
-/// panel asked for. The last panel may have fewer than 16 outputs; no more than those are written.
+/// All rows of A times the outputs of `panels`, whose columns C is. The last panel may have fewer than 16.
 ///
 /// # Panics
-/// When sizes contradict each other or C is too small.
+/// When sizes contradict each other.
 pub fn matmul_quantized(
     isa: Isa,
     rows: &QuantizedRows,
     weights: Weights,
     panels: Range<usize>,
-    c: &mut [f32],
-    c_stride: usize,
-    write: Write,
+    c: &mut Columns,
+    start: Start,
 ) {
     let work = Work {
         weights,
         rows,
         panels,
-        c_stride,
-        write,
+        start,
     };
-    work.assert_fits(c.len());
+    work.assert_fits(c);
     if rows.is_empty() || work.panels.is_empty() {
         return;
     }
@@ -153,7 +190,7 @@ pub fn matmul_quantized(
 }
 
 impl Work<'_> {
-    fn assert_fits(&self, length: usize) {
+    fn assert_fits(&self, c: &Columns) {
         let (weights, rows, panels) = (&self.weights, self.rows, &self.panels);
         weights.assert_whole();
         assert!(
@@ -168,15 +205,26 @@ impl Work<'_> {
             "panels {panels:?} of {}",
             weights.panels()
         );
-        if rows.is_empty() || panels.is_empty() {
-            return;
-        }
-        assert_c_holds(length, rows.len(), self.columns(), self.c_stride);
+        let columns = self.columns();
+        assert!(
+            panels.is_empty() || (c.rows(), c.columns()) == (rows.len(), columns),
+            "C is {} rows of {}, expected {} of {columns}",
+            c.rows(),
+            c.columns(),
+            rows.len()
+        );
+        assert!(
+            self.start.bias.is_none_or(|bias| bias.len() == columns),
+            "a bias of {:?} numbers for {columns} outputs",
+            self.start.bias.map(<[f32]>::len)
+        );
     }
 
     /// Outputs that are written.
     fn columns(&self) -> usize {
-        (self.panels.end * PANEL).min(self.weights.n) - self.panels.start * PANEL
+        (self.panels.end * PANEL)
+            .min(self.weights.n)
+            .saturating_sub(self.panels.start * PANEL)
     }
 }
 

@@ -3,8 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::rows::{TILE, Tile};
-use super::{Bits, PANEL, Work};
-use crate::matmul::Write;
+use super::{Bits, Columns, PANEL, Work};
 use crate::sdot::{Lanes, add_pairs, add_products, in_turn, load_fours, load_line};
 use std::arch::aarch64::*;
 
@@ -14,7 +13,7 @@ const ROWS: usize = 4;
 /// # Safety
 /// The processor has the dot product; `work` was checked against the sizes of A, W and C.
 #[target_feature(enable = "neon,dotprod")]
-pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
+pub(super) unsafe fn matmul(work: &Work, c: &mut Columns) {
     let by_pairs = std::arch::is_aarch64_feature_detected!("i8mm");
     for panel in work.panels.clone() {
         for index in 0..work.rows.len().div_ceil(TILE) {
@@ -23,13 +22,14 @@ pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
                 let part = Part {
                     work,
                     tile,
+                    first: index * TILE,
                     row,
                     rows: ROWS.min(tile.rows - row),
                     panel,
                     // A row alone would be one of two, and no faster.
                     by_pairs: by_pairs && tile.rows > 1,
                 };
-                part.multiply(&mut c[(index * TILE + row) * work.c_stride..]);
+                part.multiply(c);
             }
         }
     }
@@ -39,6 +39,8 @@ pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
 struct Part<'a> {
     work: &'a Work<'a>,
     tile: Tile<'a>,
+    /// The tile's first row.
+    first: usize,
     row: usize,
     rows: usize,
     panel: usize,
@@ -48,16 +50,14 @@ struct Part<'a> {
 
 impl Part<'_> {
     #[target_feature(enable = "neon,dotprod")]
-    fn multiply(&self, c: &mut [f32]) {
+    fn multiply(&self, c: &mut Columns) {
         let (weights, rows) = (&self.work.weights, self.work.rows);
         let first = (self.panel - self.work.panels.start) * PANEL;
         let columns = (weights.n - self.panel * PANEL).min(PANEL);
         let mut results = [[0.0; PANEL]; ROWS];
-        if self.work.write == Write::Add {
-            for (r, result) in results[..self.rows].iter_mut().enumerate() {
-                let old = &c[r * self.work.c_stride + first..][..columns];
-                result[..columns].copy_from_slice(old);
-            }
+        for (r, result) in results[..self.rows].iter_mut().enumerate() {
+            let old = &c.row_mut(self.first + self.row + r)[first..][..columns];
+            self.work.start.fill(first, old, &mut result[..columns]);
         }
         for block in 0..rows.blocks().len() {
             let mut sums = [[vdupq_n_s32(0); 4]; ROWS];
@@ -91,7 +91,7 @@ impl Part<'_> {
             }
         }
         for (r, result) in results[..self.rows].iter().enumerate() {
-            let place = &mut c[r * self.work.c_stride + first..][..columns];
+            let place = &mut c.row_mut(self.first + self.row + r)[first..][..columns];
             place.copy_from_slice(&result[..columns]);
         }
     }

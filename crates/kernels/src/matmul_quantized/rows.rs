@@ -1,12 +1,17 @@
 //! Activations as INT8, or as INT16 in two planes of bytes, in tiles of rows as the products read them.
 
 use super::LONGEST_BLOCK;
+#[cfg(target_arch = "x86_64")]
+use super::avx512vnni::quantize::quantize;
 use super::blocks::Blocks;
 use super::quantizing::{factor_and_scale, largest_magnitude, rounded};
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Dot;
 use crate::isa::{Isa, per_isa};
+use std::ops::Range;
 
 /// Rows of a tile: as many as a product holds sums of in 32 registers, two panels at a time.
-pub(super) const TILE: usize = 12;
+pub const TILE: usize = 12;
 /// How exactly activations are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
@@ -48,15 +53,22 @@ pub struct QuantizedRows {
     sums: Vec<i32>,
 }
 
-/// Some rows of [`QuantizedRows`] that are still to be filled, at most 12 of them.
+/// Some rows of [`QuantizedRows`] that are still to be filled, at most 12 of them; all of their blocks or some.
 #[derive(Debug)]
 pub struct TileMut<'a> {
-    precision: Precision,
-    blocks: Blocks,
-    rows: usize,
-    values: &'a mut [i8],
-    scales: &'a mut [f32],
-    sums: &'a mut [i32],
+    pub(super) precision: Precision,
+    pub(super) blocks: Blocks,
+    /// Which blocks are here.
+    own: Range<usize>,
+    /// Numbers of a row, without the filling up.
+    width: usize,
+    pub(super) rows: usize,
+    /// Planes, high bytes first; with INT8 the first one is empty. In each `[inputs / 4, rows, 4]`.
+    pub(super) values: [&'a mut [i8]; 2],
+    /// `[blocks, rows]`.
+    pub(super) scales: &'a mut [f32],
+    /// As the values, `[blocks, rows]`.
+    pub(super) sums: [&'a mut [i32]; 2],
 }
 
 impl QuantizedRows {
@@ -117,18 +129,23 @@ impl QuantizedRows {
         self.values.resize(planes * rows * inputs, 0);
         self.scales.resize(rows * blocks, 0.0);
         self.sums.resize(planes * rows * blocks, 0);
-        let (precision, shape) = (self.precision, self.blocks);
+        let (precision, shape, this_many) = (self.precision, self.blocks, rows);
         let values = self.values.chunks_mut((planes * TILE * inputs).max(1));
         let scales = self.scales.chunks_mut((TILE * blocks).max(1));
         let sums = self.sums.chunks_mut((planes * TILE * blocks).max(1));
         let parts = values.zip(scales).zip(sums).enumerate();
-        parts.map(move |(tile, ((values, scales), sums))| TileMut {
-            precision,
-            blocks: shape,
-            rows: TILE.min(rows - tile * TILE),
-            values,
-            scales,
-            sums,
+        parts.map(move |(tile, ((values, scales), sums))| {
+            let rows = TILE.min(this_many - tile * TILE);
+            TileMut {
+                precision,
+                blocks: shape,
+                own: 0..blocks,
+                width,
+                rows,
+                values: values.split_at_mut((planes - 1) * rows * inputs).into(),
+                scales,
+                sums: sums.split_at_mut((planes - 1) * rows * blocks).into(),
+            }
         })
     }
 
@@ -218,74 +235,179 @@ impl<'a> Tile<'a> {
     }
 }
 
-impl TileMut<'_> {
+impl<'a> TileMut<'a> {
     /// Rows that belong here.
     #[allow(clippy::len_without_is_empty)] // there is always one
     pub fn len(&self) -> usize {
         self.rows
     }
 
-    /// Takes the rows of `x`, `width` numbers each.
+    /// Blocks that are here.
+    pub fn blocks(&self) -> Range<usize> {
+        self.own.clone()
+    }
+
+    /// Numbers of a row that the blocks here take in.
+    pub fn inputs(&self) -> Range<usize> {
+        let at = |block| self.blocks.inputs_of(block).start.min(self.width);
+        at(self.own.start)..at(self.own.end)
+    }
+
+    /// The blocks before `block`, and the others.
     ///
     /// # Panics
-    /// When there are others than [`TileMut::len`] of the width that was announced.
-    pub fn fill(&mut self, isa: Isa, x: &[f32], width: usize) {
+    /// When the block is not here.
+    pub fn split_at(self, block: usize) -> (TileMut<'a>, TileMut<'a>) {
         assert!(
-            x.len() == self.rows * width && width <= self.blocks.inputs,
-            "{} numbers for {} rows of {width}",
-            x.len(),
-            self.rows
+            self.own.start <= block && block <= self.own.end,
+            "block {block} of {:?}",
+            self.own
         );
-        quantize_tile(isa, self, x, width);
+        let first = self.own.start;
+        let start = |block| self.blocks.inputs_of(block).start;
+        let bytes = (start(block) - start(first)) * self.rows;
+        let numbers = (block - first) * self.rows;
+        // A plane that is not there stays empty.
+        let values = self.values.map(|v| v.split_at_mut(bytes.min(v.len())));
+        let sums = self.sums.map(|s| s.split_at_mut(numbers.min(s.len())));
+        let scales = self.scales.split_at_mut(numbers);
+        let ([high, low], [high_sums, low_sums]) = (values, sums);
+        let part = |own, values, scales, sums| TileMut {
+            own,
+            values,
+            scales,
+            sums,
+            ..self
+        };
+        (
+            part(
+                first..block,
+                [high.0, low.0],
+                scales.0,
+                [high_sums.0, low_sums.0],
+            ),
+            part(
+                block..self.own.end,
+                [high.1, low.1],
+                scales.1,
+                [high_sums.1, low_sums.1],
+            ),
+        )
+    }
+
+    /// Takes the numbers of its rows that stand in [`TileMut::inputs`]: the first of the first row is that of `x`, and rows are
+    /// `stride` apart.
+    ///
+    /// # Panics
+    /// When there are fewer numbers.
+    pub fn fill(&mut self, isa: Isa, x: &[f32], stride: usize) {
+        let inputs = self.inputs();
+        let end = (self.rows - 1).checked_mul(stride);
+        let end = end.and_then(|start| start.checked_add(inputs.len()));
+        assert!(
+            end.is_some_and(|end| end <= x.len()),
+            "{} numbers for {} rows of {}, {stride} apart",
+            x.len(),
+            self.rows,
+            inputs.len()
+        );
+        for block in self.own.clone() {
+            let span = self.blocks.inputs_of(block);
+            let (start, end) = (span.start.min(self.width), span.end.min(self.width));
+            let from = Numbers {
+                x: &x[start - inputs.start..],
+                stride,
+                count: end - start,
+            };
+            let into = self.block_mut(block);
+            #[cfg(target_arch = "x86_64")]
+            if into.rows == TILE && Dot::detect(isa) == Dot::Avx512Vnni {
+                let row = |row| &from.x[row * from.stride..][..from.count];
+                // SAFETY: detection found the instructions, and the block is a full tile's.
+                #[allow(unsafe_code)]
+                unsafe {
+                    quantize(into, &std::array::from_fn(row))
+                };
+                continue;
+            }
+            quantize_block(isa, into, from);
+        }
+    }
+
+    fn block_mut(&mut self, block: usize) -> BlockMut<'_> {
+        let (rows, own) = (self.rows, &self.own);
+        let start =
+            |block| self.blocks.inputs_of(block).start - self.blocks.inputs_of(own.start).start;
+        let bytes = start(block) * rows..(start(block) + self.blocks.inputs_of(block).len()) * rows;
+        let numbers = (block - own.start) * rows..(block + 1 - own.start) * rows;
+        let [high, low] = &mut self.values;
+        let [high_sums, low_sums] = &mut self.sums;
+        let (high, high_sums) = match self.precision {
+            Precision::Int8 => Default::default(),
+            Precision::Int16 => (&mut high[bytes.clone()], &mut high_sums[numbers.clone()]),
+        };
+        BlockMut {
+            precision: self.precision,
+            rows,
+            high,
+            low: &mut low[bytes],
+            scales: &mut self.scales[numbers.clone()],
+            high_sums,
+            low_sums: &mut low_sums[numbers],
+        }
     }
 }
 
+/// A tile's block that is to be filled; high bytes are empty with INT8.
+pub(crate) struct BlockMut<'a> {
+    pub(crate) precision: Precision,
+    pub(crate) rows: usize,
+    pub(crate) high: &'a mut [i8],
+    pub(crate) low: &'a mut [i8],
+    pub(crate) scales: &'a mut [f32],
+    pub(crate) high_sums: &'a mut [i32],
+    pub(crate) low_sums: &'a mut [i32],
+}
+
+/// What a block is filled with: `count` numbers of each row, behind them zeros.
+#[derive(Clone, Copy)]
+struct Numbers<'a> {
+    x: &'a [f32],
+    stride: usize,
+    count: usize,
+}
+
 per_isa! {
-    quantize_tile(tile: &mut TileMut<'_>, x: &[f32], width: usize) => quantize_tile_body
+    quantize_block(into: BlockMut<'_>, from: Numbers<'_>) => quantize_block_body
 }
 
 #[inline(always)]
-fn quantize_tile_body(tile: &mut TileMut<'_>, x: &[f32], width: usize) {
-    let (rows, shape, limit) = (tile.rows, tile.blocks, tile.precision.limit());
-    let blocks = shape.len();
-    let high_bytes = match tile.precision {
-        Precision::Int8 => 0,
-        Precision::Int16 => rows * shape.inputs,
-    };
-    let (high, low) = tile.values.split_at_mut(high_bytes);
-    let (high_sums, low_sums) = tile.sums.split_at_mut(high_bytes / shape.inputs * blocks);
+fn quantize_block_body(into: BlockMut<'_>, from: Numbers<'_>) {
+    let (rows, numbers, limit) = (into.rows, from.count, into.precision.limit());
+    let length = into.low.len() / rows;
     // The tile's bytes of one block, row after row.
     let (mut lower, mut upper) = ([EMPTY; TILE], [EMPTY; TILE]);
-    for block in 0..blocks {
-        let inputs = shape.inputs_of(block);
-        let (start, end) = (inputs.start.min(width), inputs.end.min(width));
-        let (length, numbers) = (inputs.len(), end - start);
-        let at = block * rows;
-        for (row, x) in x.chunks_exact(width).enumerate() {
-            let x = &x[start..end];
-            let (factor, scale) = factor_and_scale(largest_magnitude(x), limit);
-            tile.scales[at + row] = scale;
-            let low = lower[row].as_flattened_mut();
-            low[numbers..length].fill(0);
-            for (to, value) in low.iter_mut().zip(x) {
-                *to = rounded(value * factor) as i8;
-            }
-            low_sums[at + row] = sum_bytes(&low[..length]);
-            if high.is_empty() {
-                continue;
-            }
-            let high = upper[row].as_flattened_mut();
-            high[numbers..length].fill(0);
-            for (to, value) in high.iter_mut().zip(x) {
-                *to = (rounded(value * factor).wrapping_add(128) >> 8) as i8;
-            }
-            high_sums[at + row] = sum_bytes(&high[..length]);
+    for row in 0..rows {
+        let x = &from.x[row * from.stride..][..numbers];
+        let (factor, scale) = factor_and_scale(largest_magnitude(x), limit);
+        into.scales[row] = scale;
+        let low = lower[row].as_flattened_mut();
+        for (to, value) in low.iter_mut().zip(x) {
+            *to = rounded(value * factor) as i8;
         }
-        let places = inputs.start * rows..inputs.end * rows;
-        interleave(&lower, rows, low[places.clone()].as_chunks_mut().0);
-        if !high.is_empty() {
-            interleave(&upper, rows, high[places].as_chunks_mut().0);
+        into.low_sums[row] = sum_bytes(&low[..length]);
+        if into.high.is_empty() {
+            continue;
         }
+        let high = upper[row].as_flattened_mut();
+        for (to, value) in high.iter_mut().zip(x) {
+            *to = (rounded(value * factor).wrapping_add(128) >> 8) as i8;
+        }
+        into.high_sums[row] = sum_bytes(&high[..length]);
+    }
+    interleave(&lower, rows, into.low.as_chunks_mut().0);
+    if !into.high.is_empty() {
+        interleave(&upper, rows, into.high.as_chunks_mut().0);
     }
 }
 

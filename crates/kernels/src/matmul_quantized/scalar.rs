@@ -1,20 +1,19 @@
 //! The visibly right one: weights as numbers, sums in i64.
 
 use super::pack::weight_at;
-use super::{PANEL, Work};
-use crate::matmul::{Write, from_bf16};
+use super::{Columns, PANEL, Work};
+use crate::matmul::from_bf16;
 
-pub(super) fn matmul(work: &Work, c: &mut [f32]) {
+pub(super) fn matmul(work: &Work, c: &mut Columns) {
     let (weights, rows) = (&work.weights, work.rows);
     let first = work.panels.start * PANEL;
     for row in 0..rows.len() {
         for column in 0..work.columns() {
             let output = first + column;
-            let place = &mut c[row * work.c_stride + column];
-            let mut c = match work.write {
-                Write::Replace => 0.0,
-                Write::Add => *place,
-            };
+            let place = &mut c.row_mut(row)[column];
+            let mut c = [0.0];
+            work.start.fill(column, &[*place], &mut c);
+            let [mut c] = c;
             for block in 0..rows.blocks().len() {
                 let inputs = rows.blocks().inputs_of(block);
                 let group = inputs.start / weights.group;

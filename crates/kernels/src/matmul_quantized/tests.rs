@@ -54,15 +54,8 @@ fn product(isa: Isa, rows: &QuantizedRows, case: &Case) -> Vec<f32> {
     let weights = case.weights.view();
     let mut c = vec![f32::NAN; rows.len() * weights.n];
     let panels = 0..weights.panels();
-    matmul_quantized(
-        isa,
-        rows,
-        weights,
-        panels,
-        &mut c,
-        weights.n,
-        Write::Replace,
-    );
+    let columns = &mut Columns::new(&mut c, rows.len(), weights.n, weights.n);
+    matmul_quantized(isa, rows, weights, panels, columns, Start::ZERO);
     c
 }
 
@@ -80,7 +73,8 @@ fn a_worked_example() {
     let scale = 8.0 / 127.0f32;
     for isa in Isa::available() {
         let mut c = [0.0; 2];
-        matmul_quantized(isa, &rows, weights.view(), 0..1, &mut c, 2, Write::Replace);
+        let columns = &mut Columns::new(&mut c, 1, 2, 2);
+        matmul_quantized(isa, &rows, weights.view(), 0..1, columns, Start::ZERO);
         assert_eq!(
             c,
             [
@@ -182,7 +176,8 @@ fn what_is_not_finite_shows_and_what_is_tiny_counts_as_zero() {
                 let mut rows = QuantizedRows::new(precision, 8);
                 rows.fill(isa, &x, 16, 16);
                 let mut c = [7.0];
-                matmul_quantized(isa, &rows, weights.view(), 0..1, &mut c, 1, Write::Replace);
+                let columns = &mut Columns::new(&mut c, 1, 1, 1);
+                matmul_quantized(isa, &rows, weights.view(), 0..1, columns, Start::ZERO);
                 // A large number is its own scale times the limit, rounded twice.
                 let near = (c[0] / expected - 1.0).abs() <= 2.0 * f32::EPSILON;
                 assert!(
@@ -228,6 +223,28 @@ proptest! {
     }
 
     #[test]
+    fn a_tile_may_be_filled_block_by_block(
+        rows in 1usize..30, spans in 1usize..3, rest in 0usize..20, cut in 0usize..5, wide: bool, seed: u64,
+    ) {
+        let precision = if wide { Precision::Int16 } else { Precision::Int8 };
+        let (isa, width, span) = (Isa::detect(), spans * 80 - rest, 80);
+        let case = case(Bits::Eight, rows, 1, width, span, seed);
+        let mut whole = QuantizedRows::new(precision, 48);
+        whole.fill(isa, &case.x, width, span);
+        let mut parts = QuantizedRows::new(precision, 48);
+        let tiles = parts.tiles_mut(rows, width, span);
+        for (tile, x) in tiles.zip(case.x.chunks(rows::TILE * width)) {
+            let blocks = tile.blocks().end;
+            let (mut left, mut right) = tile.split_at(cut.min(blocks));
+            right.fill(isa, &x[right.inputs().start..], width);
+            left.fill(isa, x, width);
+        }
+        for tile in 0..rows.div_ceil(rows::TILE) {
+            prop_assert_eq!(parts.tile(tile), whole.tile(tile));
+        }
+    }
+
+    #[test]
     fn panels_and_rows_may_be_split_and_old_sums_go_on(
         rows in 1usize..15, n in 17usize..90, split in 0usize..6, four: bool, wide: bool, seed: u64,
     ) {
@@ -239,19 +256,35 @@ proptest! {
         let whole = product(isa, &kept, &case);
         let split = split.min(weights.panels());
         let mut parts = vec![f32::NAN; rows * n];
-        matmul_quantized(isa, &kept, weights, 0..split, &mut parts, n, Write::Replace);
-        matmul_quantized(isa, &kept, weights, split..weights.panels(), &mut parts[(split * PANEL).min(n)..], n, Write::Replace);
+        let all = Columns::new(&mut parts, rows, n, n);
+        let (mut left, mut right) = all.split_at((split * PANEL).min(n));
+        matmul_quantized(isa, &kept, weights, 0..split, &mut left, Start::ZERO);
+        let rest = split..weights.panels();
+        matmul_quantized(isa, &kept, weights, rest, &mut right, Start::ZERO);
         prop_assert_eq!(&parts, &whole);
         for row in 0..rows {
             let mut alone = QuantizedRows::new(precision, 32);
             alone.fill(isa, &case.x[row * 64..][..64], 64, 32);
             prop_assert_eq!(product(isa, &alone, &case), &whole[row * n..][..n]);
         }
-        let mut twice = whole.clone();
-        let mut expected = whole.clone();
-        matmul_quantized(isa, &kept, weights, 0..weights.panels(), &mut twice, n, Write::Add);
-        matmul_quantized(Isa::available()[0], &kept, weights, 0..weights.panels(), &mut expected, n, Write::Add);
-        prop_assert_eq!(twice, expected);
+        let mut bias = vec![0.0; n];
+        bias.iter_mut().enumerate().for_each(|(at, bias)| *bias = at as f32 * 0.3 - 4.0);
+        for (write, bias) in [
+            (Write::Add, None), (Write::Add, Some(&bias[..])), (Write::Replace, Some(&bias[..])),
+        ] {
+            let start = Start { write, bias };
+            let on_top = |isa, kept: &QuantizedRows, old: &[f32]| {
+                let mut c = old.to_vec();
+                let columns = &mut Columns::new(&mut c, kept.len(), n, n);
+                matmul_quantized(isa, kept, weights, 0..weights.panels(), columns, start);
+                c
+            };
+            let found = on_top(isa, &kept, &whole);
+            prop_assert_eq!(&found, &on_top(Isa::available()[0], &kept, &whole));
+            let mut alone = QuantizedRows::new(precision, 32);
+            alone.fill(isa, &case.x[..64], 64, 32);
+            prop_assert_eq!(&on_top(isa, &alone, &whole[..n])[..], &found[..n]);
+        }
     }
 }
 

@@ -1,9 +1,13 @@
 //! `vpdpbusd`: 16 keys, or 16 numbers of a value, in a register; rows of queries against some panels of them.
 #![allow(unsafe_code)]
 
+mod put;
 mod soften;
 
 use super::{BLOCK, LINE, PANEL, Part, Progress, ROWS, Scratch};
+use crate::matmul_quantized::avx512vnni::quantize::quantize;
+use crate::matmul_quantized::{BlockMut, Precision};
+pub(super) use put::{Places, put_four};
 pub(super) use soften::soften;
 use std::arch::x86_64::*;
 
@@ -40,6 +44,43 @@ fn width_of(part: &Part, left: usize) -> usize {
         left if left >= most => most,
         2.. => 2,
         _ => 1,
+    }
+}
+
+/// Asks for rows that lie too far apart to be guessed.
+pub(super) fn fetch<'a>(rows: impl Iterator<Item = &'a [f32]>) {
+    for row in rows {
+        for line in row.chunks(PANEL) {
+            // SAFETY: asking for memory changes nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        }
+    }
+}
+
+/// Rounds a full tile of rows, which are INT8: others have fewer.
+///
+/// # Safety
+/// The processor has AVX-512F, BW, VL and VNNI; scratch has room for so many rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) unsafe fn take_queries(rows: &[&[f32]; ROWS], factor: f32, scratch: &mut Scratch) {
+    let bytes = scratch.queries.as_flattened_mut();
+    let into = BlockMut {
+        precision: Precision::Int8,
+        rows: ROWS,
+        high: &mut [],
+        // SAFETY: the same bytes with signs.
+        low: unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len()) },
+        scales: &mut scratch.progress.factors[..ROWS],
+        high_sums: &mut [],
+        low_sums: &mut scratch.extras,
+    };
+    // SAFETY: passed on.
+    unsafe { quantize(into, rows) };
+    for extra in &mut scratch.extras {
+        *extra *= 128;
+    }
+    for scale in &mut scratch.progress.factors[..ROWS] {
+        *scale *= factor;
     }
 }
 

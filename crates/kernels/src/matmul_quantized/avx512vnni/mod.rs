@@ -1,17 +1,19 @@
 //! `vpdpbusd`: four products per lane and instruction, 16 outputs in a register.
 //!
 //! A chunk of rows meets two panels at a time, one block of inputs after the other. A block of both panels is unpacked to bytes
-//! once (INT4) and stays in the first-level cache while all tiles of the chunk pass it; so do the chunk's outputs, which lie
-//! in C too far apart for that and are copied.
+//! once (INT4) and stays in the first-level cache while all tiles of the chunk pass it; so do the chunk's sums, which would lie
+//! too far apart in C: the last block's go there.
 #![allow(unsafe_code)]
 
+pub(crate) mod quantize;
 mod vector;
 
 use super::rows::TILE;
-use super::{Bits, LONGEST_BLOCK, PANEL, Work};
+use super::{Bits, Columns, LONGEST_BLOCK, PANEL, Start, Work};
 use crate::isa::first_lanes;
 use crate::matmul::Write;
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Panels that a tile meets at a time.
@@ -24,15 +26,12 @@ const CHUNK_BYTES: usize = 512 * 1024;
 /// # Safety
 /// The processor has AVX-512F, BW and VNNI; `work` was checked against the sizes of A, W and C.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
+pub(super) unsafe fn matmul(work: &Work, c: &mut Columns) {
     if work.rows.len() == 1 {
         // SAFETY: passed on.
         return unsafe { vector::matmul(work, c) };
     }
-    let mut room = Room {
-        sums: [0.0; CHUNK_TILES * TILE * WIDE * PANEL],
-        bytes: [0; WIDE * PANEL * LONGEST_BLOCK],
-    };
+    let mut room = MaybeUninit::uninit();
     let tiles = work.rows.len().div_ceil(TILE);
     let tile_bytes = TILE * work.rows.inputs() * work.rows.precision().planes();
     let most = (CHUNK_BYTES / tile_bytes).clamp(1, CHUNK_TILES);
@@ -57,9 +56,11 @@ pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
     }
 }
 
-/// What stays in the first-level cache.
+/// What stays in the first-level cache; written before it is read.
 #[repr(align(64))]
 struct Room {
+    /// What all rows begin with.
+    first: [f32; WIDE * PANEL],
     /// `[rows of the chunk, panels, 16]`.
     sums: [f32; CHUNK_TILES * TILE * WIDE * PANEL],
     /// A block of unpacked INT4 weights: `[panels, inputs / 4, 16, 4]`.
@@ -98,15 +99,19 @@ struct Part {
     scales: *const f32,
     /// The power of two by which stored weights are too large.
     offset: u32,
-    /// `[rows, panels, 16]`.
-    c: *mut f32,
+    /// Sums so far: panels side by side, rows as far apart as the next number says.
+    from: *const f32,
+    from_row: usize,
+    /// The same with this block's.
+    to: *mut f32,
+    to_row: usize,
 }
 
 impl Strip<'_> {
     /// # Safety
     /// As [`matmul`]; `P` panels from `self.panel` on and the tiles exist.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    unsafe fn multiply<const P: usize>(&self, c: &mut [f32], room: &mut Room) {
+    unsafe fn multiply<const P: usize>(&self, c: &mut Columns, room: &mut MaybeUninit<Room>) {
         let (work, rows) = (self.work, self.work.rows);
         let (weights, blocks) = (&work.weights, rows.blocks());
         let first_row = self.tiles.start * TILE;
@@ -116,9 +121,8 @@ impl Strip<'_> {
         for (p, mask) in masks.iter_mut().enumerate() {
             *mask = first_lanes(weights.n.saturating_sub((self.panel + p) * PANEL));
         }
-        let place = c
-            .as_mut_ptr()
-            .wrapping_add(first_row * work.c_stride + column);
+        let c_stride = c.stride();
+        let place = c.as_mut_ptr().wrapping_add(first_row * c_stride + column);
         let planes = rows.precision().planes();
         let row_bytes = planes * rows.inputs();
         let tile = rows.tile(self.tiles.start);
@@ -130,21 +134,23 @@ impl Strip<'_> {
         // SAFETY: `matmul_quantized` checked that W has these panels and A and C these rows; masks leave out columns past the last,
         // and `room` holds a chunk of rows and a block of inputs.
         unsafe {
-            match work.write {
-                // Not a load of no lane, which waits for memory like any other.
-                Write::Replace => room.sums[..count * P * PANEL].fill(0.0),
-                Write::Add => {
-                    let sums = room.sums.as_mut_ptr();
-                    for row in 0..count {
-                        for (p, mask) in masks.iter().enumerate() {
-                            let place = place.wrapping_add(row * work.c_stride + p * PANEL);
-                            let old = _mm512_maskz_loadu_ps(*mask, place);
-                            _mm512_store_ps(sums.add((row * P + p) * PANEL), old);
-                        }
-                    }
+            let sums = (&raw mut (*room.as_mut_ptr()).sums).cast::<f32>();
+            let bytes = (&raw mut (*room.as_mut_ptr()).bytes).cast::<u8>();
+            let first = (&raw mut (*room.as_mut_ptr()).first).cast::<f32>();
+            for (p, mask) in masks.iter().enumerate() {
+                let column = column + p * PANEL;
+                if work.start.write == Write::Replace {
+                    let bias = begin(&work.start, column, *mask, place);
+                    _mm512_store_ps(first.add(p * PANEL), bias);
+                    continue;
+                }
+                for row in 0..count {
+                    let place = place.wrapping_add(row * c_stride + p * PANEL);
+                    let old = begin(&work.start, column, *mask, place);
+                    _mm512_store_ps(sums.add((row * P + p) * PANEL), old);
                 }
             }
-            let sums = room.sums.as_mut_ptr();
+            let full = masks == [!0; P];
             let panel_bytes = weights.panel_bytes();
             let values = weights.values.as_ptr().add(self.panel * panel_bytes);
             for block in 0..blocks.len() {
@@ -153,8 +159,8 @@ impl Strip<'_> {
                     Bits::Four => {
                         let lines = inputs.len() / 8;
                         let packed = values.add(inputs.start / 8 * 64);
-                        unpack::<P>(packed, panel_bytes, lines, room.bytes.as_mut_ptr());
-                        (room.bytes.as_ptr(), lines * 128, 3)
+                        unpack::<P>(packed, panel_bytes, lines, bytes);
+                        (bytes.cast_const(), lines * 128, 3)
                     }
                     Bits::Eight => (values.add(inputs.start / 4 * 64), panel_bytes, 7),
                 };
@@ -166,18 +172,33 @@ impl Strip<'_> {
                     let wide = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves));
                     *words = _mm512_castsi512_ps(wide);
                 }
+                let lines = inputs.len() * panel_bytes / rows.inputs() / 64;
                 let coming = Coming {
                     values,
                     panel_bytes,
-                    from: inputs.end * panel_bytes / rows.inputs(),
-                    bytes: inputs.len() * panel_bytes / rows.inputs(),
+                    from: match block + 1 < blocks.len() {
+                        true => inputs.end * panel_bytes / rows.inputs(),
+                        false => P * panel_bytes,
+                    },
+                    lines,
+                    portion: lines.div_ceil(self.tiles.len()),
+                    bits: weights.bits,
                 };
                 for (index, row) in (0..count).step_by(TILE).enumerate() {
-                    coming.fetch::<P>(index, self.tiles.len());
+                    coming.fetch::<P>(index);
                     let tile_rows = TILE.min(count - row);
+                    let held = sums.add(row * P * PANEL);
+                    let (from, from_row) = match block {
+                        0 if work.start.write == Write::Replace => (first, 0),
+                        _ => (held, P * PANEL),
+                    };
+                    let (mut to, mut to_row) = (held, P * PANEL);
                     if block + 1 == blocks.len() {
-                        let place = place.wrapping_add(row * work.c_stride);
-                        fetch_rows::<P>(place, tile_rows, work.c_stride);
+                        let place = place.wrapping_add(row * c_stride);
+                        fetch_rows::<P>(place, tile_rows, c_stride);
+                        if full {
+                            (to, to_row) = (place, c_stride);
+                        }
                     }
                     // The next tile's block, or the first tile's next one.
                     let (next, next_input) = match row + TILE {
@@ -197,14 +218,20 @@ impl Strip<'_> {
                         sums_plane: blocks.len() * tile_rows,
                         scales: scales.add(row * blocks.len() + block * tile_rows),
                         offset,
-                        c: sums.add(row * P * PANEL),
+                        from,
+                        from_row,
+                        to,
+                        to_row,
                     };
                     part.all_rows::<P>(tile_rows, planes, words);
                 }
             }
+            if full {
+                return;
+            }
             for row in 0..count {
                 for (p, mask) in masks.iter().enumerate() {
-                    let place = place.wrapping_add(row * work.c_stride + p * PANEL);
+                    let place = place.wrapping_add(row * c_stride + p * PANEL);
                     let new = _mm512_load_ps(sums.add((row * P + p) * PANEL));
                     _mm512_mask_storeu_ps(place, *mask, new);
                 }
@@ -213,24 +240,58 @@ impl Strip<'_> {
     }
 }
 
-/// Weights of the next block.
+/// What the sums of a panel's outputs in a row begin with.
+///
+/// # Safety
+/// `place` holds the numbers under the mask where the sums begin with them; a bias holds those from `column` on.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn begin(start: &Start, column: usize, mask: __mmask16, place: *const f32) -> __m512 {
+    // SAFETY: passed on.
+    unsafe {
+        let old = match start.write {
+            Write::Replace => _mm512_setzero_ps(),
+            Write::Add => _mm512_maskz_loadu_ps(mask, place),
+        };
+        let Some(bias) = start.bias else {
+            return old;
+        };
+        let bias = _mm512_maskz_loadu_ps(mask, bias.as_ptr().add(column));
+        match start.write {
+            Write::Replace => bias,
+            Write::Add => _mm512_add_ps(old, bias),
+        }
+    }
+}
+
+/// Weights of the next block, or of the next panels' first one.
 struct Coming {
     values: *const u8,
     panel_bytes: usize,
     from: usize,
-    bytes: usize,
+    lines: usize,
+    /// Lines that are asked for at a time.
+    portion: usize,
+    bits: Bits,
 }
 
 impl Coming {
-    /// Asks for one of so many equal portions of each of `P` panels.
+    /// Asks for one of the portions of each of `P` panels.
     #[inline(always)]
-    fn fetch<const P: usize>(&self, portion: usize, portions: usize) {
-        let lines = self.bytes / 64;
-        for line in lines * portion / portions..lines * (portion + 1) / portions {
+    fn fetch<const P: usize>(&self, at: usize) {
+        let first = at * self.portion;
+        for line in first..(first + self.portion).min(self.lines) {
             for p in 0..P {
                 let at = p * self.panel_bytes + self.from + line * 64;
+                let place = self.values.wrapping_add(at).cast();
                 // SAFETY: asking for an address that is not there does nothing.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(self.values.wrapping_add(at).cast()) };
+                unsafe {
+                    match self.bits {
+                        Bits::Four => _mm_prefetch::<_MM_HINT_T0>(place),
+                        // Two blocks of bytes beside sums and activations are more than the first-level cache holds.
+                        Bits::Eight => _mm_prefetch::<_MM_HINT_T1>(place),
+                    }
+                }
             }
         }
     }
@@ -277,7 +338,8 @@ impl Part {
                     a: self.a.add(low * 4),
                     sums: self.sums.add(low),
                     scales: self.scales.add(low),
-                    c: self.c.add(low * P * PANEL),
+                    from: self.from.add(low * self.from_row),
+                    to: self.to.add(low * self.to_row),
                     ..self
                 };
                 with_rows!(rest, rows - low, P, 2, words, [1 2 3 4 5 6]);
@@ -331,11 +393,10 @@ impl Part {
                     if A == 2 {
                         sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(sum), sums[A - 1][p]);
                     }
-                    let place = self.c.add((r * P + p) * PANEL);
                     let factor = _mm512_mul_ps(scale, *words);
-                    let new = _mm512_cvtepi32_ps(sum);
-                    let new = _mm512_fmadd_ps(new, factor, _mm512_load_ps(place));
-                    _mm512_store_ps(place, new);
+                    let old = _mm512_loadu_ps(self.from.add(r * self.from_row + p * PANEL));
+                    let new = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), factor, old);
+                    _mm512_storeu_ps(self.to.add(r * self.to_row + p * PANEL), new);
                 }
             }
         }

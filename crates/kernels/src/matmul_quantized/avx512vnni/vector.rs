@@ -1,8 +1,8 @@
 //! One row: weights pass once, as fast as memory gives them.
 
-use super::super::{Bits, PANEL, Precision, Work};
+use super::super::{Bits, Columns, PANEL, Precision, Work};
+use super::begin;
 use crate::isa::first_lanes;
-use crate::matmul::Write;
 use std::arch::x86_64::*;
 
 /// Bytes ahead of the sum that weights are asked for.
@@ -11,7 +11,7 @@ const AHEAD: usize = 4096;
 /// # Safety
 /// As [`super::matmul`], and A has one row.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
+pub(super) unsafe fn matmul(work: &Work, c: &mut Columns) {
     for panel in work.panels.clone() {
         // SAFETY: passed on.
         unsafe {
@@ -31,20 +31,16 @@ pub(super) unsafe fn matmul(work: &Work, c: &mut [f32]) {
 /// # Safety
 /// As [`matmul`]; the panel exists.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn multiply<const A: usize, const FOUR: bool>(work: &Work, panel: usize, c: &mut [f32]) {
+unsafe fn multiply<const A: usize, const FOUR: bool>(work: &Work, panel: usize, c: &mut Columns) {
     let (weights, rows) = (&work.weights, work.rows);
     let blocks = rows.blocks();
     let tile = rows.tile(0);
     let mask = first_lanes(weights.n - panel * PANEL);
-    let place = c
-        .as_mut_ptr()
-        .wrapping_add((panel - work.panels.start) * PANEL);
+    let column = (panel - work.panels.start) * PANEL;
+    let place = c.as_mut_ptr().wrapping_add(column);
     // SAFETY: the sizes of A, W and C were checked; the mask leaves out columns past the last.
     unsafe {
-        let mut c = match work.write {
-            Write::Replace => _mm512_setzero_ps(),
-            Write::Add => _mm512_maskz_loadu_ps(mask, place),
-        };
+        let mut c = begin(&work.start, column, mask, place);
         let mut w = weights.values.as_ptr().add(panel * weights.panel_bytes());
         let scales = weights.scales.as_ptr().add(panel * weights.panel_scales());
         let half = _mm512_set1_epi8(15);
