@@ -15,6 +15,11 @@ use crate::tokenizer::Tokenizer;
 
 /// The native chat template, as the embedded model has it.
 pub(crate) const NANO_TEMPLATE: &str = include_str!("../../../configs/nano/chat_template.jinja");
+/// Without a stop text of its own: thoughts are ended with the usual sentence.
+const GENERATION: &str = r#"{
+    "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+    "thinking": {"start": "<think>", "end": "</think>"}
+}"#;
 const NANO_TOKENIZER: &[u8] = include_bytes!("../../../configs/nano/tokenizer.json");
 
 /// The byte-level tokenizer of the embedded model.
@@ -83,7 +88,7 @@ pub(crate) fn nano_files() -> PromptFiles {
         preprocessor: include_str!("../../../configs/nano/preprocessor_config.json")
             .replace("\"tile_size\": 256", "\"tile_size\": 8")
             .into(),
-        generation: include_str!("../../../configs/nano/generation_config.json").into(),
+        generation: GENERATION.into(),
     })
     .unwrap()
 }

@@ -36,8 +36,9 @@ const FILES: [(&str, &str); 4] = [
         include_str!("../../../../configs/nano/chat_template.jinja"),
     ),
     (
+        // No stop text of its own: thoughts are ended with the usual sentence.
         "generation_config.json",
-        include_str!("../../../../configs/nano/generation_config.json"),
+        r#"{"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "thinking": {"start": "<think>", "end": "</think>"}}"#,
     ),
 ];
 
