@@ -1,28 +1,16 @@
 //! The engine over the real networks with random weights: what must hold for any weights.
 
+#[path = "support/loaded.rs"]
+mod loaded;
 #[path = "support/random_model.rs"]
 mod support;
 
 use std::time::{Duration, Instant};
 
 use engine::{Cancel, Engine, EngineError, Event, Memory, Message, Record, Reply, Request, Role};
-use image_prep::Picture;
+use loaded::{load, picture};
 use proptest::prelude::*;
 use support::{write_changed_model, write_random_model};
-
-fn load() -> Engine {
-    let folder = tempfile::tempdir().unwrap();
-    write_random_model(folder.path(), 1);
-    Engine::load(folder.path()).unwrap()
-}
-
-/// A picture whose pixels all differ.
-fn picture(width: u32, height: u32) -> Picture {
-    let rgb = (0..width * height * 3)
-        .map(|at| (at.wrapping_mul(2654435761) >> 24) as u8)
-        .collect();
-    Picture::new(width, height, rgb).unwrap()
-}
 
 fn answer(engine: &Engine, request: &Request) -> Reply {
     engine

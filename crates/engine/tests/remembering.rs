@@ -1,6 +1,8 @@
 //! What is remembered, restored, forced and guessed must be what reading it anew would give: the real networks with random
 //! weights, bit by bit.
 
+#[path = "support/loaded.rs"]
+mod loaded;
 #[path = "support/random_model.rs"]
 mod support;
 
@@ -8,24 +10,10 @@ use engine::{
     AtEnd, Cancel, Engine, Memory, Reply, Request, Sampling, Speculation, ThinkingBudget,
     ThinkingTags, ThoughtEnd,
 };
-use image_prep::Picture;
+use loaded::{load, picture};
 use model::Model;
 use proptest::prelude::*;
 use support::write_random_model;
-
-fn load() -> Engine {
-    let folder = tempfile::tempdir().unwrap();
-    write_random_model(folder.path(), 1);
-    Engine::load(folder.path()).unwrap()
-}
-
-/// A picture whose pixels all differ.
-fn picture(width: u32, height: u32) -> Picture {
-    let rgb = (0..width * height * 3)
-        .map(|at| (at.wrapping_mul(2654435761) >> 24) as u8)
-        .collect();
-    Picture::new(width, height, rgb).unwrap()
-}
 
 fn ask(engine: &Engine, memory: &mut Memory<Model>, request: &Request) -> Reply {
     engine

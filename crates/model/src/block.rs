@@ -4,7 +4,7 @@ mod quantized;
 
 use crate::ModelError;
 use crate::cache::{Asked, LayerCache};
-use crate::layers::{Linear, Norm, WORTH_SPLITTING, each_row, each_task, side_by_side};
+use crate::layers::{Linear, Norm, WORTH_SPLITTING, each_row, each_task};
 use crate::matrix::{Intake, multiply_rows};
 use crate::spec::{DecoderSpec, QkNorm};
 use crate::weights::Source;
@@ -253,18 +253,13 @@ impl Layers {
         attended: &mut Vec<f32>,
     ) {
         let spec = &self.spec;
-        let (group, width) = (spec.heads / spec.kv_heads, spec.head_dim);
-        let (d, share) = (spec.heads * width, group * width);
-        let m = q.len() / d;
+        let m = q.len() / (spec.heads * spec.head_dim);
         if m == 1 {
             return self.attend_one(isa, q, before, cache, attended);
         }
         let parts = self.attend_rows(isa, q, before, cache);
-        let heads: Vec<Vec<f32>> = parts
-            .chunks(m.div_ceil(PORTION).max(1))
-            .map(|portions| portions.concat())
-            .collect();
-        side_by_side(&heads, share, attended);
+        attended.resize(q.len(), 0.0);
+        self.gather(&parts, m, 0, attended);
     }
 
     /// What portions of rows find, `[rows, group · head_dim]` each: a key head's portions one after the other.

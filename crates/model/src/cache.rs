@@ -277,18 +277,7 @@ impl KvCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Numbers between -1 and 1 that look random.
-    fn numbers(count: usize, seed: u64) -> Vec<f32> {
-        let mut state = seed;
-        let mut draw = || {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 40) as f32 / (1u32 << 23) as f32 - 1.0
-        };
-        (0..count).map(|_| draw()).collect()
-    }
+    use crate::random::numbers;
 
     fn shape(precision: Option<Precision>) -> CacheShape {
         CacheShape {

@@ -5,6 +5,10 @@
 
 #[cfg(test)]
 extern crate self as model; // what tests of the crate and tests inside of it share says so
+#[cfg(test)]
+#[allow(dead_code)] // tests inside of the crate need less of it
+#[path = "../tests/suite/support/random.rs"]
+mod random;
 
 mod block;
 mod bundle;

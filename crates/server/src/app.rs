@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{Response, StatusCode};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use hyper::body::Bytes;
 use serde_json::{Value as Json, json};
 use tokio::sync::Semaphore;
@@ -74,35 +74,30 @@ pub fn app(chat: Arc<dyn Chat>, config: Config) -> Router {
             "/v1/images/{id}",
             get(pictures_api::show).delete(pictures_api::remove),
         )
-        .route(
-            "/v1/chat/completions",
-            post(|app, request| ask(app, Api::Completions, request)),
-        )
-        .route(
-            "/v1/responses",
-            post(|app, request| ask(app, Api::Responses, request)),
-        )
-        .route(
-            "/v1/messages",
-            post(|app, request| ask(app, Api::Messages, request)),
-        )
+        .route("/v1/chat/completions", asked(Api::Completions))
+        .route("/v1/responses", asked(Api::Responses))
+        .route("/v1/messages", asked(Api::Messages))
         .route("/v1/chat/completions/control", post(control))
         .route(
             "/v1/chat/completions/input_tokens",
-            post(|app, request| count(app, Api::Completions, request)),
+            counted(Api::Completions),
         )
-        .route(
-            "/v1/responses/input_tokens",
-            post(|app, request| count(app, Api::Responses, request)),
-        )
-        .route(
-            "/v1/messages/count_tokens",
-            post(|app, request| count(app, Api::CountedMessages, request)),
-        )
+        .route("/v1/responses/input_tokens", counted(Api::Responses))
+        .route("/v1/messages/count_tokens", counted(Api::CountedMessages))
         .fallback(|request: Request| async move { nothing_here(&request) })
         .method_not_allowed_fallback(|request: Request| async move { wrong_method(&request) })
         .layer(from_fn_with_state(app.clone(), guard))
         .with_state(app)
+}
+
+/// Answers requests in these words.
+fn asked(api: Api) -> MethodRouter<Arc<App>> {
+    post(move |app, request| ask(app, api, request))
+}
+
+/// Counts their tokens.
+fn counted(api: Api) -> MethodRouter<Arc<App>> {
+    post(move |app, request| count(app, api, request))
 }
 
 fn nothing_here(request: &Request) -> Response<Body> {

@@ -1,15 +1,10 @@
 //! Chunks give the bits of the block computed layer by layer.
 
-#[allow(dead_code)] // whole models are for other tests
-#[path = "../../../tests/suite/support/random.rs"]
-mod random;
-
 use super::*;
-use crate::convert::{Conversion, Options, Origin, Recipe, Rounding};
+use crate::convert::Recipe;
 use crate::encoder::Encoder;
+use crate::random;
 use crate::weights::Source;
-use crate::{Bundle, Checkpoint};
-use std::borrow::Cow;
 
 /// 1200 inputs of the last matrix are three blocks; 64 patches are no whole number of tiles of rows.
 const CONFIG: &str = r#"{"model_type": "bluelm_v",
@@ -21,25 +16,7 @@ const CONFIG: &str = r#"{"model_type": "bluelm_v",
   "image_token_id": 1, "image_start_token_id": 2, "image_end_token_id": 3}"#;
 
 fn encoder(recipe: Recipe) -> Encoder {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.bluelm");
-    let weights = Cow::Owned(random::file(&random::tensors(CONFIG)));
-    let mut checkpoint = Checkpoint::from_memory(CONFIG, weights).unwrap();
-    Conversion {
-        weights: Origin::Checkpoint(&mut checkpoint),
-        files: &[("config.json".into(), CONFIG.into())],
-        options: Options {
-            recipe,
-            group: 32,
-            rounding: Rounding::Nearest,
-        },
-        sequences: Vec::new(),
-        progress: &mut |_| {},
-        cancel: &|| false,
-    }
-    .write(&path)
-    .unwrap();
-    let bundle = Bundle::open(&path).unwrap();
+    let bundle = random::bundle(CONFIG, recipe);
     let encoder = Encoder::load(Source::Bundle(&bundle), bundle.spec());
     encoder.unwrap().unwrap()
 }
