@@ -41,7 +41,7 @@ impl Model {
             decoder: Decoder::load(source, &spec)?,
             encoder_pages: match source {
                 Source::Bundle(bundle) => bundle.encoder_pages(),
-                Source::Checkpoint(_) => Vec::new(),
+                Source::Checkpoint(_) | Source::Overlaid(..) => Vec::new(),
             },
             spec,
         })

@@ -215,6 +215,14 @@ impl ModelSpec {
         list.0
     }
 
+    /// Weights of the decoder's matrices, embedding and head apart.
+    pub fn decoder_weights(&self) -> usize {
+        let tensors = self.tensors();
+        let own = tensors.iter().filter(|tensor| tensor.role == Role::Decoder);
+        own.map(|tensor| tensor.shape.iter().product::<usize>())
+            .sum()
+    }
+
     fn check(&self) -> Result<(), String> {
         self.check_sizes()?;
         self.check_decoder()?;

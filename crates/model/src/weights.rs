@@ -12,6 +12,14 @@ use kernels::matmul_quantized::Precision;
 pub(crate) enum Source<'a> {
     Checkpoint(&'a Checkpoint),
     Bundle(&'a Bundle),
+    /// A checkpoint with other numbers for some of its weights.
+    Overlaid(&'a Checkpoint, &'a dyn Overlay),
+}
+
+/// Numbers that stand for a checkpoint's, those that came out of rounding.
+pub(crate) trait Overlay {
+    /// Rows of weights, None where the checkpoint's are meant.
+    fn weights(&self, name: &str) -> Option<Vec<f32>>;
 }
 
 /// An embedding of its own, row by row.
@@ -33,7 +41,9 @@ impl Source<'_> {
     /// A tensor as f32, refused when it holds NaN or infinity.
     pub fn numbers(self, name: &str) -> Result<Vec<f32>, ModelError> {
         match self {
-            Source::Checkpoint(checkpoint) => checkpoint.tensor_f32(name),
+            Source::Checkpoint(checkpoint) | Source::Overlaid(checkpoint, _) => {
+                checkpoint.tensor_f32(name)
+            }
             Source::Bundle(bundle) => bundle.numbers(name),
         }
     }
@@ -41,8 +51,15 @@ impl Source<'_> {
     /// A weight ready to multiply; of a checkpoint's, bf16 stays bf16 and f16 is widened.
     pub fn matrix(self, name: &str, outputs: usize, inputs: usize) -> Result<Matrix, ModelError> {
         let checkpoint = match self {
-            Source::Checkpoint(checkpoint) => checkpoint,
             Source::Bundle(bundle) => return Ok(bundle.matrix(name)),
+            Source::Checkpoint(checkpoint) => checkpoint,
+            Source::Overlaid(checkpoint, overlay) => match overlay.weights(name) {
+                Some(weights) => {
+                    let panels = Panels::from_linear_f32(outputs, inputs, &weights);
+                    return Ok(Matrix::Panels(panels));
+                }
+                None => checkpoint,
+            },
         };
         let panels = match checkpoint.numbers(name) {
             Numbers::Bf16(bytes) => {
@@ -65,7 +82,7 @@ impl Source<'_> {
     /// An embedding that is not the head.
     pub fn table(self, name: &str) -> Result<Table, ModelError> {
         let checkpoint = match self {
-            Source::Checkpoint(checkpoint) => checkpoint,
+            Source::Checkpoint(checkpoint) | Source::Overlaid(checkpoint, _) => checkpoint,
             Source::Bundle(bundle) => return Ok(bundle.table(name)),
         };
         Ok(match checkpoint.numbers(name) {

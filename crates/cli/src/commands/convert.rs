@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use engine::{Cancel, Engine, EngineError, PromptFiles, read_small_files};
 use indicatif::{ProgressBar, ProgressStyle};
 use model::convert::{Conversion, GROUPS, Options, Origin, Recipe, Rounding, Written};
-use model::{Bundle, Checkpoint, ModelError};
+use model::{Bundle, Checkpoint, ModelError, ModelSpec};
 
 use crate::{embedded, failure, interrupt};
 
@@ -45,11 +45,12 @@ pub struct ConvertArguments {
     #[arg(long, value_name = "NAME", value_enum, default_value_t = RecipeArgument::Fast)]
     recipe: RecipeArgument,
     /// INT4 weights that share a scale: 32, 64 or 128; fewer where a row is no multiple of it
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = group)]
-    group: usize,
-    /// How INT4 weights are rounded
-    #[arg(long, value_name = "HOW", value_enum, default_value_t = RoundingArgument::Compensated)]
-    rounding: RoundingArgument,
+    /// [default: 64, and 32 for decoders of up to 300 million weights]
+    #[arg(long, value_name = "N", value_parser = group)]
+    group: Option<usize>,
+    /// How INT4 weights are rounded [default: compensated for decoders of up to 300 million weights, else search]
+    #[arg(long, value_name = "HOW", value_enum)]
+    rounding: Option<RoundingArgument>,
     /// Replace DST if it is there
     #[arg(long)]
     force: bool,
@@ -95,8 +96,37 @@ enum RoundingArgument {
     Nearest,
     /// To the nearest, with the best of several scales
     Search,
-    /// Errors made up for, on pictures and questions that are drawn for it
+    /// Errors made up for, on pictures and questions that are drawn for it: best, and takes long for large models
     Compensated,
+}
+
+impl From<RoundingArgument> for Rounding {
+    fn from(rounding: RoundingArgument) -> Rounding {
+        match rounding {
+            RoundingArgument::Nearest => Rounding::Nearest,
+            RoundingArgument::Search => Rounding::Search,
+            RoundingArgument::Compensated => Rounding::Compensated,
+        }
+    }
+}
+
+/// Weights of a decoder up to which what takes minutes and memory for others is cheap.
+const SMALL_DECODER: usize = 300_000_000;
+
+impl ConvertArguments {
+    /// What was asked for, and what suits a model of this size where nothing was.
+    fn options(&self, spec: &ModelSpec) -> Options {
+        let small = spec.decoder_weights() <= SMALL_DECODER;
+        let rounding = match small {
+            true => Rounding::Compensated,
+            false => Rounding::Search,
+        };
+        Options {
+            recipe: self.recipe.into(),
+            group: self.group.unwrap_or(if small { 32 } else { 64 }),
+            rounding: self.rounding.map_or(rounding, Rounding::from),
+        }
+    }
 }
 
 fn group(text: &str) -> Result<usize, String> {
@@ -182,16 +212,16 @@ fn convert(
         bail!(failure::Exists(destination.into()));
     }
     let mut source = Source::open(&arguments.source)?;
-    let options = Options {
-        recipe: arguments.recipe.into(),
-        group: arguments.group,
-        rounding: match arguments.rounding {
-            RoundingArgument::Nearest => Rounding::Nearest,
-            RoundingArgument::Search => Rounding::Search,
-            RoundingArgument::Compensated => Rounding::Compensated,
-        },
-    };
-    let compensated = arguments.recipe_has_int4() && options.rounding == Rounding::Compensated;
+    let spec = ModelSpec::from_json(source.checkpoint.config())?;
+    let options = arguments.options(&spec);
+    let has_int4 = options.recipe != Recipe::Bf16;
+    if arguments.rounding.is_none() && has_int4 && options.rounding == Rounding::Search {
+        eprintln!(
+            "Weights are rounded by the best of several scales. --rounding compensated loses less, and takes long and much \
+             memory for a model of this size."
+        );
+    }
+    let compensated = has_int4 && options.rounding == Rounding::Compensated;
     let reference = match compensated || arguments.report {
         true => Some(load(&arguments.source)?),
         false => None,
@@ -270,12 +300,6 @@ fn load(source: &Path) -> anyhow::Result<Engine> {
 /// Whether the name means the model inside the program.
 fn is_inside(source: &Path) -> bool {
     source == Path::new(embedded::NAME) && !source.exists()
-}
-
-impl ConvertArguments {
-    fn recipe_has_int4(&self) -> bool {
-        !matches!(self.recipe, RecipeArgument::Bf16)
-    }
 }
 
 /// A bar on standard error, if that is a terminal.

@@ -3,6 +3,10 @@
 //!
 //! With H the sum of x·xᵀ over the rows x that the matrix takes in, the error of an input's weight is spread over the inputs
 //! after it by the rows of U, where H⁻¹ = Uᵀ·U and U is upper triangular.
+//!
+//! The rows are those that come out of blocks that are rounded already. Where e is what they lost, and D the sum of e·xᵀ, the
+//! weights W·(1 + D·H⁻¹) give the outputs nearest to those without any rounding, and these are the ones that are rounded: the
+//! least squares of GPTAQ (<https://arxiv.org/abs/2504.02692>), in closed form before the rounding instead of along with it.
 
 use super::rounding::Scale;
 use kernels::isa::Isa;
@@ -15,7 +19,7 @@ const DAMPING: f32 = 0.01;
 /// Sides below which other threads cost more than they bring.
 const WORTH_SPLITTING: usize = 512;
 
-/// The sum of x·xᵀ, `[k, k]`.
+/// The sum of e·xᵀ, `[k, k]`: of x·xᵀ, or of what x lost and x.
 pub(super) struct Gram {
     k: usize,
     sum: Vec<f32>,
@@ -29,8 +33,8 @@ impl Gram {
         }
     }
 
-    /// Adds rows of k numbers.
-    pub fn add(&mut self, isa: Isa, rows: &[f32]) {
+    /// Adds e·xᵀ for rows e and x of k numbers.
+    pub fn add(&mut self, isa: Isa, left: &[f32], rows: &[f32]) {
         let (k, m) = (self.k, rows.len() / self.k);
         let panels = Panels::from_f32(m, k, View::rows(rows, k));
         let share = k.div_ceil(rayon::current_num_threads());
@@ -38,7 +42,7 @@ impl Gram {
             .par_chunks_mut(share * k)
             .enumerate()
             .for_each(|(at, sum)| {
-                let columns = View::rows(&rows[at * share..], k).transposed();
+                let columns = View::rows(&left[at * share..], k).transposed();
                 let all = 0..panels.panel_count();
                 matmul(
                     isa,
@@ -62,10 +66,14 @@ pub(super) struct Factors {
     upper: Vec<f32>,
     /// H's diagonal, by input.
     pub importance: Vec<f32>,
+    /// D·H⁻¹, `[k, k]` by input; None where nothing was lost yet.
+    shift: Option<Panels>,
+    isa: Isa,
 }
 
 impl Factors {
-    pub fn new(gram: Gram) -> Factors {
+    /// H, and D where rows lost something.
+    pub fn new(isa: Isa, gram: Gram, drift: Option<Gram>) -> Factors {
         let k = gram.k;
         let mut importance: Vec<f32> = (0..k).map(|at| gram.sum[at * k + at]).collect();
         let mean = importance.iter().sum::<f32>() / k as f32;
@@ -88,11 +96,23 @@ impl Factors {
         }
         decompose(&mut upper, k);
         invert(&mut upper, k);
+        let shift = drift.map(|drift| shift(isa, drift.sum, &upper, &order));
         Factors {
             order,
             upper,
             importance,
+            shift,
+            isa,
         }
+    }
+
+    /// Rows of weights that make up for what the rows they meet lost.
+    pub fn shifted(&self, rows: &[f32]) -> Vec<f32> {
+        let mut shifted = rows.to_vec();
+        if let Some(shift) = &self.shift {
+            add_product(self.isa, rows, shift, self.order.len(), &mut shifted);
+        }
+        shifted
     }
 
     /// Rows of weights to whole numbers; each error goes to the inputs that come later.
@@ -125,6 +145,46 @@ impl Factors {
         }
         values
     }
+}
+
+/// D·H⁻¹ = D·Uᵀ·U, with the columns of D and of what comes out by input and those of U in its order.
+fn shift(isa: Isa, mut drift: Vec<f32>, upper: &[f32], order: &[usize]) -> Panels {
+    let k = order.len();
+    let mut row = vec![0.0; k];
+    for numbers in drift.chunks_exact_mut(k) {
+        row.copy_from_slice(numbers);
+        for (number, from) in numbers.iter_mut().zip(order) {
+            *number = row[*from];
+        }
+    }
+    let mut half = vec![0.0; k * k];
+    let transposed = Panels::from_f32(k, k, View::rows(upper, k).transposed());
+    add_product(isa, &drift, &transposed, k, &mut half);
+    drop(transposed);
+    drift.fill(0.0);
+    let straight = Panels::from_f32(k, k, View::rows(upper, k));
+    add_product(isa, &half, &straight, k, &mut drift);
+    drop((half, straight));
+    for numbers in drift.chunks_exact_mut(k) {
+        row.copy_from_slice(numbers);
+        for (number, to) in row.iter().zip(order) {
+            numbers[*to] = *number;
+        }
+    }
+    Panels::from_f32(k, k, View::rows(&drift, k))
+}
+
+/// Adds the product of rows and panels `[k, k]` to `out`, threads taking rows.
+fn add_product(isa: Isa, rows: &[f32], panels: &Panels, k: usize, out: &mut [f32]) {
+    let share = (rows.len() / k)
+        .div_ceil(rayon::current_num_threads())
+        .max(1);
+    out.par_chunks_mut(share * k)
+        .zip(rows.par_chunks(share * k))
+        .for_each(|(out, rows)| {
+            let (m, all) = (rows.len() / k, 0..panels.panel_count());
+            matmul(isa, m, View::rows(rows, k), panels, all, out, k, Write::Add);
+        });
 }
 
 /// H, of which the upper half is read, becomes the upper triangular R with H = R·Rᵀ.
@@ -222,13 +282,44 @@ mod tests {
     }
 
     #[test]
+    fn what_rows_lost_is_made_up_for_as_far_as_they_can_tell_it() {
+        // Rows that lost a share of one column, which a neighbour still knows about.
+        let (m, k, n) = (400, 12, 5);
+        let whole = rows(m, k);
+        let mut left = whole.clone();
+        for row in left.chunks_exact_mut(k) {
+            row[4] = 0.9 * row[4] - 0.2 * row[5];
+        }
+        let lost: Vec<f32> = whole.iter().zip(&left).map(|(a, b)| a - b).collect();
+        let (mut gram, mut drift) = (Gram::new(k), Gram::new(k));
+        gram.add(Isa::detect(), &left, &left);
+        drift.add(Isa::detect(), &lost, &left);
+        let factors = Factors::new(Isa::detect(), gram, Some(drift));
+        let weights = &rows(n, k)[..n * k];
+        let shifted = factors.shifted(weights);
+        let difference = |weights_of_left: &[f32]| -> f64 {
+            let mut sum = 0.0;
+            for (whole, left) in whole.chunks_exact(k).zip(left.chunks_exact(k)) {
+                let pairs = weights.chunks_exact(k).zip(weights_of_left.chunks_exact(k));
+                for (before, after) in pairs {
+                    sum += f64::from(dot(before, whole) - dot(after, left)).powi(2);
+                }
+            }
+            sum
+        };
+        // What was lost is a linear map of what is left, so that nothing but the damping is in the way.
+        let (before, after) = (difference(weights), difference(&shifted));
+        assert!(after < 0.01 * before, "{before} became {after}");
+    }
+
+    #[test]
     fn the_factors_square_is_the_inverse_of_the_damped_sum() {
         for k in [1, 5, 37, 600] {
             let rows = rows(2 * k + 50, k);
             let mut gram = Gram::new(k);
-            gram.add(Isa::detect(), &rows);
+            gram.add(Isa::detect(), &rows, &rows);
             let mut h = gram.sum.clone();
-            let factors = Factors::new(gram);
+            let factors = Factors::new(Isa::detect(), gram, None);
             for at in 0..k {
                 h[at * k + at] = factors.importance[at];
             }

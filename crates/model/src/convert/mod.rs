@@ -9,7 +9,7 @@ mod rounding;
 use crate::bundle::{Layout, Storage, Writer};
 use crate::spec::Role;
 use crate::{ModelError, ModelSpec, TensorSpec};
-use calibration::Calibration;
+use calibration::{Calibration, Rounded};
 use kernels::matmul::PANEL;
 use kernels::matmul_quantized::{Bits, PANEL as QUANTIZED_PANEL, pack};
 pub use origin::Origin;
@@ -150,7 +150,7 @@ impl Conversion<'_> {
         let total = tensors.iter().map(|(tensor, _)| size(tensor) as u64).sum();
         let (mut done, mut touched) = (0, 0);
         for (tensor, storage) in &tensors {
-            let mut scales = Vec::new();
+            let mut out = Out::default();
             let known = calibration.as_mut().zip(self.weights.checkpoint());
             let knowledge = match (storage, self.options.rounding, known) {
                 (Storage::Int4(_), _, Some((calibration, checkpoint))) => {
@@ -169,7 +169,7 @@ impl Conversion<'_> {
                     storage,
                     knowledge: &knowledge,
                 };
-                self.strip(&mut writer, &how, strip.clone(), &mut scales)?;
+                self.strip(&mut writer, &how, strip.clone(), &mut out)?;
                 done += (strip.len() * (size(tensor) / tensor.shape[0])) as u64;
                 (self.progress)(Written {
                     tensor: &tensor.name,
@@ -181,8 +181,13 @@ impl Conversion<'_> {
                 let odd = size(tensor) % 64;
                 writer.write(&vec![0; (64 - odd) % 64])?;
             }
-            writer.write_u16(&scales)?;
+            writer.write_u16(&out.scales)?;
             writer.end_section()?;
+            if let Some(calibration) = &mut calibration
+                && let Storage::Int4(packed) = storage
+            {
+                calibration.keep(&tensor.name, out.rounded, tensor.shape[1], packed.group);
+            }
             touched += size(tensor) * 4;
             if touched > PAGES_BYTES {
                 self.weights.give_back_pages()?;
@@ -192,13 +197,13 @@ impl Conversion<'_> {
         Ok(writer.finish()?)
     }
 
-    /// Writes the values of some outputs, and keeps their scales.
+    /// Writes the values of some outputs; their scales follow when the tensor is done.
     fn strip<W: std::io::Write + std::io::Seek>(
         &self,
         writer: &mut Writer<W>,
         how: &Strip,
         outputs: Range<usize>,
-        scales: &mut Vec<u16>,
+        out: &mut Out,
     ) -> Result<(), Failure> {
         let Strip {
             tensor,
@@ -219,7 +224,7 @@ impl Conversion<'_> {
                     rounding::quantize(Bits::Eight, &Knowledge::None, &rows, k, *group);
                 let bytes: Vec<u8> = values.iter().map(|value| *value as u8).collect();
                 writer.write(&bytes)?;
-                scales.extend(own);
+                out.scales.extend(own);
             }
             Storage::Int4(packed) | Storage::Int8(packed) => {
                 let bits = match storage {
@@ -229,14 +234,18 @@ impl Conversion<'_> {
                 let panels: Vec<_> = rows
                     .par_chunks(QUANTIZED_PANEL * k)
                     .map(|rows| {
-                        let (values, scales) =
-                            rounding::quantize(bits, knowledge, rows, k, packed.group);
-                        pack(bits, rows.len() / k, k, packed.group, &values, &scales)
+                        let rounded = rounding::quantize(bits, knowledge, rows, k, packed.group);
+                        let (n, (values, scales)) = (rows.len() / k, &rounded);
+                        (pack(bits, n, k, packed.group, values, scales), rounded)
                     })
                     .collect();
-                for panel in panels {
+                for (panel, (values, scales)) in panels {
                     writer.write(&panel.values)?;
-                    scales.extend(panel.scales);
+                    out.scales.extend(panel.scales);
+                    if let Knowledge::Inputs(_) = knowledge {
+                        out.rounded.values.extend(values);
+                        out.rounded.scales.extend(scales);
+                    }
                 }
             }
         }
@@ -249,6 +258,15 @@ struct Strip<'a> {
     tensor: &'a TensorSpec,
     storage: &'a Storage,
     knowledge: &'a Knowledge<'a>,
+}
+
+/// What comes of a tensor besides what is written strip by strip.
+#[derive(Default)]
+struct Out {
+    /// In the order of the file.
+    scales: Vec<u16>,
+    /// For the calibration.
+    rounded: Rounded,
 }
 
 /// Why sections could not be written.

@@ -2,6 +2,7 @@
 
 use super::factors::Factors;
 use kernels::matmul_quantized::Bits;
+use std::borrow::Cow;
 
 /// How INT4 weights are rounded. INT8 weights are always rounded to the nearest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +12,8 @@ pub enum Rounding {
     /// The scale with the least squared error of several.
     Search,
     /// As `Search`, and each rounding error is made up for by the weights of the same output that are still to be rounded,
-    /// so that the output changes least on rows that the model meets: GPTQ (<https://arxiv.org/abs/2210.17323>).
+    /// so that the output changes least on rows that the model meets: GPTQ (<https://arxiv.org/abs/2210.17323>). What rows lost
+    /// in blocks before is made up for too.
     Compensated,
 }
 
@@ -33,6 +35,11 @@ pub(super) fn quantize(
     k: usize,
     group: usize,
 ) -> (Vec<i8>, Vec<u16>) {
+    let shifted = match knowledge {
+        Knowledge::Inputs(factors) => Cow::Owned(factors.shifted(rows)),
+        _ => Cow::Borrowed(rows),
+    };
+    let rows = &shifted[..];
     let mut scales = Vec::with_capacity(rows.len() / k * k.div_ceil(group));
     for row in rows.chunks_exact(k) {
         for (at, weights) in row.chunks(group).enumerate() {

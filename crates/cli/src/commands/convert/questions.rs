@@ -45,7 +45,8 @@ pub fn calibration(
         let asked = example
             .questions
             .iter()
-            .map(|question| ask(engine, &example, question, &features))
+            .flat_map(|question| answers(engine, question))
+            .map(|(question, answer)| ask(engine, &example, question, answer, &features))
             .collect::<Result<Vec<_>, _>>()?;
         let Some(first) = asked.first() else {
             continue;
@@ -86,11 +87,32 @@ pub fn features(
     Ok(network.encode_tiles(&tiles.pixels, tiles.plan.tiles, &cancelled, taps)?)
 }
 
+/// How a question is answered.
+#[derive(Clone, Copy)]
+pub enum Answer {
+    /// At once.
+    Plain,
+    /// After the thought that the generator wrote for it.
+    Thoughtful,
+}
+
+/// Plainly, and with a thought where there is one and the model thinks.
+fn answers<'a>(
+    engine: &Engine,
+    question: &'a data::Question,
+) -> impl Iterator<Item = (&'a data::Question, Answer)> {
+    let thinks = engine.files().generation.thinking.is_some() && question.thought.is_some();
+    let thoughtful = thinks.then_some(Answer::Thoughtful);
+    let answers = std::iter::once(Answer::Plain).chain(thoughtful);
+    answers.map(move |answer| (question, answer))
+}
+
 /// A question about a picture that was encoded.
 pub fn ask(
     engine: &Engine,
     example: &Example,
     question: &data::Question,
+    answer: Answer,
     features: &[f32],
 ) -> anyhow::Result<Asked> {
     let (network, files) = (engine.network(), engine.files());
@@ -103,9 +125,15 @@ pub fn ask(
         ),
     };
     let mut request = Request::question(images, text);
-    request.thinking = Some(false);
+    request.thinking = Some(matches!(answer, Answer::Thoughtful));
     let prompt = engine.prompt(&request)?;
-    let mut answer = files.tokenizer.encode(&question.answer)?;
+    let text = match (answer, &question.thought, &files.generation.thinking) {
+        (Answer::Thoughtful, Some(thought), Some(tags)) => {
+            format!("{}{thought}{}{}", tags.start, tags.end, question.answer)
+        }
+        _ => question.answer.clone(),
+    };
+    let mut answer = files.tokenizer.encode(&text)?;
     let end = files.eos_token.as_deref();
     answer.extend(end.and_then(|token| files.tokenizer.token_to_id(token)));
     let mut rows = rows(engine, &prompt, features);

@@ -8,7 +8,7 @@ use engine::{Cancel, Engine};
 use model::{LogitRows, Taps};
 use serde::Serialize;
 
-use super::questions::{Asked, ask, features, held_out};
+use super::questions::{Answer, Asked, ask, features, held_out};
 
 /// Questions about one picture: they share its encoding.
 const QUESTIONS_OF_A_PICTURE: usize = 6;
@@ -121,7 +121,7 @@ fn look(
     let features = features(engine, example, cancel, &mut taps)?;
     let asked = example.questions[..questions]
         .iter()
-        .map(|question| ask(engine, example, question, &features))
+        .map(|question| ask(engine, example, question, Answer::Plain, &features))
         .collect::<Result<Vec<_>, _>>()?;
     let longest = asked.iter().map(|asked| asked.rows.len() / d).max();
     let mut cache = network.new_cache(longest.unwrap_or(0));
