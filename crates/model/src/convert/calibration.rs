@@ -18,13 +18,11 @@ pub(super) struct Calibration {
     layers: Layers,
     prefix: String,
     sequences: Vec<Twins>,
-    /// Blocks that the sequences have passed, those of rounded weights one less while a block is being rounded.
-    passed: usize,
-    /// The weights of the last of them as they are written.
+    /// The block that they are before.
+    layer: usize,
+    /// Those of its weights that are rounded, as they are written.
     written: Written,
-    /// What the last of them took in.
-    sums: Sums,
-    /// The one that is in use.
+    /// What is in use.
     factors: Option<(Input, Factors)>,
 }
 
@@ -61,39 +59,45 @@ impl Overlay for Written {
     }
 }
 
-/// Sums for the four inputs of a block, taken out as they are needed: of the rows after rounded blocks, and of what they lost.
-struct Sums([Option<(Gram, Option<Gram>)>; 4]);
+/// Sums for one input of a block: of the rows after rounded weights, and of what they lost.
+struct Sums {
+    input: Input,
+    gram: Gram,
+    /// None where nothing can be lost.
+    drift: Option<Gram>,
+}
 
 impl Sums {
-    /// Nothing can be lost before the first block.
-    fn new(spec: &DecoderSpec, first: bool) -> Sums {
-        let widths = [
-            spec.hidden,
-            spec.heads * spec.head_dim,
-            spec.hidden,
-            spec.ffn,
-        ];
-        let sums = |width| (Gram::new(width), (!first).then(|| Gram::new(width)));
-        Sums(widths.map(|width| Some(sums(width))))
+    fn new(spec: &DecoderSpec, layer: usize, input: Input) -> Sums {
+        let width = match input {
+            Input::Normed | Input::MlpNormed => spec.hidden,
+            Input::Attended => spec.heads * spec.head_dim,
+            Input::Gated => spec.ffn,
+        };
+        Sums {
+            input,
+            gram: Gram::new(width),
+            drift: (layer > 0 || input != Input::Normed).then(|| Gram::new(width)),
+        }
     }
 }
 
-/// Keeps what the matrices of a block take in, times a factor.
-#[derive(Default)]
+/// Keeps what some matrices of a block take in, times a factor.
 struct Kept {
+    input: Input,
     factor: f32,
-    inputs: [Vec<f32>; 4],
+    rows: Vec<f32>,
 }
 
 impl Watch for Kept {
     fn takes_in(&mut self, input: Input, rows: &[f32]) {
-        let kept = &mut self.inputs[input as usize];
-        kept.clear();
-        kept.extend(rows.iter().map(|number| number * self.factor));
+        if input == self.input {
+            self.rows.extend(rows.iter().map(|row| row * self.factor));
+        }
     }
 }
 
-/// A block with the rows that are to pass it.
+/// A block that rows pass.
 struct Walk<'a> {
     isa: Isa,
     layers: &'a Layers,
@@ -101,73 +105,76 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// A memory for all rows of a sequence.
-    fn memory(&self, sequence: &Sequence) -> KvCache {
+    /// Takes a sequence through the block; `seen` is given what matrices take in, part by part.
+    fn pass(
+        &self,
+        sequence: &mut Sequence,
+        watched: Option<Input>,
+        mut seen: impl FnMut(Vec<f32>),
+    ) {
         let spec = &self.layers.spec;
-        let longest = sequence.branches.iter().map(Vec::len).max().unwrap_or(0);
+        let rows = |x: &[f32]| x.len() / spec.hidden;
+        let shared = rows(&sequence.shared);
+        let longest = sequence.branches.iter().map(|x| rows(x)).max();
         let shape = CacheShape {
             layers: 1,
             heads: spec.kv_heads,
             head_dim: spec.head_dim,
             precision: None,
         };
-        KvCache::new(&shape, (sequence.shared.len() + longest) / spec.hidden)
-    }
-
-    /// Takes rows that come after others through the block.
-    fn take(&self, cache: &mut KvCache, before: usize, x: &mut [f32], watch: &mut dyn Watch) {
-        let rows = x.len() / self.layers.spec.hidden;
-        cache.truncate(before);
-        let place = Place {
-            isa: self.isa,
-            angles: &self.layers.angles(before, rows),
-            before,
+        let mut cache = KvCache::new(&shape, shared + longest.unwrap_or(0));
+        let mut buffers = Buffers::default();
+        let mut take = |x: &mut [f32], before, weight: f32| {
+            cache.truncate(before);
+            let place = Place {
+                isa: self.isa,
+                angles: &self.layers.angles(before, rows(x)),
+                before,
+            };
+            let mut kept = watched.map(|input| Kept {
+                input,
+                factor: weight.sqrt(),
+                rows: Vec::new(),
+            });
+            let watch: &mut dyn Watch = match &mut kept {
+                Some(kept) => kept,
+                None => &mut (),
+            };
+            let memory = cache.layer(0);
+            self.layers
+                .block(self.block, &place, memory, x, &mut buffers, watch);
+            cache.advance(before + rows(x));
+            kept.into_iter().for_each(|kept| seen(kept.rows));
         };
-        let (memory, buffers) = (cache.layer(0), &mut Buffers::default());
-        self.layers
-            .block(self.block, &place, memory, x, buffers, watch);
-        cache.advance(before + rows);
-    }
-
-    /// Takes a sequence through the block.
-    fn pass(&self, sequence: &mut Sequence) {
-        let mut cache = self.memory(sequence);
-        let shared = sequence.shared.len() / self.layers.spec.hidden;
         if shared > 0 {
-            self.take(&mut cache, 0, &mut sequence.shared, &mut ());
+            take(&mut sequence.shared, 0, 1.0);
         }
         for branch in &mut sequence.branches {
-            self.take(&mut cache, shared, branch, &mut ());
+            take(branch, shared, sequence.branch_weight);
         }
     }
 
-    /// Takes the whole rows through the block, and adds up what it takes in from the others, which stay where they are.
-    fn compare(&self, twins: &mut Twins, sums: &mut Sums) {
-        let Twins { whole, rounded } = twins;
-        let mut memories = [self.memory(whole), self.memory(whole)];
-        let shared = whole.shared.len() / self.layers.spec.hidden;
-        let mut add = |before, weight: f32, x: &mut [f32], of_rounded: &[f32]| {
-            let [mut ideal, mut real] = [Kept::default(), Kept::default()];
-            (ideal.factor, real.factor) = (weight.sqrt(), weight.sqrt());
-            self.take(&mut memories[0], before, x, &mut ideal);
-            self.take(&mut memories[1], before, &mut of_rounded.to_vec(), &mut real);
-            let inputs = ideal.inputs.iter_mut().zip(&real.inputs);
-            for ((ideal, real), sums) in inputs.zip(&mut sums.0) {
-                let Some((gram, drift)) = sums else { continue };
-                gram.add(self.isa, real, real);
-                if let Some(drift) = drift {
-                    let lost = ideal.iter_mut().zip(real);
-                    lost.for_each(|(ideal, real)| *ideal -= real);
-                    drift.add(self.isa, ideal, real);
-                }
-            }
-        };
-        if shared > 0 {
-            add(0, 1.0, &mut whole.shared, &rounded.shared);
+    /// What matrices take in, part by part of the sequence, which stays where it is.
+    fn look(&self, sequence: &Sequence, input: Input) -> Vec<Vec<f32>> {
+        let mut parts = Vec::new();
+        self.pass(&mut sequence.clone(), Some(input), |rows| parts.push(rows));
+        parts
+    }
+}
+
+impl Sums {
+    /// Adds what a sequence brings along, whole and through blocks that are rounded as far as they go.
+    fn add(&mut self, whole: &Walk, rounded: &Walk, twins: &Twins) {
+        let real = rounded.look(&twins.rounded, self.input);
+        for rows in &real {
+            self.gram.add(rounded.isa, rows, rows);
         }
-        let weight = whole.branch_weight;
-        for (branch, of_rounded) in whole.branches.iter_mut().zip(&rounded.branches) {
-            add(shared, weight, branch, of_rounded);
+        let Some(drift) = &mut self.drift else { return };
+        let ideal = whole.look(&twins.whole, self.input);
+        for (mut lost, real) in ideal.into_iter().zip(&real) {
+            let pairs = lost.iter_mut().zip(real);
+            pairs.for_each(|(lost, real)| *lost -= real);
+            drift.add(rounded.isa, &lost, real);
         }
     }
 }
@@ -185,15 +192,14 @@ impl Calibration {
             layers: Layers::new(&spec.decoder),
             prefix: format!("{}model.layers.", spec.decoder_prefix),
             sequences: sequences.into_iter().map(twins).collect(),
-            passed: 0,
+            layer: 0,
             written: Written::default(),
-            sums: Sums([const { None }; 4]),
             factors: None,
         })
     }
 
     /// What is known about the inputs of a decoder's matrix. Matrices come in the order of the specification: block after
-    /// block, and those with the same input one after another; what they became is kept before the next block is asked about.
+    /// block, and those with the same input one after another; what they became is kept before the next input is asked about.
     pub fn factors(
         &mut self,
         checkpoint: &Checkpoint,
@@ -201,14 +207,14 @@ impl Calibration {
         cancel: &dyn Fn() -> bool,
     ) -> Result<&Factors, ModelError> {
         let (layer, input) = place(&self.prefix, name);
-        while self.passed <= layer {
-            self.pass(checkpoint, cancel)?;
+        while self.layer < layer {
+            self.advance(checkpoint, cancel)?;
         }
         if self.factors.as_ref().is_none_or(|(of, _)| *of != input) {
             self.factors = None;
-            let sums = self.sums.0[input as usize].take();
-            let (gram, drift) = sums.expect("matrices come in the order of the specification");
-            self.factors = Some((input, Factors::new(self.isa, gram, drift)));
+            let sums = self.sums(checkpoint, input, cancel)?;
+            let factors = Factors::new(self.isa, sums.gram, sums.drift);
+            self.factors = Some((input, factors));
         }
         match &self.factors {
             Some((_, factors)) => Ok(factors),
@@ -221,51 +227,64 @@ impl Calibration {
         self.written.0.insert(name.to_owned(), (matrix, k, group));
     }
 
-    /// Takes the rows through the block that was rounded, and then those of no rounding through the next.
-    fn pass(
+    /// What the block takes in there, those of its weights rounded that are already.
+    fn sums(
+        &mut self,
+        checkpoint: &Checkpoint,
+        input: Input,
+        cancel: &dyn Fn() -> bool,
+    ) -> Result<Sums, ModelError> {
+        let whole = self.block(Source::Checkpoint(checkpoint))?;
+        let rounded = self.block(Source::Overlaid(checkpoint, &self.written))?;
+        let (whole, rounded) = (self.walk(&whole), self.walk(&rounded));
+        let mut sums = Sums::new(&self.layers.spec, self.layer, input);
+        for twins in &self.sequences {
+            stop_at(cancel)?;
+            sums.add(&whole, &rounded, twins);
+        }
+        Ok(sums)
+    }
+
+    /// Takes all rows through the block, whose weights are all rounded by now.
+    fn advance(
         &mut self,
         checkpoint: &Checkpoint,
         cancel: &dyn Fn() -> bool,
     ) -> Result<(), ModelError> {
         self.factors = None;
-        if let Some(last) = self.passed.checked_sub(1) {
-            let written = std::mem::take(&mut self.written);
-            let source = Source::Overlaid(checkpoint, &written);
-            self.walk(source, last, cancel, |walk, twins| {
-                walk.pass(&mut twins.rounded)
-            })?;
+        let whole = self.block(Source::Checkpoint(checkpoint))?;
+        let rounded = self.block(Source::Overlaid(checkpoint, &self.written))?;
+        let mut sequences = std::mem::take(&mut self.sequences);
+        let (walk, rounded) = (self.walk(&whole), self.walk(&rounded));
+        for Twins { whole, rounded: of } in &mut sequences {
+            stop_at(cancel)?;
+            walk.pass(whole, None, |_| {});
+            rounded.pass(of, None, |_| {});
         }
-        let mut sums = Sums::new(&self.layers.spec, self.passed == 0);
-        let source = Source::Checkpoint(checkpoint);
-        self.walk(source, self.passed, cancel, |walk, twins| {
-            walk.compare(twins, &mut sums)
-        })?;
-        self.sums = sums;
-        self.passed += 1;
+        self.sequences = sequences;
+        self.written = Written::default();
+        self.layer += 1;
         Ok(())
     }
 
-    /// Does something with a block for each sequence.
-    fn walk(
-        &mut self,
-        source: Source,
-        layer: usize,
-        cancel: &dyn Fn() -> bool,
-        mut step: impl FnMut(&Walk, &mut Twins),
-    ) -> Result<(), ModelError> {
-        let name = format!("{}{layer}.", self.prefix);
-        let walk = Walk {
+    fn block(&self, source: Source) -> Result<Block, ModelError> {
+        let name = format!("{}{}.", self.prefix, self.layer);
+        Block::load(source, &self.layers.spec, &name)
+    }
+
+    fn walk<'a>(&'a self, block: &'a Block) -> Walk<'a> {
+        Walk {
             isa: self.isa,
             layers: &self.layers,
-            block: &Block::load(source, &self.layers.spec, &name)?,
-        };
-        for twins in &mut self.sequences {
-            if cancel() {
-                return Err(ModelError::Cancelled);
-            }
-            step(&walk, twins);
+            block,
         }
-        Ok(())
+    }
+}
+
+fn stop_at(cancel: &dyn Fn() -> bool) -> Result<(), ModelError> {
+    match cancel() {
+        true => Err(ModelError::Cancelled),
+        false => Ok(()),
     }
 }
 
