@@ -107,9 +107,7 @@ impl<N: Network> Memory<N> {
     }
 
     /// Remembers what the cache now holds.
-    pub(crate) fn keep(&mut self, mut rows: Vec<Row>, output_ids: &[u32], cache: N::Cache) {
-        rows.extend(output_ids.iter().map(|&id| Row { id, picture: 0 }));
-        rows.truncate(cache.tokens());
+    pub(crate) fn keep(&mut self, rows: Vec<Row>, cache: N::Cache) {
         self.rows = rows;
         self.cache = Some(cache);
     }
