@@ -54,6 +54,13 @@ pub(crate) struct Prepared {
     pub max_tokens: usize,
 }
 
+impl Prepared {
+    /// Most positions that prompt and answer take.
+    pub fn most_tokens(&self) -> usize {
+        self.prompt.ids.len() + self.max_tokens - 1
+    }
+}
+
 /// Numbers that engines have had. 0 is nobody's.
 static ENGINES: AtomicU64 = AtomicU64::new(1);
 

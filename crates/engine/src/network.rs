@@ -39,6 +39,14 @@ pub trait Cache: Send {
     fn tokens(&self) -> usize;
     /// Forgets all positions from `tokens` on.
     fn truncate(&mut self, tokens: usize);
+    /// Another one with the same first `tokens` positions, for at most as many as this one; none where caches cannot be
+    /// copied.
+    fn copy(&self, _tokens: usize) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
     /// All of it as bytes, for [`Network::cache_from_bytes`]; nothing where caches are not for files.
     fn to_bytes(&self) -> Vec<u8> {
         Vec::new()

@@ -55,14 +55,6 @@ pub(crate) enum Patience {
     None,
 }
 
-/// Rows for the decoder.
-pub(crate) enum Chunk {
-    /// Rows `[m, d]`.
-    Rows(Vec<f32>),
-    /// An image is not there yet.
-    Awaited,
-}
-
 /// Batches of all images that are wanted, in the prompt's order.
 struct Batches {
     ready: VecDeque<Batch>,
@@ -181,29 +173,35 @@ impl Prefill {
         prefill
     }
 
-    /// The next chunk: a whole one, or what is left of the prompt. None when all has been given.
-    pub fn next<N: Network>(
-        &mut self,
-        sources: &mut Sources<N>,
-    ) -> Result<Option<Chunk>, EngineError> {
+    /// Whether a chunk is there: a whole one, or what is left of the prompt. False where an image is awaited.
+    pub fn fill<N: Network>(&mut self, sources: &mut Sources<N>) -> Result<bool, EngineError> {
         if let (Some(images), Overlap::None) = (&mut self.images, self.overlap) {
             images.gather(sources.patience)?;
             if !images.complete {
-                return Ok(Some(Chunk::Awaited));
+                return Ok(false);
             }
         }
         let hidden = sources.network.shape().hidden;
         let most = sources.chunk_tokens * hidden;
         while self.rows.len() < most && self.made < sources.prompt.ids.len() {
             if !self.make(sources, hidden)? {
-                return Ok(Some(Chunk::Awaited));
+                return Ok(false);
             }
         }
-        if self.rows.is_empty() {
+        Ok(true)
+    }
+
+    /// The next chunk, `[m, d]`; none where an image is awaited.
+    pub fn next<N: Network>(
+        &mut self,
+        sources: &mut Sources<N>,
+    ) -> Result<Option<Vec<f32>>, EngineError> {
+        if !self.fill(sources)? {
             return Ok(None);
         }
+        let most = sources.chunk_tokens * sources.network.shape().hidden;
         let count = most.min(self.rows.len());
-        Ok(Some(Chunk::Rows(self.rows.drain(..count).collect())))
+        Ok(Some(self.rows.drain(..count).collect()))
     }
 
     /// Makes some more rows; false where an image is not there yet.
@@ -299,6 +297,7 @@ impl<N: Network> Images<'_, N> {
                 _ => return Ok(()),
             }
         }
+        let _turn = self.ahead.turn();
         // What came from ahead before it failed is not sent twice.
         self.encoder
             .encode(picture, self.pixels, &self.cancel, &mut |mut batch| {

@@ -14,9 +14,9 @@ use crate::decode::{Decoding, Reading, Then, Writer, Written};
 use crate::encoding::{Batch, Pixels};
 use crate::engine::{Engine, Prepared, milliseconds, rate};
 use crate::error::EngineError;
-use crate::memory::Row;
+use crate::memory::{self, Row};
 use crate::network::{Cache, Network, NetworkShape, Segment};
-use crate::prefill::{Chunk, Images, Patience, Prefill, Sources};
+use crate::prefill::{Images, Patience, Prefill, Sources};
 use crate::prompt::Piece;
 use crate::record::Record;
 use crate::request::{Event, Reply, RequestRef, Timings, Usage};
@@ -182,6 +182,30 @@ impl<'a, N: Network> Sequence<'a, N> {
         chunk_tokens: usize,
         patience: Patience,
     ) -> Result<Option<Vec<f32>>, EngineError> {
+        let hidden = self.engine.network.shape().hidden;
+        let next = self.with_sources(chunk_tokens, patience, |prefill, sources| {
+            prefill.next(sources)
+        })?;
+        if let (Some(record), Some(rows)) = (&mut self.record, &next) {
+            record.append("inputs_embeds", &[rows.len() / hidden, hidden], rows);
+        }
+        Ok(next)
+    }
+
+    /// Whether a chunk of its prompt could be read now.
+    pub fn has_chunk(&mut self, chunk_tokens: usize) -> Result<bool, EngineError> {
+        self.cancel.check()?;
+        self.with_sources(chunk_tokens, Patience::None, |prefill, sources| {
+            prefill.fill(sources)
+        })
+    }
+
+    fn with_sources<T>(
+        &mut self,
+        chunk_tokens: usize,
+        patience: Patience,
+        work: impl FnOnce(&mut Prefill, &mut Sources<N>) -> T,
+    ) -> T {
         let shape = self.engine.network.shape();
         let record = &mut self.record;
         let sources = &mut Sources {
@@ -191,20 +215,7 @@ impl<'a, N: Network> Sequence<'a, N> {
             patience,
             keep: &mut |batch| keep_batch(record, batch, &shape),
         };
-        match self.prefill.next(sources)? {
-            Some(Chunk::Rows(rows)) => {
-                if let Some(record) = &mut self.record {
-                    record.append(
-                        "inputs_embeds",
-                        &[rows.len() / shape.hidden, shape.hidden],
-                        &rows,
-                    );
-                }
-                Ok(Some(rows))
-            }
-            Some(Chunk::Awaited) => Ok(None),
-            None => unreachable!("the last row of a prompt gives logits, which end its prefill"),
-        }
+        work(&mut self.prefill, sources)
     }
 
     /// Takes the logits of what it wanted to be read, which took so long.
@@ -304,6 +315,22 @@ impl<'a, N: Network> Sequence<'a, N> {
             self.take(logits, started.elapsed())?;
         }
         Ok(())
+    }
+
+    /// What it has in its cache, for others to copy.
+    pub fn cache(&self) -> &N::Cache {
+        &self.cache
+    }
+
+    /// Most positions that it will take.
+    pub fn most_tokens(&self) -> usize {
+        self.prepared.most_tokens()
+    }
+
+    /// Positions of another prompt that stand in its cache already.
+    pub fn shared(&self, other: &Prepared) -> usize {
+        let read = self.cache.tokens().min(self.prepared.rows.len());
+        memory::shared(&self.prepared.rows[..read], &other.rows, &other.prompt)
     }
 
     /// What stands in its cache now.

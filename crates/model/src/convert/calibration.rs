@@ -3,7 +3,7 @@
 
 use super::Sequence;
 use super::factors::{Factors, Gram};
-use crate::block::{Block, Buffers, Input, Layers, Place, Watch};
+use crate::block::{Block, Buffers, Input, Layers, Place, Stretch, Watch};
 use crate::cache::{CacheShape, KvCache};
 use crate::spec::{DecoderSpec, ModelSpec};
 use crate::weights::Source;
@@ -136,14 +136,18 @@ impl Calibration {
             let mut take = |x: &mut [f32], before, weight: f32| {
                 cache.truncate(before);
                 self.sums.root = weight.sqrt();
+                let stretches = &[Stretch {
+                    rows: 0..rows(x),
+                    before,
+                }];
                 let place = Place {
                     isa: self.isa,
-                    angles: &self.layers.angles(before, rows(x)),
-                    before,
+                    angles: &self.layers.angles(stretches),
+                    stretches,
                 };
-                let memory = cache.layer(0);
+                let caches = &mut [cache.layer(0)];
                 self.layers
-                    .block(&block, &place, memory, x, &mut buffers, &mut self.sums);
+                    .block(&block, &place, caches, x, &mut buffers, &mut self.sums);
                 cache.advance(before + rows(x));
             };
             if shared > 0 {

@@ -2,35 +2,16 @@
 //! nothing left of what was forgotten.
 
 use crate::support::WIDE;
-use crate::support::random::{file, numbers, tensors};
-use model::convert::{Conversion, Options, Origin, Recipe, Rounding};
-use model::{Bundle, Checkpoint, KvCache, LogitRows, Model, NoTaps};
+use crate::support::random::{bundle, numbers};
+use model::convert::Recipe;
+use model::{KvCache, LogitRows, Model, NoTaps};
 use proptest::prelude::*;
-use std::borrow::Cow;
 use std::sync::LazyLock;
 
 static MODELS: LazyLock<[Model; 2]> = LazyLock::new(|| [Recipe::Fast, Recipe::Paper].map(opened));
 
 fn opened(recipe: Recipe) -> Model {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.bluelm");
-    let weights = Cow::Owned(file(&tensors(WIDE)));
-    let mut checkpoint = Checkpoint::from_memory(WIDE, weights).unwrap();
-    Conversion {
-        weights: Origin::Checkpoint(&mut checkpoint),
-        files: &[("config.json".into(), WIDE.into())],
-        options: Options {
-            recipe,
-            group: 32,
-            rounding: Rounding::Nearest,
-        },
-        sequences: Vec::new(),
-        progress: &mut |_| {},
-        cancel: &|| false,
-    }
-    .write(&path)
-    .unwrap();
-    Model::from_bundle(&Bundle::open(&path).unwrap()).unwrap()
+    Model::from_bundle(&bundle(WIDE, recipe)).unwrap()
 }
 
 fn rows(count: usize, seed: u64) -> Vec<f32> {
