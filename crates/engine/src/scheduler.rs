@@ -3,7 +3,7 @@
 //! Each step takes, in one call of the network, the next token of every answer that is being written (with its guesses, where it
 //! speculates) and one chunk of one prompt. So:
 //! - an answer goes on in every step, whoever comes: the gap between two of its tokens is one step, at most one chunk of
-//!   [`Limits::chunk_tokens`] rows and a row for each other answer;
+//!   [`Capacity::chunk_tokens`] rows and a row for each other answer;
 //! - prompts take turns, chunk by chunk, newcomers first: of `k` prompts that are read each has every `k`th chunk;
 //! - nobody starves: a request that has begun is in no queue any more, and what waits to begin does so in its order.
 //!
@@ -27,9 +27,9 @@ use crate::request::{Event, Reply, Request, RequestRef};
 use crate::sequence::{Begin, Sequence, Wants};
 use crate::wake::Waker;
 
-/// Bounds of a scheduler.
+/// How much a scheduler takes on at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct Capacity {
     /// Requests answered at once, at least 1.
     pub requests: usize,
     /// Positions of key-value cache, those of requests being answered and those remembered of earlier ones together. One request
@@ -78,7 +78,7 @@ pub struct Activity {
 pub struct Scheduler<'a, 'env, N: Network, T> {
     engine: &'a Engine<N>,
     scope: &'a Scope<'a, 'env>,
-    limits: Limits,
+    capacity: Capacity,
     waker: Waker,
     memories: Memories<N::Cache>,
     running: Vec<Running<'a, N, T>>,
@@ -103,13 +103,13 @@ impl<'a, 'env, N: Network, T> Scheduler<'a, 'env, N, T> {
     pub fn new(
         engine: &'a Engine<N>,
         scope: &'a Scope<'a, 'env>,
-        limits: Limits,
+        capacity: Capacity,
         waker: Waker,
     ) -> Self {
         Scheduler {
             engine,
             scope,
-            limits,
+            capacity,
             waker,
             memories: Memories::default(),
             running: Vec::new(),
@@ -118,9 +118,14 @@ impl<'a, 'env, N: Network, T> Scheduler<'a, 'env, N, T> {
         }
     }
 
+    /// The engine that answers.
+    pub fn engine(&self) -> &'a Engine<N> {
+        self.engine
+    }
+
     /// Whether another request can begin.
     pub fn has_room(&self) -> bool {
-        self.waiting.is_none() && self.running.len() < self.limits.requests.max(1)
+        self.waiting.is_none() && self.running.len() < self.capacity.requests.max(1)
     }
 
     /// What it is doing.
@@ -165,6 +170,9 @@ impl<'a, 'env, N: Network, T> Scheduler<'a, 'env, N, T> {
 
     /// Gives up all requests, for a scheduler that is not trusted any more.
     pub fn abandon(self) -> impl Iterator<Item = T> {
+        for running in &self.running {
+            running.sequence.cancel().cancel();
+        }
         let waiting = self.waiting.map(|(task, ..)| task.tag);
         let running = self.running.into_iter().map(|running| running.tag);
         running.chain(waiting)
@@ -180,7 +188,7 @@ impl<'a, 'env, N: Network, T> Scheduler<'a, 'env, N, T> {
         let Some((task, prepared, _)) = &self.waiting else {
             return;
         };
-        let free = self.limits.cache_tokens.checked_sub(self.tokens_in_use());
+        let free = self.capacity.cache_tokens.checked_sub(self.tokens_in_use());
         let room = free.and_then(|free| free.checked_sub(prepared.most_tokens()));
         // One alone is always let in: it has the whole memory, and a context is bounded.
         if room.is_none() && !self.running.is_empty() && !task.cancel.is_cancelled() {
@@ -231,7 +239,7 @@ impl<'a, 'env, N: Network, T> Scheduler<'a, 'env, N, T> {
     fn chunk_tokens(&self) -> usize {
         let decoding = self.running.iter().any(|r| r.sequence.is_decoding());
         match decoding {
-            true => self.limits.chunk_tokens.clamp(1, self.engine.step_tokens),
+            true => self.capacity.chunk_tokens.clamp(1, self.engine.step_tokens),
             false => self.engine.step_tokens,
         }
     }
@@ -334,7 +342,7 @@ impl<'a, 'env, N: Network, T> Scheduler<'a, 'env, N, T> {
         }
         let in_use = self.tokens_in_use();
         self.memories
-            .shrink(self.limits.cache_tokens.saturating_sub(in_use));
+            .shrink(self.capacity.cache_tokens.saturating_sub(in_use));
         finished
     }
 }

@@ -20,8 +20,8 @@ fn engine(habits: u64, step_tokens: usize) -> Engine<FakeNetwork> {
     engine.with_step_tokens(step_tokens)
 }
 
-fn limits(requests: usize) -> Limits {
-    Limits {
+fn capacity(requests: usize) -> Capacity {
+    Capacity {
         requests,
         cache_tokens: 1024,
         chunk_tokens: 8,
@@ -49,12 +49,12 @@ fn task<'a>(request: &Request, tag: usize) -> Task<'a, usize> {
 /// Runs with a scheduler of its own.
 fn with_scheduler<T>(
     engine: &Engine<FakeNetwork>,
-    limits: Limits,
+    capacity: Capacity,
     work: impl for<'a, 'env> FnOnce(&mut Scheduler<'a, 'env, FakeNetwork, usize>) -> T,
 ) -> T {
     std::thread::scope(|scope| {
         // A reference that lives as long as the scope may be needed by its threads.
-        work(&mut Scheduler::new(engine, scope, limits, Waker::new()))
+        work(&mut Scheduler::new(engine, scope, capacity, Waker::new()))
     })
 }
 
@@ -81,19 +81,21 @@ fn an_answer_goes_on_in_every_step_while_a_newcomer_is_read_chunk_by_chunk() {
     let engine = engine(1, 32);
     let long = question(&"a".repeat(60), 5);
     let prompt = engine.prompt(&long).unwrap().ids.len();
-    with_scheduler(&engine, limits(2), |scheduler| {
+    let new = with_scheduler(&engine, capacity(2), |scheduler| {
         assert!(scheduler.begin(task(&question("hi", 100), 0)).is_ok());
         scheduler.step();
         assert_eq!(scheduler.activity().reading, 0);
         steps(&engine);
         assert!(scheduler.begin(task(&long, 1)).is_ok());
         assert!(!scheduler.has_room());
-        let finished = until_end(scheduler);
-        assert_eq!(finished[0].tag, 1);
+        let finished = until_end(scheduler).remove(0);
+        assert_eq!(finished.tag, 1);
+        // The first tokens of all prompts are the same, and copied.
+        prompt - finished.result.unwrap().usage.cached_tokens
     });
     let steps = steps(&engine);
-    let mut chunks: Vec<usize> = vec![8; prompt / 8];
-    chunks.extend(Some(prompt % 8).filter(|&rest| rest > 0));
+    let mut chunks: Vec<usize> = vec![8; new / 8];
+    chunks.extend(Some(new % 8).filter(|&rest| rest > 0));
     let expected: Vec<Vec<usize>> = chunks.iter().map(|&chunk| vec![1, chunk]).collect();
     assert_eq!(steps[..chunks.len()], expected);
     // Then both write; four more tokens of five.
@@ -103,14 +105,13 @@ fn an_answer_goes_on_in_every_step_while_a_newcomer_is_read_chunk_by_chunk() {
 #[test]
 fn alone_a_prompt_is_read_in_whole_steps() {
     let engine = engine(1, 32);
-    let long = question(&"a".repeat(60), 1);
-    with_scheduler(&engine, limits(2), |scheduler| {
+    let long = question(&"a".repeat(70), 1);
+    with_scheduler(&engine, capacity(2), |scheduler| {
         assert!(scheduler.begin(task(&long, 1)).is_ok());
         until_end(scheduler);
     });
-    let prompt = engine.prompt(&long).unwrap().ids.len();
-    assert_eq!(steps(&engine)[..2], [vec![32], vec![32]]);
-    assert!(prompt > 64);
+    let rest = engine.prompt(&long).unwrap().ids.len() - 64;
+    assert_eq!(steps(&engine), [vec![32], vec![32], vec![rest]]);
 }
 
 #[test]
@@ -129,7 +130,7 @@ fn prompts_take_turns_and_a_newcomer_is_next() {
         }
     };
     std::thread::scope(|scope| {
-        let mut scheduler = Scheduler::new(&engine, scope, limits(3), Waker::new());
+        let mut scheduler = Scheduler::new(&engine, scope, capacity(3), Waker::new());
         assert!(scheduler.begin(watched(0, 40)).is_ok());
         assert!(scheduler.begin(watched(1, 41)).is_ok());
         for _ in 0..4 {
@@ -146,7 +147,7 @@ fn prompts_take_turns_and_a_newcomer_is_next() {
 #[test]
 fn whoever_is_cancelled_is_gone_with_the_next_step_and_nobody_else() {
     let engine = engine(1, 8);
-    with_scheduler(&engine, limits(3), |scheduler| {
+    with_scheduler(&engine, capacity(3), |scheduler| {
         let tasks = [0, 1, 2].map(|tag| task(&question("hello", 50), tag));
         let cancel = tasks[1].cancel.clone();
         for task in tasks {
@@ -181,7 +182,7 @@ fn others_go_on_while_an_image_is_encoded() {
         images: vec![picture(8, 8, 3)],
         ..Request::question(vec![picture(8, 8, 3)], "hi")
     };
-    with_scheduler(&engine, limits(2), |scheduler| {
+    with_scheduler(&engine, capacity(2), |scheduler| {
         assert!(scheduler.begin(task(&seen, 0)).is_ok());
         // The encoder is in its layer, and stays there until the other is done.
         engine.network().in_layer.wait();
@@ -196,9 +197,9 @@ fn others_go_on_while_an_image_is_encoded() {
 #[test]
 fn a_request_waits_for_memory_and_so_does_who_comes_after_it() {
     let engine = engine(1, 64);
-    let small = Limits {
+    let small = Capacity {
         cache_tokens: 100,
-        ..limits(3)
+        ..capacity(3)
     };
     with_scheduler(&engine, small, |scheduler| {
         assert!(scheduler.begin(task(&question("a", 50), 0)).is_ok());
@@ -219,7 +220,7 @@ fn a_request_waits_for_memory_and_so_does_who_comes_after_it() {
 #[test]
 fn a_request_that_cannot_be_answered_comes_back_at_once() {
     let engine = engine(1, 64);
-    with_scheduler(&engine, limits(1), |scheduler| {
+    with_scheduler(&engine, capacity(1), |scheduler| {
         let too_long = question(&"a".repeat(300), 1);
         let back = scheduler.begin(task(&too_long, 7)).err().unwrap();
         assert_eq!(back.tag, 7);
@@ -237,7 +238,7 @@ fn the_beginning_of_a_prompt_is_taken_from_whoever_has_most_of_it() {
         let usage = finished.into_iter().next().unwrap().result.unwrap().usage;
         usage.cached_tokens
     };
-    with_scheduler(&engine, limits(2), |scheduler| {
+    with_scheduler(&engine, capacity(2), |scheduler| {
         assert!(scheduler.begin(task(&asked("b"), 0)).is_ok());
         scheduler.step();
         // From one that is being answered.
@@ -323,10 +324,10 @@ proptest! {
             .map(|guest| engine.generate(&guest.request, &Cancel::new(), &mut |_| {}).unwrap())
             .collect();
         let streamed: Vec<Rc<RefCell<(String, String)>>> = guests.iter().map(|_| Rc::default()).collect();
-        let limits = Limits { requests, cache_tokens, chunk_tokens };
+        let capacity = Capacity { requests, cache_tokens, chunk_tokens };
         let mut results: Vec<Option<Result<Reply, EngineError>>> = guests.iter().map(|_| None).collect();
         std::thread::scope(|scope| {
-            let mut scheduler = Scheduler::new(&engine, scope, limits, Waker::new());
+            let mut scheduler = Scheduler::new(&engine, scope, capacity, Waker::new());
             let mut leaving: Vec<(usize, Cancel)> = Vec::new();
             let (mut next, mut wait, mut now) = (0, guests[0].after, 0);
             while results.iter().any(Option::is_none) {
