@@ -23,7 +23,7 @@ pub use ceilings::Ceilings;
 pub use error::BenchError;
 pub use figure::{Figure, Report, Unit};
 pub use images::{ImagePlan, measure_images, noisy_picture, question};
-pub use measure::{Bound, Plan, measure};
+pub use measure::{Bound, Plan, STREAM_DEPTH, measure};
 pub use memory::{peak_bytes, resident_bytes};
 pub use plot::{Chart, chart, charts};
 pub use start::first_token;

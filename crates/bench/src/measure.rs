@@ -5,7 +5,7 @@ use crate::ceilings::Ceilings;
 use crate::error::BenchError;
 use crate::figure::{Figure, Unit};
 use crate::work::Work;
-use engine::{Cache, Cancel, Network};
+use engine::{Cache, Cancel, Network, Segment};
 use model::{LogitRows, NoTaps};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -25,7 +25,9 @@ pub struct Plan {
     pub chunks: Vec<usize>,
     /// Positions in the cache before decoding.
     pub depths: Vec<usize>,
-    /// Tokens that are decoded in one run.
+    /// Answers written at once, each of these in turn, one reading of the weights for all of them.
+    pub streams: Vec<usize>,
+    /// Tokens that are decoded in one run, for each answer.
     pub decoded: usize,
     /// Rounds.
     pub runs: usize,
@@ -61,7 +63,11 @@ enum Job {
     Encode { batch: usize },
     Prefill { rows: usize, chunk: usize },
     Decode { depth: usize },
+    Streams { count: usize },
 }
+
+/// Positions before each of several answers.
+pub const STREAM_DEPTH: usize = 64;
 
 /// Measures `network` as the plan says. `progress` hears the name of what comes next.
 pub fn measure<N: Network>(
@@ -78,6 +84,7 @@ pub fn measure<N: Network>(
             Job::Encode { .. } => 0,
             Job::Prefill { rows, .. } => rows,
             Job::Decode { depth } => depth + plan.decoded,
+            Job::Streams { .. } => STREAM_DEPTH + plan.decoded,
         };
         if needed > context {
             let what = name(*job, plan);
@@ -134,7 +141,13 @@ fn jobs(plan: &Plan) -> Vec<Job> {
         others.map(move |&chunk| Job::Prefill { rows, chunk })
     });
     let decode = plan.depths.iter().map(|&depth| Job::Decode { depth });
-    encode.chain(prompts).chain(chunks).chain(decode).collect()
+    let streams = plan.streams.iter().map(|&count| Job::Streams { count });
+    let of_prompts = prompts.chain(chunks);
+    encode
+        .chain(of_prompts)
+        .chain(decode)
+        .chain(streams)
+        .collect()
 }
 
 fn name(job: Job, plan: &Plan) -> String {
@@ -144,6 +157,9 @@ fn name(job: Job, plan: &Plan) -> String {
         }
         Job::Prefill { rows, chunk } => format!("{rows} rows in chunks of {chunk}"),
         Job::Decode { depth } => format!("{} tokens after {depth}", plan.decoded),
+        Job::Streams { count } => {
+            format!("{count} at once, {} tokens each, in all", plan.decoded)
+        }
     }
 }
 
@@ -179,6 +195,12 @@ fn figure(job: Job, plan: &Plan, seconds: &[f64], work: &Work, ceilings: &Ceilin
             let known = work.decode_bytes > 0;
             (figure, known.then_some(("read", gb_s / ceilings.read_gb_s)))
         }
+        Job::Streams { count } => {
+            let values = each(&|s| (count * plan.decoded) as f64 / s);
+            let unit = Unit::TokensPerSecond;
+            let figure = Figure::new("decode of several", name, unit, &values).at(count);
+            (figure, None)
+        }
     };
     match share {
         Some((of, share)) => figure.of(of, share),
@@ -208,6 +230,7 @@ impl<N: Network> Bench<'_, N> {
                 Ok(started.elapsed().as_secs_f64())
             }
             Job::Decode { depth } => self.decode(depth),
+            Job::Streams { count } => self.streams(count),
         }
     }
 
@@ -262,6 +285,32 @@ impl<N: Network> Bench<'_, N> {
         cache.truncate(depth);
         self.caches.insert(depth, cache);
         Ok(time)
+    }
+
+    /// Several answers at once, from caches that are alike.
+    fn streams(&self, count: usize) -> Result<f64, BenchError> {
+        let (network, decoded) = (self.network, self.plan.decoded);
+        let inputs = network.embed(&self.ids(STREAM_DEPTH));
+        let mut caches = Vec::with_capacity(count);
+        for _ in 0..count {
+            let mut cache = network.new_cache(STREAM_DEPTH + decoded);
+            self.fill(&mut cache, &inputs, STREAM_DEPTH, LogitRows::None)?;
+            caches.push(cache);
+        }
+        let cancelled = || self.cancel.is_cancelled();
+        let started = Instant::now();
+        for id in self.ids(decoded) {
+            let mut batch: Vec<Segment<N::Cache>> = caches
+                .iter_mut()
+                .map(|cache| Segment {
+                    inputs: network.embed(&[id]),
+                    cache,
+                    logits: LogitRows::Last,
+                })
+                .collect();
+            network.forward_batch(&mut batch, &cancelled)?;
+        }
+        Ok(started.elapsed().as_secs_f64())
     }
 
     fn ids(&self, count: usize) -> Vec<u32> {
@@ -376,6 +425,7 @@ mod tests {
             chunk: 8,
             chunks: vec![4, 8],
             depths: vec![6],
+            streams: vec![2],
             decoded: 2,
             runs: 2,
             encoder: bound,
@@ -410,13 +460,15 @@ mod tests {
                 ("encode", Some(2), 2),
                 ("prefill", Some(10), 2),
                 ("prefill in other chunks", Some(4), 2),
-                ("decode", Some(6), 2)
+                ("decode", Some(6), 2),
+                ("decode of several", Some(2), 2)
             ]
         );
         let round = [(2, 2), (1, 1), (0, 8), (8, 10), (0, 4), (4, 8), (8, 10)];
         let (fill, decode) = ([(0, 6)], [(6, 7), (7, 8)]);
-        let first = [&round[..], &fill, &decode].concat();
-        let other = [&round[..], &decode].concat();
+        let streams = [(0, 64), (0, 64), (64, 65), (64, 65), (65, 66), (65, 66)];
+        let first = [&round[..], &fill, &decode, &streams].concat();
+        let other = [&round[..], &decode, &streams].concat();
         assert_eq!(
             *fake.0.lock().unwrap(),
             [first, other.clone(), other].concat()

@@ -9,6 +9,7 @@ mod compute;
 mod embedded;
 mod failure;
 mod interrupt;
+mod parallel;
 mod source;
 mod terminal;
 

@@ -40,6 +40,7 @@ fn every_part_has_figures_and_charts_are_drawn() {
     // Only Linux tells how much memory a process had at most.
     let mut expected = vec![
         "decode",
+        "decode of several",
         "encode",
         "first token",
         "gain",
@@ -87,8 +88,14 @@ fn lengths_that_cannot_be_are_mistakes() {
             ["--depths", "1000000"],
             "expected at most the model's context",
         ),
-        (["--prompts", "0"], "--batches and --prompts hold a 0"),
-        (["--batches", "0"], "--batches and --prompts hold a 0"),
+        (
+            ["--prompts", "0"],
+            "--batches, --prompts or --streams hold a 0",
+        ),
+        (
+            ["--batches", "0"],
+            "--batches, --prompts or --streams hold a 0",
+        ),
     ] {
         let outcome = place.run(
             &[

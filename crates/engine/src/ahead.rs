@@ -165,6 +165,11 @@ impl Ahead {
         handle
     }
 
+    /// Waits until no other image is being encoded. Whoever holds it encodes, with a request or ahead of one.
+    pub fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The picture's image, if somebody holds it.
     pub fn find(&self, picture: &Picture) -> Option<ImageAhead> {
         let held: Vec<Arc<Held>> = {

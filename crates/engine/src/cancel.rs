@@ -30,6 +30,11 @@ impl Cancel {
         &self.0
     }
 
+    /// Whether both are the same switch.
+    pub fn is_same(&self, other: &Cancel) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Whether stopping was asked for.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)

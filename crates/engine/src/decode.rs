@@ -1,6 +1,9 @@
-//! The generation loop: token after token, the thought watched, until the answer ends.
+//! Choosing token after token, the thought watched, until the answer ends.
 //!
-//! At the top of the loop the cache holds the prompt and all tokens after it (and perhaps guesses, see
+//! A [`Writer`] computes nothing with the network: it is given logits, chooses, and says what the network is to read before
+//! it can choose again ([`Then`]). So one that answers alone and many that share each reading of the weights are the same code.
+//!
+//! Whenever it is given logits, the cache holds the prompt and all tokens after it (and perhaps guesses, see
 //! [`crate::speculation`]), and the logits are those after the last of these tokens.
 //! A thought that must end is ended there: the tokens of a character that is not complete are taken back, out of the cache
 //! too, and the stop text goes through the network like a piece of prompt.
@@ -8,7 +11,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use model::{LogitRows, NoTaps};
+use model::LogitRows;
 
 use crate::answer::Answer;
 use crate::budget::{Next, Thinking, ThoughtEnd, ThoughtNow, Watch};
@@ -16,28 +19,40 @@ use crate::cancel::Cancel;
 use crate::error::EngineError;
 use crate::files::PromptFiles;
 use crate::logprobs::TokenLogprob;
-use crate::network::{Cache, Network};
 use crate::prompt::Prompt;
-use crate::request::{AtEnd, Event, FinishReason, Request};
+use crate::request::{AtEnd, Event, FinishReason, RequestRef};
 use crate::sample::Sampler;
 use crate::speculation::{Guesser, Guesses, Speculation};
-use crate::threads::Threads;
 
-/// What the loop works with.
-pub(crate) struct Decoding<'a, N: Network> {
-    pub network: &'a N,
-    /// Where the network computes.
-    pub threads: &'a Threads,
+/// What an answer is written by.
+pub(crate) struct Decoding<'a> {
     pub files: &'a PromptFiles,
     /// Ids that end an answer.
     pub eos: &'a [u32],
-    pub request: &'a Request,
-    pub prompt: &'a Prompt,
-    pub cancel: &'a Cancel,
+    pub request: RequestRef<'a>,
+    pub cancel: Cancel,
+    pub prompt_tokens: usize,
     /// Tokens that the completion may have, at least 1.
     pub max_tokens: usize,
-    /// Rows of one forward call.
-    pub step_tokens: usize,
+}
+
+/// What comes after a choice.
+pub(crate) enum Then {
+    /// The network reads these; their logits are wanted.
+    Read(Reading),
+    /// The answer ends.
+    End(FinishReason),
+}
+
+/// What the network is to read.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    /// Positions that the cache keeps; what it holds beyond them did not come true.
+    pub kept: usize,
+    /// Ids that follow there, at least one.
+    pub ids: Vec<u32>,
+    /// Of which rows logits are wanted: `All` only where the ids are a token and guesses after it.
+    pub wanted: LogitRows,
 }
 
 /// What decoding gave.
@@ -49,28 +64,24 @@ pub(crate) struct Written {
     pub output_ids: Vec<u32>,
     pub finish_reason: FinishReason,
     pub first_token: Instant,
+    /// Positions that the cache may keep: guesses lie beyond.
+    pub read_tokens: usize,
     pub thinking: Thinking,
     pub guesses: Option<Guesses>,
     pub logprobs: Option<Vec<TokenLogprob>>,
 }
 
-impl<N: Network> Decoding<'_, N> {
-    /// Writes the answer; `logits` are those after the prompt, which the cache holds.
-    pub fn run(
-        &self,
-        logits: Vec<f32>,
-        cache: &mut N::Cache,
-        events: &mut dyn FnMut(Event),
-    ) -> Result<Written, EngineError> {
-        let budget = self.request.effective_budget();
-        let tags = self.files.generation.thinking.as_ref();
-        let stop_thinking = self.request.stop_thinking.clone();
-        let tokenizer = &self.files.tokenizer;
-        let writer = Writer {
-            decoding: self,
-            cache,
-            answer: Answer::new(self.files, &self.prompt.text, &self.request.stop)?,
-            sampler: Sampler::new(&self.request.sampling, &self.prompt.ids),
+impl<'a> Decoding<'a> {
+    /// An answer to this prompt, nothing written yet.
+    pub fn begin(self, prompt: &Prompt) -> Result<Writer<'a>, EngineError> {
+        let (files, request) = (self.files, &self.request);
+        let budget = request.effective_budget();
+        let tags = files.generation.thinking.as_ref();
+        let stop_thinking = request.stop_thinking.clone();
+        let tokenizer = &files.tokenizer;
+        Ok(Writer {
+            answer: Answer::new(files, &prompt.text, &request.stop)?,
+            sampler: Sampler::new(&request.sampling, &prompt.ids),
             watch: Watch::new(tags, tokenizer, budget, stop_thinking, self.max_tokens)?,
             start_tag: tags.and_then(|tags| tokenizer.token_to_id(&tags.start)),
             output_ids: Vec::new(),
@@ -80,24 +91,26 @@ impl<N: Network> Decoding<'_, N> {
             },
             ended_thought: 0,
             thought_began: None,
+            first_token: None,
+            step_began: None,
             last_step: Duration::ZERO,
-            guesser: match self.request.speculation {
+            guesser: match request.speculation {
                 Speculation::Off => None,
-                Speculation::Lookup => Some(Guesser::new(&self.prompt.ids)),
+                Speculation::Lookup => Some(Guesser::new(&prompt.ids)),
             },
-            read_tokens: self.prompt.ids.len(),
+            read_tokens: self.prompt_tokens,
+            unread_guess: Vec::new(),
             ahead: VecDeque::new(),
             guess: (0, 0),
-            logprobs: self.request.logprobs.map(|_| Vec::new()),
-        };
-        writer.run(logits, events)
+            logprobs: request.logprobs.map(|_| Vec::new()),
+            decoding: self,
+        })
     }
 }
 
 /// One answer being written.
-struct Writer<'a, N: Network> {
-    decoding: &'a Decoding<'a, N>,
-    cache: &'a mut N::Cache,
+pub(crate) struct Writer<'a> {
+    decoding: Decoding<'a>,
     answer: Answer<'a>,
     sampler: Sampler,
     watch: Watch,
@@ -108,10 +121,15 @@ struct Writer<'a, N: Network> {
     /// Number of the last thought, from 1, that the engine ended; 0 for none.
     ended_thought: usize,
     thought_began: Option<Instant>,
+    first_token: Option<Instant>,
+    /// When the last choice was made.
+    step_began: Option<Instant>,
     last_step: Duration,
     /// Positions of prompt and completion that the network has read; a guess lies beyond them.
     read_tokens: usize,
     guesser: Option<Guesser>,
+    /// Guessed tokens that the network is reading.
+    unread_guess: Vec<u32>,
     /// Guessed tokens that the network has read, with the logits after each. The cache holds them beyond the completion.
     ahead: VecDeque<(u32, Vec<f32>)>,
     /// Tokens of the last guess, and those that came true.
@@ -129,28 +147,35 @@ enum Choice {
     Close(ThoughtEnd),
 }
 
-impl<N: Network> Writer<'_, N> {
-    fn run(
-        mut self,
-        mut logits: Vec<f32>,
+impl Writer<'_> {
+    /// Tokens of the answer so far.
+    pub fn output_ids(&self) -> &[u32] {
+        &self.output_ids
+    }
+
+    /// Takes the logits that were wanted, `[rows, vocabulary]`, and chooses as far as they reach.
+    pub fn next(
+        &mut self,
+        rows: Vec<f32>,
         events: &mut dyn FnMut(Event),
-    ) -> Result<Written, EngineError> {
-        let mut first_token = None;
-        let finish_reason = loop {
-            if self.decoding.cancel.is_cancelled() {
-                return Err(EngineError::Cancelled);
+    ) -> Result<Then, EngineError> {
+        let mut logits = self.take_guess(rows);
+        loop {
+            self.decoding.cancel.check()?;
+            if let Some(began) = self.step_began.replace(Instant::now()) {
+                // A guess that came true took no time, and the next token may.
+                self.last_step = began.elapsed().max(self.last_step / 2);
             }
-            let step = Instant::now();
             let now = self.thought_now();
             let choice = match self.watch.next(now) {
                 Next::Close(end) => Choice::Close(end),
                 next => self.choose(&mut logits, next, now)?,
             };
-            first_token.get_or_insert_with(Instant::now);
+            self.first_token.get_or_insert_with(Instant::now);
             let ids = match choice {
                 Choice::End(id) => {
                     self.output_ids.push(id);
-                    break FinishReason::Stop;
+                    return Ok(Then::End(FinishReason::Stop));
                 }
                 Choice::Token(id) => {
                     self.take(id, &logits, events)?;
@@ -159,16 +184,25 @@ impl<N: Network> Writer<'_, N> {
                 Choice::Close(end) => self.close(end, now, events)?,
             };
             if self.answer.is_stopped() {
-                break FinishReason::Stop;
+                return Ok(Then::End(FinishReason::Stop));
             }
             if ids.is_empty() || self.output_ids.len() == self.decoding.max_tokens {
-                break FinishReason::Length;
+                return Ok(Then::End(FinishReason::Length));
             }
-            logits = self.forward(&ids)?;
-            // A guess that came true took no time, and the next token may.
-            self.last_step = step.elapsed().max(self.last_step / 2);
-        };
-        self.forget_guess(self.read_tokens);
+            match self.guessed(&ids) {
+                Some(known) => logits = known,
+                None => return Ok(Then::Read(self.reading(ids))),
+            }
+        }
+    }
+
+    /// Ends the answer.
+    pub fn finish(
+        mut self,
+        finish_reason: FinishReason,
+        events: &mut dyn FnMut(Event),
+    ) -> Result<Written, EngineError> {
+        self.forget_guess();
         self.thinking.ended = self.thought_end(finish_reason);
         self.answer.finish(events)?;
         Ok(Written {
@@ -177,7 +211,8 @@ impl<N: Network> Writer<'_, N> {
             reasoning: self.answer.reasoning,
             output_ids: self.output_ids,
             finish_reason,
-            first_token: first_token.unwrap_or_else(Instant::now),
+            first_token: self.first_token.unwrap_or_else(Instant::now),
+            read_tokens: self.read_tokens,
             thinking: self.thinking,
             guesses: self.guesser.map(|guesser| guesser.guesses),
             logprobs: self.logprobs,
@@ -279,7 +314,7 @@ impl<N: Network> Writer<'_, N> {
         for id in self.output_ids.drain(kept..) {
             self.sampler.forget(id);
         }
-        self.forget_guess(self.context_tokens());
+        self.forget_guess();
         for &id in &ids {
             self.output_ids.push(id);
             self.sampler.observe(id);
@@ -297,12 +332,11 @@ impl<N: Network> Writer<'_, N> {
 
     /// Positions of the prompt and the completion.
     fn context_tokens(&self) -> usize {
-        self.decoding.prompt.ids.len() + self.output_ids.len()
+        self.decoding.prompt_tokens + self.output_ids.len()
     }
 
-    /// Leaves at most so many positions in the cache, and nothing read ahead.
-    fn forget_guess(&mut self, tokens: usize) {
-        self.cache.truncate(tokens);
+    /// What was read ahead did not come true, or is not asked for any more.
+    fn forget_guess(&mut self) {
         self.ahead.clear();
         if let (Some(guesser), (guessed @ 1.., accepted)) = (&mut self.guesser, self.guess) {
             guesser.learn(guessed, accepted);
@@ -310,64 +344,48 @@ impl<N: Network> Writer<'_, N> {
         self.guess = (0, 0);
     }
 
-    /// Reads the last ids of the completion; gives the logits after the last.
-    fn forward(&mut self, ids: &[u32]) -> Result<Vec<f32>, EngineError> {
+    /// The logits after the last ids of the completion, where they were guessed and so are known.
+    fn guessed(&mut self, ids: &[u32]) -> Option<Vec<f32>> {
         self.read_tokens = self.context_tokens();
-        let position = self.read_tokens - ids.len();
         if let Some(guesser) = &mut self.guesser {
-            guesser.read(position, ids);
+            guesser.read(self.read_tokens - ids.len(), ids);
         }
-        if let ([id], Some((guess, _))) = (ids, self.ahead.front())
-            && id == guess
-            && let Some((_, logits)) = self.ahead.pop_front()
-        {
-            self.guess.1 += 1;
-            return Ok(logits);
-        }
-        self.forget_guess(position);
-        let room = self.decoding.max_tokens - self.output_ids.len();
-        let guess = match (&mut self.guesser, ids) {
-            (Some(guesser), [_]) => guesser.guess(room.saturating_sub(1)),
-            _ => Vec::new(),
+        let ([id], Some((guess, _))) = (ids, self.ahead.front()) else {
+            return None;
         };
-        if guess.is_empty() {
-            return self.read(ids, LogitRows::Last);
+        if id != guess {
+            return None;
         }
-        self.guess = (guess.len(), 0);
-        let mut rows = self.read(&[ids, &guess].concat(), LogitRows::All)?;
-        let vocabulary = self.decoding.network.shape().vocabulary;
+        let (_, logits) = self.ahead.pop_front()?;
+        self.guess.1 += 1;
+        Some(logits)
+    }
+
+    /// What the network is to read: the last ids of the completion, and perhaps a guess after them.
+    fn reading(&mut self, mut ids: Vec<u32>) -> Reading {
+        let kept = self.read_tokens - ids.len();
+        self.forget_guess();
+        let room = self.decoding.max_tokens - self.output_ids.len();
+        if let (Some(guesser), [_]) = (&mut self.guesser, &ids[..]) {
+            self.unread_guess = guesser.guess(room.saturating_sub(1));
+        }
+        self.guess = (self.unread_guess.len(), 0);
+        ids.extend(&self.unread_guess);
+        let wanted = match self.unread_guess.is_empty() {
+            true => LogitRows::Last,
+            false => LogitRows::All,
+        };
+        Reading { kept, ids, wanted }
+    }
+
+    /// Keeps the rows after guesses for later; gives the one after the last token of the answer.
+    fn take_guess(&mut self, mut rows: Vec<f32>) -> Vec<f32> {
+        let guess = std::mem::take(&mut self.unread_guess);
+        let vocabulary = rows.len() / (guess.len() + 1);
         let after = rows.split_off(vocabulary);
         let after = after.chunks_exact(vocabulary).map(<[f32]>::to_vec);
         self.ahead = guess.into_iter().zip(after).collect();
-        Ok(rows)
-    }
-
-    /// Takes ids through the network, `wanted` of the last step of rows.
-    fn read(&mut self, ids: &[u32], wanted: LogitRows) -> Result<Vec<f32>, EngineError> {
-        let Decoding {
-            network,
-            threads,
-            cancel,
-            step_tokens,
-            ..
-        } = self.decoding;
-        let cache = &mut *self.cache;
-        let mut logits = Vec::new();
-        let steps = ids.chunks(match wanted {
-            LogitRows::All => ids.len(),
-            _ => *step_tokens,
-        });
-        let count = steps.len();
-        for (step, ids) in steps.enumerate() {
-            let wanted = match step + 1 == count {
-                true => wanted,
-                false => LogitRows::None,
-            };
-            let inputs = network.embed(ids);
-            let forward = || network.forward(&inputs, cache, wanted, cancel, &mut NoTaps);
-            logits = threads.run(forward)?;
-        }
-        Ok(logits)
+        rows
     }
 
     fn thought_end(&self, finish_reason: FinishReason) -> Option<ThoughtEnd> {

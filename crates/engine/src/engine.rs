@@ -13,34 +13,52 @@ use model::{Bundle, Checkpoint, Model};
 
 use crate::ahead::Ahead;
 use crate::cancel::Cancel;
-use crate::decode::Decoding;
 use crate::encoding::{Encoding, ImageEncoder};
 use crate::error::EngineError;
 use crate::files::{ModelFiles, PromptFiles};
 use crate::identity::Weights;
 use crate::memory::{self, Memory, Row};
-use crate::network::{Cache, Network, NetworkShape};
-use crate::prefill::{Overlap, Prefill, Prefilled, STEP_TOKENS};
-use crate::prompt::{ImageInfo, Piece, Prompt, PromptParts};
+use crate::network::{Network, NetworkShape};
+use crate::prefill::{Overlap, STEP_TOKENS};
+use crate::prompt::{ImageInfo, Prompt, PromptParts};
 use crate::record::Record;
-use crate::request::{Event, Reply, Request, Timings, Usage};
+use crate::request::{Event, Reply, Request, RequestRef};
+use crate::sequence::{Begin, Events, Sequence};
 use crate::threads::Threads;
+use crate::wake::Waker;
 
 pub use images::EncodedImage;
 
 /// A model ready to answer.
 pub struct Engine<N: Network = Model> {
-    network: Arc<N>,
-    files: PromptFiles,
-    eos: Vec<u32>,
-    step_tokens: usize,
-    overlap: Overlap,
-    encoder: ImageEncoder<N>,
-    ahead: Ahead,
-    load_ms: f64,
+    pub(crate) network: Arc<N>,
+    pub(crate) files: PromptFiles,
+    pub(crate) eos: Vec<u32>,
+    pub(crate) step_tokens: usize,
+    pub(crate) overlap: Overlap,
+    pub(crate) encoder: ImageEncoder<N>,
+    pub(crate) ahead: Ahead,
+    pub(crate) load_ms: f64,
     /// Its own among all engines of the process.
     pub(crate) number: u64,
     pub(crate) weights: Weights,
+}
+
+/// A request's prompt, made and not read.
+pub(crate) struct Prepared {
+    pub prompt: Prompt,
+    pub images: Vec<ImageInfo>,
+    /// What stands at its positions.
+    pub rows: Vec<Row>,
+    /// Tokens that the completion may have, at least 1.
+    pub max_tokens: usize,
+}
+
+impl Prepared {
+    /// Most positions that prompt and answer take.
+    pub fn most_tokens(&self) -> usize {
+        self.prompt.ids.len() + self.max_tokens - 1
+    }
 }
 
 /// Numbers that engines have had. 0 is nobody's.
@@ -217,15 +235,7 @@ impl<N: Network> Engine<N> {
         cancel: &Cancel,
         events: &mut dyn FnMut(Event),
     ) -> Result<Reply, EngineError> {
-        Turn {
-            engine: self,
-            request,
-            cancel,
-            events,
-            record: None,
-            started: Instant::now(),
-        }
-        .run(memory)
+        self.answer(memory, request, cancel, (Box::new(events), None))
     }
 
     /// Answers a request and keeps the intermediate values of its prompt: `input_ids`, `pixel_values`, `image_embeds`,
@@ -237,16 +247,49 @@ impl<N: Network> Engine<N> {
         events: &mut dyn FnMut(Event),
         record: &mut Record,
     ) -> Result<Reply, EngineError> {
-        let record = Some(record);
-        Turn {
-            engine: self,
-            request,
-            cancel,
+        let watched = (Box::new(events) as Events, Some(record));
+        self.answer(&mut Memory::new(), request, cancel, watched)
+    }
+
+    /// Answers alone.
+    fn answer<'a>(
+        &'a self,
+        memory: &mut Memory<N>,
+        request: &'a Request,
+        cancel: &Cancel,
+        (events, record): (Events<'a>, Option<&'a mut Record>),
+    ) -> Result<Reply, EngineError> {
+        let started = Instant::now();
+        let prepared = self.prepare_rows(request)?;
+        let cache = memory.take(self.number, &self.network, &prepared.rows, &prepared.prompt);
+        let begin = Begin {
+            request: RequestRef::Borrowed(request),
+            cancel: cancel.clone(),
             events,
             record,
-            started: Instant::now(),
-        }
-        .run(&mut Memory::new())
+            waker: Waker::new(),
+            started,
+        };
+        std::thread::scope(|scope| {
+            let mut sequence = Sequence::begin(scope, self, (prepared, cache), begin);
+            sequence.run()?;
+            let (reply, rows, cache) = sequence.finish();
+            memory.keep(rows, cache);
+            Ok(reply.expect("an answer that has ended is there"))
+        })
+    }
+
+    /// The prompt of a request with what its answer needs beside it.
+    pub(crate) fn prepare_rows(&self, request: &Request) -> Result<Prepared, EngineError> {
+        let (prompt, images) = self.prepare(request)?;
+        // The last token chosen takes no position: nothing is asked after it.
+        let room = self.network.shape().context_tokens - prompt.ids.len() + 1;
+        Ok(Prepared {
+            rows: self.rows(&prompt, &request.images),
+            max_tokens: request.max_tokens.map_or(room, |asked| asked.min(room)),
+            prompt,
+            images,
+        })
     }
 
     fn prepare(&self, request: &Request) -> Result<(Prompt, Vec<ImageInfo>), EngineError> {
@@ -290,107 +333,13 @@ fn check(shape: &NetworkShape, files: &PromptFiles) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// One request being answered.
-struct Turn<'a, N: Network> {
-    engine: &'a Engine<N>,
-    request: &'a Request,
-    cancel: &'a Cancel,
-    events: &'a mut dyn FnMut(Event),
-    record: Option<&'a mut Record>,
-    started: Instant,
-}
-
-impl<N: Network> Turn<'_, N> {
-    fn run(mut self, memory: &mut Memory<N>) -> Result<Reply, EngineError> {
-        let (prompt, images) = self.engine.prepare(self.request)?;
-        let context = self.engine.network.shape().context_tokens;
-        // The last token chosen takes no position: nothing is asked after it.
-        let room = context - prompt.ids.len() + 1;
-        let max_tokens = self
-            .request
-            .max_tokens
-            .map_or(room, |asked| asked.min(room));
-        let rows = self.engine.rows(&prompt, &self.request.images);
-        let engine = self.engine.number;
-        let mut cache = memory.take(engine, &self.engine.network, &rows, &prompt);
-        let cached_tokens = cache.tokens();
-        let prefilled = self.prefill(&prompt, &mut cache)?;
-        let decoding = Decoding {
-            network: &*self.engine.network,
-            threads: &self.engine.encoder.threads,
-            files: &self.engine.files,
-            eos: &self.engine.eos,
-            request: self.request,
-            prompt: &prompt,
-            cancel: self.cancel,
-            max_tokens,
-            step_tokens: self.engine.step_tokens,
-        };
-        let written = decoding.run(prefilled.logits, &mut cache, self.events)?;
-        if let Some(record) = self.record {
-            record.keep_ids("input_ids", &prompt.ids);
-            record.keep_ids("output_ids", &written.output_ids);
-        }
-        memory.keep(rows, &written.output_ids, cache);
-        let image_tokens = |piece: &Piece| match piece {
-            Piece::Image { places, .. } => places.len(),
-            Piece::Text(_) => 0,
-        };
-        Ok(Reply {
-            usage: Usage {
-                prompt_tokens: prompt.ids.len(),
-                image_tokens: prompt.pieces.iter().map(image_tokens).sum(),
-                cached_tokens,
-                completion_tokens: written.output_ids.len(),
-                reasoning_tokens: written.reasoning_tokens,
-            },
-            text: written.text,
-            reasoning: written.reasoning,
-            finish_reason: written.finish_reason,
-            thinking: written.thinking,
-            speculation: written.guesses,
-            logprobs: written.logprobs,
-            images,
-            timings: Timings {
-                load_ms: self.engine.load_ms,
-                image_ms: milliseconds(prefilled.image_time),
-                prefill_ms: milliseconds(prefilled.decoder_time),
-                first_token_ms: milliseconds(written.first_token - self.started),
-                decode_tokens_per_s: rate(
-                    written.output_ids.len().saturating_sub(1),
-                    written.first_token.elapsed(),
-                ),
-            },
-            output_ids: written.output_ids,
-        })
-    }
-
-    fn prefill(&mut self, prompt: &Prompt, cache: &mut N::Cache) -> Result<Prefilled, EngineError> {
-        let total = prompt.ids.len();
-        let events = &mut *self.events;
-        Prefill {
-            network: &*self.engine.network,
-            encoder: &self.engine.encoder,
-            ahead: &self.engine.ahead,
-            prompt,
-            pictures: &self.request.images,
-            step_tokens: self.engine.step_tokens,
-            overlap: self.engine.overlap,
-            cancel: self.cancel,
-            progress: &mut |done| events(Event::Prefill { done, total }),
-            record: self.record.as_deref_mut(),
-        }
-        .run(cache)
-    }
-}
-
 /// Milliseconds to the microsecond.
-fn milliseconds(time: Duration) -> f64 {
+pub(crate) fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// Tokens by second to the hundredth.
-fn rate(tokens: usize, time: Duration) -> f64 {
+pub(crate) fn rate(tokens: usize, time: Duration) -> f64 {
     if tokens == 0 {
         0.0
     } else {

@@ -65,13 +65,7 @@ impl<N: Network> Memory<N> {
         if self.engine != engine {
             return 0;
         }
-        let same = self
-            .rows
-            .iter()
-            .zip(&rows[..rows.len() - 1])
-            .take_while(|(a, b)| a == b)
-            .count();
-        whole_pieces(prompt, same)
+        shared(&self.rows, rows, prompt)
     }
 
     /// The cache, if there is one.
@@ -107,12 +101,18 @@ impl<N: Network> Memory<N> {
     }
 
     /// Remembers what the cache now holds.
-    pub(crate) fn keep(&mut self, mut rows: Vec<Row>, output_ids: &[u32], cache: N::Cache) {
-        rows.extend(output_ids.iter().map(|&id| Row { id, picture: 0 }));
-        rows.truncate(cache.tokens());
+    pub(crate) fn keep(&mut self, rows: Vec<Row>, cache: N::Cache) {
         self.rows = rows;
         self.cache = Some(cache);
     }
+}
+
+/// How many positions of a prompt with these rows are what is remembered: at most all but its last row, whose logits are needed,
+/// and no picture is cut.
+pub(crate) fn shared(remembered: &[Row], rows: &[Row], prompt: &Prompt) -> usize {
+    let all_but_last = &rows[..rows.len() - 1];
+    let pairs = remembered.iter().zip(all_but_last);
+    whole_pieces(prompt, pairs.take_while(|(a, b)| a == b).count())
 }
 
 /// The rows of a prompt.

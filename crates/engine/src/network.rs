@@ -1,6 +1,6 @@
 //! What the engine needs of a network, so that its own logic is tested with a fake one.
 
-use model::{LogitRows, Patches, Taps};
+use model::{LogitRows, NoTaps, Patches, Taps};
 
 use crate::cancel::Cancel;
 use crate::error::EngineError;
@@ -39,10 +39,28 @@ pub trait Cache: Send {
     fn tokens(&self) -> usize;
     /// Forgets all positions from `tokens` on.
     fn truncate(&mut self, tokens: usize);
+    /// Another one with the same first `tokens` positions, for at most as many as this one; none where caches cannot be
+    /// copied.
+    fn copy(&self, _tokens: usize) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
     /// All of it as bytes, for [`Network::cache_from_bytes`]; nothing where caches are not for files.
     fn to_bytes(&self) -> Vec<u8> {
         Vec::new()
     }
+}
+
+/// Rows of one conversation among those of others.
+pub struct Segment<'a, C> {
+    /// Input rows `[m, d]`, which take the next m positions.
+    pub inputs: Vec<f32>,
+    /// What it remembers.
+    pub cache: &'a mut C,
+    /// Of which rows logits are wanted.
+    pub logits: LogitRows,
 }
 
 /// A multimodal language model. The bits of every output depend only on the inputs before it, never on how they were cut
@@ -100,4 +118,26 @@ pub trait Network: Send + Sync {
         cancel: &Cancel,
         taps: &mut dyn Taps,
     ) -> Result<Vec<f32>, EngineError>;
+
+    /// Rows of several conversations, in one reading of the weights where it can: for each what [`Network::forward`] gives,
+    /// in the same bits. Ends within a layer once `stop` says so, with an error; the caches are then as they were.
+    fn forward_batch(
+        &self,
+        batch: &mut [Segment<Self::Cache>],
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Vec<Vec<f32>>, EngineError> {
+        let cancel = Cancel::new();
+        let forward = |segment: &mut Segment<Self::Cache>| {
+            if stop() {
+                return Err(EngineError::Cancelled);
+            }
+            let Segment {
+                inputs,
+                cache,
+                logits,
+            } = segment;
+            self.forward(inputs, cache, *logits, &cancel, &mut NoTaps)
+        };
+        batch.iter_mut().map(forward).collect()
+    }
 }

@@ -1,22 +1,23 @@
-//! Takes a prompt into the cache in steps of 128 rows, while another thread encodes its images batch by batch.
+//! Makes the rows of a prompt, text embedded and images encoded on another thread, in chunks for the decoder to read.
 //!
-//! What waits for what is [`Overlap`]. How the rows fall into steps may depend on the clock; the numbers do not, because the
-//! bits of a row never depend on its step.
+//! What waits for what is [`Overlap`]. How the rows fall into chunks may depend on the clock; the numbers do not, because the
+//! bits of a row never depend on its chunk.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvError, TryRecvError, sync_channel};
+use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use image_prep::Picture;
-use model::{LogitRows, NoTaps, Taps};
 
 use crate::ahead::{Ahead, ImageAhead, Next};
 use crate::cancel::Cancel;
 use crate::encoding::{Batch, ImageEncoder, Pixels, Wanted};
 use crate::error::EngineError;
-use crate::network::{Cache, Network};
+use crate::network::Network;
 use crate::prompt::{Piece, Prompt};
-use crate::record::Record;
+use crate::request::RequestRef;
+use crate::wake::Waker;
 
 /// Rows of one step: enough for full use of the processor, few enough to cancel and report between.
 pub const STEP_TOKENS: usize = 128;
@@ -31,242 +32,238 @@ pub enum Overlap {
     Steps,
 }
 
-/// One prefill.
-pub(crate) struct Prefill<'a, N: Network> {
-    pub network: &'a N,
-    pub encoder: &'a ImageEncoder<N>,
-    pub ahead: &'a Ahead,
-    pub prompt: &'a Prompt,
-    pub pictures: &'a [Picture],
-    pub step_tokens: usize,
-    pub overlap: Overlap,
-    pub cancel: &'a Cancel,
-    /// Called with the rows done so far.
-    pub progress: &'a mut dyn FnMut(usize),
-    pub record: Option<&'a mut Record>,
-}
-
-/// The end of a prefill.
-pub(crate) struct Prefilled {
-    /// Logits after the last row of the prompt.
-    pub logits: Vec<f32>,
+/// A prompt on its way into the cache.
+pub(crate) struct Prefill {
+    overlap: Overlap,
+    /// Positions of the prompt that are remembered, or whose rows have been made.
+    made: usize,
+    /// Rows made and not read yet.
+    rows: VecDeque<f32>,
+    images: Option<Batches>,
     /// Time the images took on their own thread.
     pub image_time: Duration,
     /// Time the decoder worked.
     pub decoder_time: Duration,
 }
 
+/// Whether to wait for images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// As long as they take.
+    Wait,
+    /// Not at all: others have work to do.
+    None,
+}
+
 /// Batches of all images that are wanted, in the prompt's order.
 struct Batches {
     ready: VecDeque<Batch>,
     coming: Receiver<Result<Batch, EngineError>>,
+    /// Whether all are there.
+    complete: bool,
 }
 
 impl Batches {
-    /// Waits for all that come.
-    fn wait(&mut self) -> Result<(), EngineError> {
-        for batch in &self.coming {
-            self.ready.push_back(batch?);
+    /// Takes in all that come, or those that are there.
+    fn gather(&mut self, patience: Patience) -> Result<(), EngineError> {
+        while !self.complete {
+            let next = match patience {
+                Patience::Wait => self.coming.recv().map_err(|RecvError| true),
+                Patience::None => {
+                    let next = self.coming.try_recv();
+                    next.map_err(|end| end == TryRecvError::Disconnected)
+                }
+            };
+            match next {
+                Ok(batch) => self.ready.push_back(batch?),
+                Err(ended) => {
+                    self.complete = ended;
+                    break;
+                }
+            }
         }
         Ok(())
     }
 
-    fn next(&mut self) -> Result<Batch, EngineError> {
-        match self.ready.pop_front() {
-            Some(batch) => Ok(batch),
-            // The encoder sends an error before it ends, so a closed channel means that it panicked.
-            None => self
-                .coming
-                .recv()
-                .expect("the image encoder answers for every image"),
+    /// The next one, unless it is still awaited.
+    fn next(&mut self, patience: Patience) -> Result<Option<Batch>, EngineError> {
+        if self.ready.is_empty() && patience == Patience::Wait {
+            // One at a time: the decoder may go on with it.
+            match self.coming.recv() {
+                Ok(batch) => return Ok(Some(batch?)),
+                Err(RecvError) => self.complete = true,
+            }
         }
+        self.gather(Patience::None)?;
+        let next = self.ready.pop_front();
+        // The encoder sends an error before it ends, so a closed channel means that it panicked.
+        assert!(
+            next.is_some() || !self.complete,
+            "the image encoder answers for every image"
+        );
+        Ok(next)
     }
 }
 
-impl<N: Network> Prefill<'_, N> {
-    /// Fills the cache, which already holds the first rows of this prompt, up to the prompt's end.
-    pub fn run(mut self, cache: &mut N::Cache) -> Result<Prefilled, EngineError> {
-        let done = cache.tokens();
-        let wanted: Vec<&Picture> = self
-            .prompt
+/// What making rows needs.
+pub(crate) struct Sources<'a, N: Network> {
+    pub network: &'a N,
+    pub prompt: &'a Prompt,
+    /// Most rows of a chunk.
+    pub chunk_tokens: usize,
+    pub patience: Patience,
+    /// Sees batches of images as they are used.
+    pub keep: &'a mut dyn FnMut(&Batch),
+}
+
+impl Prefill {
+    /// Begins with a prompt of whose positions `done` are remembered: starts to encode the images of the others.
+    pub fn begin<'scope, N: Network>(
+        scope: &'scope Scope<'scope, '_>,
+        images: Images<'scope, N>,
+        (prompt, done): (&Prompt, usize),
+        overlap: Overlap,
+    ) -> Prefill {
+        let wanted: Vec<usize> = prompt
             .pieces
             .iter()
             .filter_map(|piece| match piece {
-                Piece::Image { image, places } if places.start >= done => {
-                    Some(&self.pictures[*image])
-                }
+                Piece::Image { image, places } if places.start >= done => Some(*image),
                 _ => None,
             })
             .collect();
-        let images = Images {
-            encoder: self.encoder,
-            ahead: self.ahead,
-            cancel: self.cancel,
-            pixels: match self.record {
-                Some(_) => Pixels::Keep,
-                None => Pixels::Drop,
-            },
-        };
-        std::thread::scope(|scope| {
-            // One batch waits in the channel while the next is encoded: ahead, but with bounded memory.
-            let (sender, coming) = sync_channel(1);
-            if !wanted.is_empty() {
-                scope.spawn(move || {
-                    let send = &mut |batch| match sender.send(batch) {
-                        Ok(()) => Wanted::More,
-                        Err(_) => Wanted::Nothing,
-                    };
-                    images.encode(&wanted, send);
-                });
-            } else {
-                drop(sender);
-            }
-            let mut batches = Batches {
-                ready: VecDeque::new(),
-                coming,
-            };
-            if self.overlap == Overlap::None {
-                batches.wait()?;
-            }
-            self.consume(cache, batches)
-        })
-    }
-
-    fn consume(
-        &mut self,
-        cache: &mut N::Cache,
-        mut images: Batches,
-    ) -> Result<Prefilled, EngineError> {
-        let hidden = self.network.shape().hidden;
-        let mut done = Prefilled {
-            logits: Vec::new(),
+        let mut prefill = Prefill {
+            overlap,
+            made: done,
+            rows: VecDeque::new(),
+            images: None,
             image_time: Duration::ZERO,
             decoder_time: Duration::ZERO,
         };
-        let mut rows: Vec<f32> = Vec::with_capacity(self.step_tokens * hidden);
-        let reused = cache.tokens();
-        for piece in &self.prompt.pieces {
-            match piece {
-                Piece::Text(range) => {
-                    let range = range.start.max(reused)..range.end.max(reused);
-                    // Embedded step by step: the rows of a long text need not exist at once.
-                    for ids in self.prompt.ids[range].chunks(self.step_tokens) {
-                        rows.extend(self.network.embed(ids));
-                        self.take_steps(&mut rows, cache, &mut done)?;
-                    }
+        if !wanted.is_empty() {
+            // Where the decoder works beside it, one batch waits in the channel while the next is encoded: ahead, but with
+            // bounded memory. Where all are wanted first, none need wait for whoever collects them between other work.
+            let waiting = match overlap {
+                Overlap::Steps => 1,
+                Overlap::None => {
+                    prompt.ids.len() / images.encoder.network.shape().tokens_per_tile.max(1)
                 }
-                Piece::Image { places, .. } if places.start < reused => {}
-                Piece::Image { places, .. } => {
-                    let mut missing = places.len() * hidden;
-                    while missing > 0 {
-                        let batch = images.next()?;
-                        missing = missing
-                            .checked_sub(batch.features.len())
-                            .filter(|_| !batch.features.is_empty())
-                            .expect("an image has as many rows as its plan says");
-                        done.image_time += batch.time;
-                        self.keep(&batch);
-                        rows.extend(batch.features.iter());
-                        self.take_steps(&mut rows, cache, &mut done)?;
+            };
+            let (sender, coming) = sync_channel(waiting);
+            scope.spawn(move || {
+                let send = &mut |batch| {
+                    let sent = sender.send(batch);
+                    images.waker.wake();
+                    match sent {
+                        Ok(()) => Wanted::More,
+                        Err(_) => Wanted::Nothing,
                     }
-                }
+                };
+                images.encode(&wanted, send);
+                // Whoever waits learns of the end only from a closed channel.
+                drop(sender);
+                images.waker.wake();
+            });
+            prefill.images = Some(Batches {
+                ready: VecDeque::new(),
+                coming,
+                complete: false,
+            });
+        }
+        prefill
+    }
+
+    /// Whether a chunk is there: a whole one, or what is left of the prompt. False where an image is awaited.
+    pub fn fill<N: Network>(&mut self, sources: &mut Sources<N>) -> Result<bool, EngineError> {
+        if let (Some(images), Overlap::None) = (&mut self.images, self.overlap) {
+            images.gather(sources.patience)?;
+            if !images.complete {
+                return Ok(false);
             }
         }
-        self.take_step(&mut rows, usize::MAX, cache, &mut done)?;
-        Ok(done)
+        let hidden = sources.network.shape().hidden;
+        let most = sources.chunk_tokens * hidden;
+        while self.rows.len() < most && self.made < sources.prompt.ids.len() {
+            if !self.make(sources, hidden)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
-    /// Takes all whole steps out of `rows`.
-    fn take_steps(
+    /// The next chunk, `[m, d]`; none where an image is awaited.
+    pub fn next<N: Network>(
         &mut self,
-        rows: &mut Vec<f32>,
-        cache: &mut N::Cache,
-        done: &mut Prefilled,
-    ) -> Result<(), EngineError> {
-        let step = self.step_tokens * self.network.shape().hidden;
-        while rows.len() >= step {
-            self.take_step(rows, step, cache, done)?;
+        sources: &mut Sources<N>,
+    ) -> Result<Option<Vec<f32>>, EngineError> {
+        if !self.fill(sources)? {
+            return Ok(None);
         }
-        Ok(())
+        let most = sources.chunk_tokens * sources.network.shape().hidden;
+        let count = most.min(self.rows.len());
+        Ok(Some(self.rows.drain(..count).collect()))
     }
 
-    /// Takes the first `count` numbers of `rows`, or all, through the decoder.
-    fn take_step(
+    /// Makes some more rows; false where an image is not there yet.
+    fn make<N: Network>(
         &mut self,
-        rows: &mut Vec<f32>,
-        count: usize,
-        cache: &mut N::Cache,
-        done: &mut Prefilled,
-    ) -> Result<(), EngineError> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        self.cancel.check()?;
-        let shape = self.network.shape();
-        let inputs: Vec<f32> = rows.drain(..count.min(rows.len())).collect();
-        let tokens = inputs.len() / shape.hidden;
-        let last = cache.tokens() + tokens == self.prompt.ids.len();
-        let wanted = match (&self.record, last) {
-            (Some(_), _) => LogitRows::All,
-            (None, true) => LogitRows::Last,
-            (None, false) => LogitRows::None,
+        sources: &mut Sources<N>,
+        hidden: usize,
+    ) -> Result<bool, EngineError> {
+        let within = |piece: &&Piece| match piece {
+            Piece::Text(places) | Piece::Image { places, .. } => places.contains(&self.made),
         };
-        let started = Instant::now();
-        let mut silent = NoTaps;
-        let taps: &mut dyn Taps = match &mut self.record {
-            Some(record) => &mut **record,
-            None => &mut silent,
-        };
-        let (network, cancel) = (self.network, self.cancel);
-        let forward = || network.forward(&inputs, cache, wanted, cancel, taps);
-        let mut logits = self.encoder.threads.run(forward)?;
-        done.decoder_time += started.elapsed();
-        if let Some(record) = &mut self.record {
-            record.append("inputs_embeds", &[tokens, shape.hidden], &inputs);
-            record.append("prefill_logits", &[tokens, shape.vocabulary], &logits);
-            logits.drain(..logits.len() - shape.vocabulary);
+        let piece = sources.prompt.pieces.iter().find(within);
+        match piece.expect("every position of a prompt is in a piece") {
+            Piece::Text(places) => {
+                // Embedded chunk by chunk: the rows of a long text need not exist at once.
+                let end = places.end.min(self.made + sources.chunk_tokens);
+                let rows = sources.network.embed(&sources.prompt.ids[self.made..end]);
+                self.rows.extend(rows);
+                self.made = end;
+            }
+            Piece::Image { places, .. } => {
+                let images = self.images.as_mut().expect("its encoder was started");
+                let Some(batch) = images.next(sources.patience)? else {
+                    return Ok(false);
+                };
+                let rows = batch.features.len() / hidden;
+                assert!(
+                    rows > 0 && self.made + rows <= places.end,
+                    "an image has as many rows as its plan says"
+                );
+                self.image_time += batch.time;
+                (sources.keep)(&batch);
+                self.rows.extend(batch.features.iter());
+                self.made += rows;
+            }
         }
-        if last {
-            done.logits = logits;
-        }
-        (self.progress)(cache.tokens());
-        Ok(())
-    }
-
-    fn keep(&mut self, encoded: &Batch) {
-        let shape = self.network.shape();
-        if let (Some(record), Some((pixels, tiles))) = (&mut self.record, &encoded.pixels) {
-            record.append(
-                "pixel_values",
-                &[*tiles, 3, shape.tile_side, shape.tile_side],
-                pixels,
-            );
-            record.append(
-                "image_embeds",
-                &[encoded.features.len() / shape.hidden, shape.hidden],
-                &encoded.features,
-            );
-        }
+        Ok(true)
     }
 }
 
 /// The other thread's part.
-struct Images<'a, N: Network> {
-    encoder: &'a ImageEncoder<N>,
-    ahead: &'a Ahead,
-    cancel: &'a Cancel,
-    pixels: Pixels,
+pub(crate) struct Images<'a, N: Network> {
+    pub encoder: &'a ImageEncoder<N>,
+    pub ahead: &'a Ahead,
+    /// Whose pictures they are.
+    pub request: RequestRef<'a>,
+    pub cancel: Cancel,
+    pub pixels: Pixels,
+    /// Woken after each batch.
+    pub waker: Waker,
 }
 
 impl<N: Network> Images<'_, N> {
-    /// Sends the batches of all pictures, or an error after some.
+    /// Sends the batches of these pictures, or an error after some.
     fn encode(
         &self,
-        pictures: &[&Picture],
+        pictures: &[usize],
         send: &mut dyn FnMut(Result<Batch, EngineError>) -> Wanted,
     ) {
         let _at_work = self.encoder.begin();
-        for picture in pictures {
+        for &picture in pictures {
+            let picture = &self.request.images[picture];
             let mut wanted = Wanted::More;
             let result = self.encode_one(picture, &mut |batch| {
                 wanted = send(Ok(batch));
@@ -300,9 +297,10 @@ impl<N: Network> Images<'_, N> {
                 _ => return Ok(()),
             }
         }
+        let _turn = self.ahead.turn();
         // What came from ahead before it failed is not sent twice.
         self.encoder
-            .encode(picture, self.pixels, self.cancel, &mut |mut batch| {
+            .encode(picture, self.pixels, &self.cancel, &mut |mut batch| {
                 let again = sent.min(batch.features.len());
                 sent -= again;
                 if again == batch.features.len() {
@@ -324,7 +322,7 @@ impl<N: Network> Images<'_, N> {
     ) -> Next {
         let mut started = Instant::now();
         for number in 0.. {
-            match ahead.next(number, self.cancel) {
+            match ahead.next(number, &self.cancel) {
                 Next::Batch(features) => {
                     *sent += features.len();
                     let batch = Batch {

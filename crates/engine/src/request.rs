@@ -1,5 +1,8 @@
 //! What one asks of an engine, and what comes back.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use image_prep::Picture;
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
@@ -41,6 +44,24 @@ pub struct Request {
     pub template_kwargs: Map<String, Json>,
     /// What a token for the end of the answer does.
     pub at_end: AtEnd,
+}
+
+/// A request that somebody else holds, or several hold together.
+#[derive(Clone, Debug)]
+pub(crate) enum RequestRef<'a> {
+    Borrowed(&'a Request),
+    Shared(Arc<Request>),
+}
+
+impl Deref for RequestRef<'_> {
+    type Target = Request;
+
+    fn deref(&self) -> &Request {
+        match self {
+            RequestRef::Borrowed(request) => request,
+            RequestRef::Shared(request) => request,
+        }
+    }
 }
 
 /// What a token for the end of the answer does.

@@ -4,13 +4,13 @@ use std::sync::{Barrier, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
 use image_prep::Picture;
-use model::{LogitRows, Patches, Taps};
+use model::{LogitRows, NoTaps, Patches, Taps};
 use serde_json::{Map, Value as Json, json};
 
 use crate::cancel::Cancel;
 use crate::error::EngineError;
 use crate::files::{ModelFiles, PromptFiles};
-use crate::network::{Cache, ImageIds, Network, NetworkShape};
+use crate::network::{Cache, ImageIds, Network, NetworkShape, Segment};
 use crate::tokenizer::Tokenizer;
 
 /// The native chat template, as the embedded model has it.
@@ -111,6 +111,8 @@ pub(crate) struct FakeNetwork {
     said: Mutex<usize>,
     /// Rows of each forward call, with the position of the first.
     pub(crate) steps: Mutex<Vec<(usize, usize)>>,
+    /// For each call for several conversations, the rows of each.
+    pub(crate) shared_steps: Mutex<Vec<Vec<usize>>>,
     step_taken: Condvar,
     /// How often logits were asked for.
     pub(crate) logits: Mutex<usize>,
@@ -169,6 +171,7 @@ impl FakeNetwork {
             habits: None,
             said: Mutex::new(0),
             steps: Mutex::default(),
+            shared_steps: Mutex::default(),
             step_taken: Condvar::new(),
             logits: Mutex::default(),
             embedded: Mutex::default(),
@@ -201,6 +204,12 @@ impl Cache for FakeCache {
     }
     fn truncate(&mut self, tokens: usize) {
         self.rows.truncate(tokens);
+    }
+    fn copy(&self, tokens: usize) -> Option<Self> {
+        Some(FakeCache {
+            rows: self.rows[..tokens].to_vec(),
+            capacity: self.capacity,
+        })
     }
     fn to_bytes(&self) -> Vec<u8> {
         let numbers = self.rows.iter().flatten();
@@ -314,8 +323,7 @@ impl Network for FakeNetwork {
             return Ok((first..cache.rows.len()).flat_map(after).collect());
         }
         let mut said = self.said.lock().unwrap();
-        // 7 and 8 end a prompt: `[|AI|]:` and `[|BlueThink|]`.
-        let begins = matches!(cache.rows.last(), Some([7.0 | 8.0, 0.0]));
+        let begins = cache.rows.last().is_some_and(ends_prompt);
         *said = if begins { 0 } else { *said + 1 };
         let mut row = vec![0.0; self.shape.vocabulary];
         row[self.answer[(*said).min(self.answer.len() - 1)] as usize] = 1.0;
@@ -325,15 +333,42 @@ impl Network for FakeNetwork {
             LogitRows::All => row.repeat(rows.len()),
         })
     }
+
+    fn forward_batch(
+        &self,
+        batch: &mut [Segment<FakeCache>],
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Vec<Vec<f32>>, EngineError> {
+        if stop() {
+            return Err(EngineError::Cancelled);
+        }
+        let rows = batch.iter().map(|segment| segment.inputs.len() / 2);
+        self.shared_steps.lock().unwrap().push(rows.collect());
+        let alone = |segment: &mut Segment<FakeCache>| {
+            let (cache, logits) = (&mut *segment.cache, segment.logits);
+            self.forward(&segment.inputs, cache, logits, &Cancel::new(), &mut NoTaps)
+        };
+        batch.iter_mut().map(alone).collect()
+    }
 }
 
-/// Logits of a few letters, tags and the end by the last two rows.
+/// 7 and 8 end a prompt: `[|AI|]:` and `[|BlueThink|]`.
+fn ends_prompt(row: &[f32; 2]) -> bool {
+    matches!(row, [7.0 | 8.0, 0.0])
+}
+
+/// Logits of a few letters, tags and the end by the last two rows and by all of the prompt.
 fn habitual_logits(habits: u64, rows: &[[f32; 2]], vocabulary: usize) -> Vec<f32> {
     let mut logits = vec![-30.0; vocabulary];
+    let prompt = rows.iter().rposition(ends_prompt).unwrap_or(0);
+    let prompt = rows[..prompt].iter().flatten();
     let last = rows.iter().rev().take(2).map(|row| row[0] as u64);
-    let before = last.fold(habits, |hash, id| {
-        (hash ^ id).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-    });
+    let before = prompt
+        .map(|number| u64::from(number.to_bits()))
+        .chain(last)
+        .fold(habits, |hash, number| {
+            (hash ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        });
     static SAID: OnceLock<Vec<u32>> = OnceLock::new();
     let said = "abcdefg\n😀<think></think></s>";
     for &id in SAID.get_or_init(|| nano_tokenizer().encode(said).unwrap()) {

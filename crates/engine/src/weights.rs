@@ -4,7 +4,7 @@ use model::{KvCache, LogitRows, Model, NoTaps, Patches, Taps};
 
 use crate::cancel::Cancel;
 use crate::error::EngineError;
-use crate::network::{Cache, ImageIds, Network, NetworkShape};
+use crate::network::{Cache, ImageIds, Network, NetworkShape, Segment};
 
 impl Cache for KvCache {
     fn tokens(&self) -> usize {
@@ -14,6 +14,11 @@ impl Cache for KvCache {
     fn truncate(&mut self, tokens: usize) {
         KvCache::truncate(self, tokens);
     }
+
+    fn copy(&self, tokens: usize) -> Option<Self> {
+        Some(KvCache::copy(self, tokens))
+    }
+
     fn to_bytes(&self) -> Vec<u8> {
         KvCache::to_bytes(self)
     }
@@ -88,5 +93,21 @@ impl Network for Model {
             &|| cancel.is_cancelled(),
             taps,
         )?)
+    }
+
+    fn forward_batch(
+        &self,
+        batch: &mut [Segment<KvCache>],
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Vec<Vec<f32>>, EngineError> {
+        let mut batch: Vec<model::Segment> = batch
+            .iter_mut()
+            .map(|segment| model::Segment {
+                inputs: &segment.inputs,
+                cache: segment.cache,
+                logits: segment.logits,
+            })
+            .collect();
+        Ok(Model::forward_batch(self, &mut batch, stop)?)
     }
 }

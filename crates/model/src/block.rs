@@ -71,11 +71,28 @@ impl Block {
     }
 }
 
-/// Where rows stand: which layer, after how many positions.
+/// Where rows stand.
 pub(crate) struct Place<'a> {
     pub isa: Isa,
     pub angles: &'a Angles,
+    /// Which rows are whose; together all of them, in order.
+    pub stretches: &'a [Stretch],
+}
+
+/// Rows of one conversation, one after the other. Matrices take the rows of all conversations together; each attends to its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Stretch {
+    /// Among all rows.
+    pub rows: Range<usize>,
+    /// Positions before the first.
     pub before: usize,
+}
+
+/// What portions of rows find, `[rows, group · head_dim]` each: stretch by stretch, a key head's portions one after the other.
+struct Found {
+    parts: Vec<Vec<f32>>,
+    /// The number of each stretch's first part.
+    firsts: Vec<usize>,
 }
 
 /// What matrices of a block take in.
@@ -150,25 +167,26 @@ impl Layers {
     }
 
     /// The reference multiplies position and frequency in f32; the angle is rounded there, its cosine only once.
-    pub fn angles(&self, first: usize, m: usize) -> Angles {
+    pub fn angles(&self, stretches: &[Stretch]) -> Angles {
         let angle = |position: usize| {
             self.frequencies
                 .iter()
                 .map(move |frequency| (position as f32 * *frequency as f32) as f64)
         };
-        let all = || (first..first + m).flat_map(angle);
+        let positions = |stretch: &Stretch| stretch.before..stretch.before + stretch.rows.len();
+        let all = || stretches.iter().flat_map(positions).flat_map(angle);
         Angles {
             cos: all().map(|a| a.cos() as f32).collect(),
             sin: all().map(|a| a.sin() as f32).collect(),
         }
     }
 
-    /// Attention and MLP, both added to `x`.
+    /// Attention and MLP, both added to `x`. `caches`: one for each stretch.
     pub fn block(
         &self,
         block: &Block,
         place: &Place,
-        cache: &mut LayerCache,
+        caches: &mut [&mut LayerCache],
         x: &mut [f32],
         buffers: &mut Buffers,
         watch: &mut dyn Watch,
@@ -207,16 +225,20 @@ impl Layers {
             }
             self.rotate(isa, rows, place.angles);
         }
-        cache.append(isa, m, k, v);
+        let width = self.spec.kv_heads * self.spec.head_dim;
+        for (stretch, cache) in place.stretches.iter().zip(&mut *caches) {
+            let own = stretch.rows.start * width..stretch.rows.end * width;
+            cache.append(isa, stretch.rows.len(), &k[own.clone()], &v[own]);
+        }
         if let Some(quantized) = &quantized {
-            let parts = self.attend_rows(isa, q, place.before, cache);
-            let gather = |first, to: &mut [f32]| self.gather(&parts, m, first, to);
+            let found = self.attend_rows(isa, q, place.stretches, caches);
+            let gather = |first, to: &mut [f32]| self.gather(&found, place.stretches, first, to);
             quantized.add_attended(isa, (m, gather), intake, x);
             let rows = take_normed(isa, intake, &block.mlp_norm, x, quantized.gate.format);
             quantized.multiply_gated(isa, rows, inner);
             return quantized.add_down(isa, inner, x);
         }
-        self.attend(isa, q, place.before, cache, normed);
+        self.attend(isa, q, place.stretches, caches, normed);
         watch.takes_in(Input::Attended, normed);
         block.out.add_to(isa, intake, normed, x, out);
         block.mlp_norm.apply(isa, x, normed);
@@ -243,55 +265,73 @@ impl Layers {
         });
     }
 
-    /// Row i attends to positions 0..=before + i; `group` query heads that stand side by side share a key head.
+    /// Row i of a stretch attends to positions 0..=before + i; `group` query heads that stand side by side share a key head.
     fn attend(
         &self,
         isa: Isa,
         q: &[f32],
-        before: usize,
-        cache: &LayerCache,
+        stretches: &[Stretch],
+        caches: &[&mut LayerCache],
         attended: &mut Vec<f32>,
     ) {
-        let spec = &self.spec;
-        let m = q.len() / (spec.heads * spec.head_dim);
-        if m == 1 {
-            return self.attend_one(isa, q, before, cache, attended);
+        if let ([stretch], [cache]) = (stretches, caches)
+            && stretch.rows.len() == 1
+        {
+            return self.attend_one(isa, q, stretch.before, cache, attended);
         }
-        let parts = self.attend_rows(isa, q, before, cache);
+        let found = self.attend_rows(isa, q, stretches, caches);
         attended.resize(q.len(), 0.0);
-        self.gather(&parts, m, 0, attended);
+        self.gather(&found, stretches, 0, attended);
     }
 
-    /// What portions of rows find, `[rows, group · head_dim]` each: a key head's portions one after the other.
-    fn attend_rows(&self, isa: Isa, q: &[f32], before: usize, cache: &LayerCache) -> Vec<Vec<f32>> {
+    fn attend_rows(
+        &self,
+        isa: Isa,
+        q: &[f32],
+        stretches: &[Stretch],
+        caches: &[&mut LayerCache],
+    ) -> Found {
         let spec = &self.spec;
         let (group, width) = (spec.heads / spec.kv_heads, spec.head_dim);
         let (d, share) = (spec.heads * width, group * width);
-        let m = q.len() / d;
         // The tasks for the threads.
-        let portions = m.div_ceil(PORTION);
-        let work = m * (before + m) * d;
-        each_task(spec.kv_heads * portions, work, |task| {
-            let (head, first) = (task / portions, task % portions * PORTION);
+        let (mut tasks, mut firsts) = (Vec::new(), Vec::new());
+        let mut work = 0;
+        for (at, stretch) in stretches.iter().enumerate() {
+            firsts.push(tasks.len());
+            let portions = || (0..stretch.rows.len()).step_by(PORTION);
+            tasks.extend(
+                (0..spec.kv_heads).flat_map(|head| portions().map(move |first| (at, head, first))),
+            );
+            work += stretch.rows.len() * (stretch.before + stretch.rows.len()) * d;
+        }
+        let parts = each_task(tasks.len(), work, |task| {
+            let (at, head, first) = tasks[task];
+            let stretch = &stretches[at];
             let asked = Asked {
-                positions: PORTION.min(m - first),
+                positions: PORTION.min(stretch.rows.len() - first),
                 group,
-                data: &q[first * d + head * share..],
+                data: &q[(stretch.rows.start + first) * d + head * share..],
                 stride: d,
-                visible: before + first + 1,
+                visible: stretch.before + first + 1,
             };
-            cache.attend(isa, head, &asked)
-        })
+            caches[at].attend(isa, head, &asked)
+        });
+        Found { parts, firsts }
     }
 
-    /// Rows that hold all heads, from row `first` on, of what [`Layers::attend_rows`] found for `m` rows.
-    fn gather(&self, parts: &[Vec<f32>], m: usize, first: usize, to: &mut [f32]) {
+    /// Rows that hold all heads, from row `first` on, of what [`Layers::attend_rows`] found.
+    fn gather(&self, found: &Found, stretches: &[Stretch], first: usize, to: &mut [f32]) {
         let share = self.spec.heads / self.spec.kv_heads * self.spec.head_dim;
-        let portions = m.div_ceil(PORTION);
-        let rows = to.chunks_exact_mut(self.spec.kv_heads * share);
-        for (row, to) in (first..).zip(rows) {
+        let mut at = stretches.partition_point(|stretch| stretch.rows.end <= first);
+        for (row, to) in (first..).zip(to.chunks_exact_mut(self.spec.kv_heads * share)) {
+            while row == stretches[at].rows.end {
+                at += 1;
+            }
+            let (rows, part) = (&stretches[at].rows, found.firsts[at]);
+            let (portions, row) = (rows.len().div_ceil(PORTION), row - rows.start);
             for (head, to) in to.chunks_exact_mut(share).enumerate() {
-                let part = &parts[head * portions + row / PORTION];
+                let part = &found.parts[part + head * portions + row / PORTION];
                 to.copy_from_slice(&part[row % PORTION * share..][..share]);
             }
         }

@@ -196,6 +196,25 @@ impl LayerCache {
         }
     }
 
+    /// Another one with the first positions.
+    fn copy(&self, tokens: usize) -> LayerCache {
+        let heads = match &self.heads {
+            Heads::Floats(heads) => {
+                let mut heads = heads.clone();
+                heads.iter_mut().for_each(|head| head.truncate(tokens));
+                Heads::Floats(heads)
+            }
+            Heads::Int8(heads, precision) => {
+                let copies = heads.iter().map(|head| head.copy(tokens));
+                Heads::Int8(copies.collect(), *precision)
+            }
+        };
+        LayerCache {
+            heads,
+            head_dim: self.head_dim,
+        }
+    }
+
     fn truncate(&mut self, tokens: usize) {
         match &mut self.heads {
             Heads::Floats(heads) => heads.iter_mut().for_each(|head| head.truncate(tokens)),
@@ -242,6 +261,16 @@ impl KvCache {
             }
         }
         Some(cache)
+    }
+
+    /// Another cache with the first `tokens` positions, for as many as this one.
+    pub fn copy(&self, tokens: usize) -> KvCache {
+        let tokens = tokens.min(self.tokens);
+        KvCache {
+            layers: self.layers.iter().map(|layer| layer.copy(tokens)).collect(),
+            tokens,
+            capacity: self.capacity,
+        }
     }
 
     /// Positions it holds.
@@ -369,6 +398,10 @@ mod tests {
                     find(&mut cache, tokens),
                     "{precision:?} {tokens}"
                 );
+                let mut copy = again.copy(tokens / 2);
+                assert_eq!((copy.len(), copy.capacity()), (tokens / 2, 200));
+                again.truncate(tokens / 2);
+                assert_eq!(find(&mut copy, tokens / 2), find(&mut again, tokens / 2));
                 assert!(read(tokens, &bytes[1..]).is_none());
                 assert!(read(tokens + 128, &bytes).is_none());
                 assert!(read(usize::MAX, &bytes).is_none());

@@ -1,12 +1,12 @@
 //! The causal decoder: embedding, blocks, norm and head.
 
-use crate::block::{Block, Buffers, Layers, Place};
+use crate::block::{Block, Buffers, Layers, Place, Stretch};
 use crate::cache::{CacheShape, KvCache};
 use crate::layers::{Linear, Norm};
 use crate::matrix::Intake;
 use crate::spec::{EmbeddingNorm, ModelSpec};
 use crate::weights::{Source, Table};
-use crate::{ModelError, Taps};
+use crate::{ModelError, NoTaps, Taps};
 use kernels::isa::Isa;
 
 /// Which rows the head is applied to.
@@ -18,6 +18,16 @@ pub enum LogitRows {
     Last,
     /// Every row.
     All,
+}
+
+/// Rows of one conversation among those of others.
+pub struct Segment<'a> {
+    /// Input rows `[m, d]`, which take the next m positions.
+    pub inputs: &'a [f32],
+    /// What it remembers.
+    pub cache: &'a mut KvCache,
+    /// Of which rows logits are wanted.
+    pub logits: LogitRows,
 }
 
 /// The decoder of one model.
@@ -111,42 +121,97 @@ impl Decoder {
     pub fn forward(
         &self,
         isa: Isa,
-        inputs: &[f32],
-        cache: &mut KvCache,
-        logits: LogitRows,
+        segment: Segment,
+        cancel: &dyn Fn() -> bool,
+        taps: &mut dyn Taps,
+    ) -> Result<Vec<f32>, ModelError> {
+        let (logits, mut buffers) = (segment.logits, Buffers::default());
+        let x = self.run(isa, &mut [segment], &mut buffers, cancel, taps)?;
+        Ok(self.logits(isa, &x, logits, &mut buffers.intake, taps))
+    }
+
+    /// Rows of several conversations to the logits of each, in one reading of the weights.
+    pub fn forward_batch(
+        &self,
+        isa: Isa,
+        batch: &mut [Segment],
+        cancel: &dyn Fn() -> bool,
+    ) -> Result<Vec<Vec<f32>>, ModelError> {
+        let mut buffers = Buffers::default();
+        let x = self.run(isa, batch, &mut buffers, cancel, &mut NoTaps)?;
+        let d = self.layers.spec.hidden;
+        let (mut wanted, mut rest) = (Vec::new(), &x[..]);
+        let mut counts = Vec::with_capacity(batch.len());
+        for segment in batch {
+            let own;
+            (own, rest) = rest.split_at(segment.inputs.len());
+            let own = match segment.logits {
+                LogitRows::None => &[],
+                LogitRows::Last => &own[own.len().saturating_sub(d)..],
+                LogitRows::All => own,
+            };
+            wanted.extend_from_slice(own);
+            counts.push(own.len() / d);
+        }
+        let intake = &mut buffers.intake;
+        let all = self.logits(isa, &wanted, LogitRows::All, intake, &mut NoTaps);
+        let mut rest = &all[..];
+        let mut take = |rows: usize| {
+            let own;
+            (own, rest) = rest.split_at(rows * self.layers.spec.vocabulary);
+            own.to_vec()
+        };
+        Ok(counts.into_iter().map(&mut take).collect())
+    }
+
+    /// All rows through all blocks: what comes out of the last one. After a cancel the caches hold what they held before.
+    fn run(
+        &self,
+        isa: Isa,
+        batch: &mut [Segment],
+        buffers: &mut Buffers,
         cancel: &dyn Fn() -> bool,
         taps: &mut dyn Taps,
     ) -> Result<Vec<f32>, ModelError> {
         let d = self.layers.spec.hidden;
-        let (m, before) = (inputs.len() / d, cache.len());
-        assert!(
-            before + m <= cache.capacity(),
-            "{m} rows after {before}, the cache was made for {}",
-            cache.capacity()
-        );
-        let angles = self.layers.angles(before, m);
-        let mut buffers = Buffers::default();
-        let mut x = inputs.to_vec();
+        let (mut x, mut stretches) = (Vec::new(), Vec::with_capacity(batch.len()));
+        for segment in &*batch {
+            let (first, before) = (x.len() / d, segment.cache.len());
+            x.extend_from_slice(segment.inputs);
+            let rows = first..x.len() / d;
+            assert!(
+                before + rows.len() <= segment.cache.capacity(),
+                "{} rows after {before}, the cache was made for {}",
+                rows.len(),
+                segment.cache.capacity()
+            );
+            stretches.push(Stretch { rows, before });
+        }
+        let place = Place {
+            isa,
+            angles: &self.layers.angles(&stretches),
+            stretches: &stretches,
+        };
         for (layer, block) in self.blocks.iter().enumerate() {
             if cancel() {
-                cache.truncate(before);
+                for (segment, stretch) in batch.iter_mut().zip(&stretches) {
+                    segment.cache.truncate(stretch.before);
+                }
                 return Err(ModelError::Cancelled);
             }
             let name = format!("hidden.{layer}");
             if taps.wants(&name) {
-                taps.tap(&name, &[m, d], &x);
+                taps.tap(&name, &[x.len() / d, d], &x);
             }
-            let place = Place {
-                isa,
-                angles: &angles,
-                before,
-            };
-            let memory = cache.layer(layer);
+            let layers = batch.iter_mut().map(|segment| segment.cache.layer(layer));
+            let caches = &mut layers.collect::<Vec<_>>();
             self.layers
-                .block(block, &place, memory, &mut x, &mut buffers, &mut ());
+                .block(block, &place, caches, &mut x, buffers, &mut ());
         }
-        cache.advance(before + m);
-        Ok(self.logits(isa, &x, logits, &mut buffers.intake, taps))
+        for (segment, stretch) in batch.iter_mut().zip(&stretches) {
+            segment.cache.advance(stretch.before + stretch.rows.len());
+        }
+        Ok(x)
     }
 
     fn logits(

@@ -31,7 +31,7 @@ mod write;
 pub use bundle::{Activations, Bundle, BundleTensor, Packed, Storage};
 pub use cache::KvCache;
 pub use checkpoint::{Checkpoint, Numbers};
-pub use decoder::LogitRows;
+pub use decoder::{LogitRows, Segment};
 pub use encoder::Patches;
 pub use error::{ModelError, TensorProblems};
 pub use network::Model;

@@ -315,13 +315,20 @@ impl Task<'_> {
     }
 }
 
-/// Rows of `x` times matrices of f32 or bf16, whose rows stay as they are; threads share the rows, or the columns of a single one.
+/// Fewer rows than these are not shared by threads: each would read all the weights for its own.
+const FEW_ROWS: usize = 16;
+
+/// Rows of `x` times matrices of f32 or bf16, whose rows stay as they are; threads share the rows, or the columns of a few.
 fn multiply_panels(isa: Isa, x: &[f32], products: &mut [Product]) {
     let outputs: usize = products
         .iter()
         .map(|product| product.matrix.outputs())
         .sum();
     let threads = threads_for(x.len() * outputs);
+    let rows = products.first().map_or(0, |p| x.len() / p.matrix.inputs());
+    if threads > 1 && (2..FEW_ROWS).contains(&rows) {
+        return multiply_few(isa, x, products, threads);
+    }
     let mut tasks = Vec::new();
     for Product { matrix, bias, out } in products {
         let Matrix::Panels(weights) = matrix else {
@@ -361,7 +368,45 @@ fn multiply_panels(isa: Isa, x: &[f32], products: &mut [Product]) {
     }
 }
 
-/// All outputs of some rows, or those of some panels of one row.
+/// The same for a few rows: threads share the columns, so that the weights are read once.
+fn multiply_few(isa: Isa, x: &[f32], products: &mut [Product], threads: usize) {
+    for Product { matrix, bias, out } in products {
+        let Matrix::Panels(weights) = matrix else {
+            unreachable!("the caller looked at the format");
+        };
+        let (n, m) = (weights.n, x.len() / weights.k);
+        let panels = n.div_ceil(matmul::PANEL).div_ceil(threads).max(1);
+        let shares: Vec<Vec<f32>> = (0..n)
+            .into_par_iter()
+            .step_by(panels * matmul::PANEL)
+            .map(|first| {
+                let width = (panels * matmul::PANEL).min(n - first);
+                let mut share = vec![0.0; m * width];
+                PanelTask {
+                    weights,
+                    bias: bias.map(|bias| &bias[first..][..width]),
+                    x,
+                    first_panel: first / matmul::PANEL,
+                    out: &mut share,
+                }
+                .run(isa);
+                share
+            })
+            .collect();
+        out.resize(m * n, 0.0);
+        for (row, out) in out.chunks_exact_mut(n).enumerate() {
+            let mut rest = out;
+            for share in &shares {
+                let width = share.len() / m;
+                let own;
+                (own, rest) = rest.split_at_mut(width);
+                own.copy_from_slice(&share[row * width..][..width]);
+            }
+        }
+    }
+}
+
+/// All outputs of some rows, or those of some panels of one row or a few.
 struct PanelTask<'a> {
     weights: &'a Panels,
     bias: Option<&'a [f32]>,
@@ -375,7 +420,7 @@ impl PanelTask<'_> {
         if self.out.is_empty() {
             return;
         }
-        let (k, n) = (self.weights.k, self.weights.n);
+        let k = self.weights.k;
         let m = self.x.len() / k;
         let columns = self.out.len() / m;
         let panels = self.first_panel..self.first_panel + columns.div_ceil(matmul::PANEL);
@@ -387,7 +432,7 @@ impl PanelTask<'_> {
             self.weights,
             panels,
             self.out,
-            n,
+            columns,
             Write::Replace,
         );
         if let Some(bias) = self.bias {

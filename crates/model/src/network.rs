@@ -1,7 +1,7 @@
 //! A loaded model: weights checked against the specification, packed, and ready to be asked.
 
 use crate::cache::KvCache;
-use crate::decoder::{Decoder, LogitRows};
+use crate::decoder::{Decoder, LogitRows, Segment};
 use crate::encoder::{Encoder, Patches};
 use crate::mapped::Part;
 use crate::spec::ModelSpec;
@@ -144,7 +144,21 @@ impl Model {
         cancel: &dyn Fn() -> bool,
         taps: &mut dyn Taps,
     ) -> Result<Vec<f32>, ModelError> {
-        self.decoder
-            .forward(self.isa, inputs, cache, logits, cancel, taps)
+        let segment = Segment {
+            inputs,
+            cache,
+            logits,
+        };
+        self.decoder.forward(self.isa, segment, cancel, taps)
+    }
+
+    /// Rows of several conversations, each with its own cache and position, in one reading of the weights: for each what
+    /// [`Model::forward`] gives, in the same bits. `cancel` is asked before every layer; the caches are then as they were.
+    pub fn forward_batch(
+        &self,
+        batch: &mut [Segment],
+        cancel: &dyn Fn() -> bool,
+    ) -> Result<Vec<Vec<f32>>, ModelError> {
+        self.decoder.forward_batch(self.isa, batch, cancel)
     }
 }

@@ -151,6 +151,12 @@ pub struct Load {
     pub waiting: usize,
     /// Being answered.
     pub running: usize,
+    /// Of these, those whose prompt or pictures are being read.
+    pub reading: usize,
+    /// Most that are answered at once.
+    pub places: usize,
+    /// Positions of key-value cache in use or remembered.
+    pub cache_tokens: usize,
 }
 
 /// A place in the queue, and later the answer.

@@ -138,6 +138,21 @@ impl Metrics {
                 load.running,
             ),
             (
+                "bluelm_requests_reading",
+                "Of these, requests whose prompt or pictures are being read.",
+                load.reading,
+            ),
+            (
+                "bluelm_parallel",
+                "Most requests answered at once.",
+                load.places,
+            ),
+            (
+                "bluelm_cache_tokens",
+                "Positions of key-value cache in use or remembered.",
+                load.cache_tokens,
+            ),
+            (
                 "bluelm_kept_picture_bytes",
                 "Decoded pictures kept for later requests.",
                 kept_picture_bytes,

@@ -1,16 +1,13 @@
-//! The engine as a [`Chat`]: one thread that answers, and a queue before it.
-//!
-//! One request is computed at a time; all cores work on it. Interleaving others' prefill with its decoding, and decoding
-//! several answers in one reading of the weights, is the engine's to offer and not there yet.
+//! The engine as a [`Chat`]: one thread that steps through several answers at once ([`engine::Scheduler`]), and a queue before it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::{
-    Cancel, Engine, EngineError, Event, FinishReason, ImageAhead, ImageInfo, Memory, Network,
-    Piece, Reply, Request,
+    Activity, Cancel, Capacity, Engine, EngineError, Event, FinishReason, Finished, ImageAhead,
+    ImageInfo, Network, Piece, Reply, Request, Scheduler, Task, Waker,
 };
 use image_prep::{Picture, TilePlan};
 use tokio::sync::OwnedSemaphorePermit;
@@ -29,41 +26,59 @@ pub struct Worker<N: Network> {
     card: ModelCard,
 }
 
+/// How long the thread sleeps while images are awaited, at most: it looks whether their clients are still there.
+const NAP: Duration = Duration::from_millis(20);
+
 /// What the thread and those who submit share.
 struct Desk {
     queue: Mutex<Queue<Job>>,
-    arrived: Condvar,
-    running: AtomicUsize,
+    /// Woken by whoever submits, and by images that are encoded.
+    waker: Waker,
+    activity: Mutex<Activity>,
     ending: AtomicBool,
-    /// The switch of the job being answered.
-    current: Mutex<Cancel>,
+    /// The switches of the jobs being answered.
+    current: Mutex<Vec<Cancel>>,
+    capacity: Capacity,
 }
 
 struct Job {
     request: Request,
     cancel: Cancel,
     events: UnboundedSender<Said>,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+/// What is left to do for a job once it is answered.
+struct Seat {
+    request: Arc<Request>,
+    cancel: Cancel,
+    events: UnboundedSender<Said>,
     _room: Option<OwnedSemaphorePermit>,
 }
+
+/// The scheduler of a worker's thread.
+type Answering<'a, 'env, N> = Scheduler<'a, 'env, N, Seat>;
 
 impl<N: Network + 'static> Worker<N>
 where
     N::Cache: 'static,
 {
-    /// Starts the thread. `name` is the model's; at most `queue_limit` requests wait.
+    /// Starts the thread. `name` is the model's; at most `queue_limit` requests wait, beside those that `capacity` lets in.
     pub fn start(
         engine: Engine<N>,
         name: &str,
         cache_bytes_per_token: usize,
         queue_limit: usize,
+        capacity: Capacity,
     ) -> Self {
         let engine = Arc::new(engine);
         let desk = Arc::new(Desk {
             queue: Mutex::new(Queue::new(queue_limit)),
-            arrived: Condvar::new(),
-            running: AtomicUsize::new(0),
+            waker: Waker::new(),
+            activity: Mutex::default(),
             ending: AtomicBool::new(false),
             current: Mutex::default(),
+            capacity,
         });
         let card = card(&engine, name, cache_bytes_per_token);
         let (its_engine, its_desk) = (engine.clone(), desk.clone());
@@ -99,59 +114,115 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Desk {
     fn work<N: Network>(&self, engine: &Engine<N>) {
-        let mut memory = Memory::new();
-        while let Some(job) = self.next_job() {
-            let answered = catch_unwind(AssertUnwindSafe(|| answer(engine, &mut memory, &job)));
-            let said = answered.unwrap_or_else(|_| {
-                // A bug, whose message the panic hook has printed. What it left behind is not trusted.
-                memory = Memory::new();
-                Said::Failed(ApiError::internal())
-            });
-            self.running.store(0, Ordering::SeqCst);
-            // Nobody may be listening any more.
-            let _ = job.events.send(said);
+        while !self.is_ending() {
+            // A bug, whose message the panic hook has printed, ends a scheduler and all that it remembers: what it left behind
+            // is not trusted. Then there is a new one.
+            let worked = catch_unwind(AssertUnwindSafe(|| {
+                std::thread::scope(|scope| {
+                    let waker = self.waker.clone();
+                    let mut scheduler = Scheduler::new(engine, scope, self.capacity, waker);
+                    let worked = catch_unwind(AssertUnwindSafe(|| self.answer(&mut scheduler)));
+                    for seat in scheduler.abandon() {
+                        // Nobody may be listening any more, here and below.
+                        let _ = seat.events.send(Said::Failed(match worked {
+                            Ok(()) => ApiError::ending(),
+                            Err(_) => ApiError::internal(),
+                        }));
+                    }
+                });
+            }));
+            // The encoder's panics are told by those who wait for its images.
+            drop(worked);
+            lock(&self.current).clear();
         }
     }
 
-    /// Waits for work; none when the server ends.
+    /// Answers until the server ends.
+    fn answer<N: Network>(&self, scheduler: &mut Answering<N>) {
+        while !self.is_ending() {
+            while scheduler.has_room()
+                && let Some(job) = self.next_job()
+            {
+                if let Err(finished) = scheduler.begin(task(job)) {
+                    self.finish(scheduler.engine(), finished);
+                }
+            }
+            let step = scheduler.step();
+            let idle = !step.worked && step.finished.is_empty();
+            for finished in step.finished {
+                self.finish(scheduler.engine(), finished);
+            }
+            let activity = scheduler.activity();
+            *lock(&self.activity) = activity;
+            if idle {
+                self.waker.wait(match activity.requests {
+                    0 => Duration::from_secs(3600),
+                    _ => NAP,
+                });
+            }
+        }
+    }
+
+    /// Says how a request ended.
+    fn finish<N: Network>(&self, engine: &Engine<N>, finished: Finished<Seat>) {
+        let seat = finished.tag;
+        lock(&self.current).retain(|cancel| !cancel.is_same(&seat.cancel));
+        let said = match finished.result {
+            Ok(reply) => Said::Done(Box::new(Answer {
+                stop_sequence: stop_sequence(engine, &seat.request, &reply),
+                reply,
+            })),
+            Err(error) => Said::Failed(error.into()),
+        };
+        let _ = seat.events.send(said);
+    }
+
+    fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::SeqCst)
+    }
+
+    /// Whose turn it is, if anybody waits.
     fn next_job(&self) -> Option<Job> {
         let mut queue = lock(&self.queue);
-        loop {
-            if self.ending.load(Ordering::SeqCst) {
-                return None;
-            }
-            queue.retain(|job| !job.cancel.is_cancelled());
-            if let Some(job) = queue.pop() {
-                self.running.store(1, Ordering::SeqCst);
-                *lock(&self.current) = job.cancel.clone();
-                return Some(job);
-            }
-            queue = self
-                .arrived
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
+        queue.retain(|job| !job.cancel.is_cancelled());
+        let job = queue.pop()?;
+        // Under the queue's lock, so that whoever ends the server finds it here or there.
+        lock(&self.current).push(job.cancel.clone());
+        lock(&self.activity).requests += 1;
+        Some(job)
+    }
+
+    fn end(&self) {
+        self.ending.store(true, Ordering::SeqCst);
+        lock(&self.queue).clear();
+        lock(&self.current).iter().for_each(Cancel::cancel);
+        self.waker.wake();
     }
 }
 
-fn answer<N: Network>(engine: &Engine<N>, memory: &mut Memory<N>, job: &Job) -> Said {
-    let mut say = |event: Event| {
-        let said = match event {
-            Event::Prefill { done, total } => Said::Prefill { done, total },
-            Event::Reasoning(text) => Said::Reasoning(text.to_owned()),
-            Event::Text(text) => Said::Text(text.to_owned()),
-            Event::Token(token) => Said::Token(token.clone()),
-        };
-        if job.events.send(said).is_err() {
-            job.cancel.cancel();
-        }
-    };
-    match engine.generate_in(memory, &job.request, &job.cancel, &mut say) {
-        Ok(reply) => Said::Done(Box::new(Answer {
-            stop_sequence: stop_sequence(engine, &job.request, &reply),
-            reply,
-        })),
-        Err(error) => Said::Failed(error.into()),
+fn task<'a>(job: Job) -> Task<'a, Seat> {
+    let request = Arc::new(job.request);
+    let (events, cancel) = (job.events.clone(), job.cancel.clone());
+    Task {
+        request: request.clone(),
+        cancel: job.cancel.clone(),
+        events: Box::new(move |event: Event| {
+            let said = match event {
+                Event::Prefill { done, total } => Said::Prefill { done, total },
+                Event::Reasoning(text) => Said::Reasoning(text.to_owned()),
+                Event::Text(text) => Said::Text(text.to_owned()),
+                Event::Token(token) => Said::Token(token.clone()),
+            };
+            if events.send(said).is_err() {
+                cancel.cancel();
+            }
+        }),
+        tag: Seat {
+            request,
+            cancel: job.cancel,
+            events: job.events,
+            _room: job.room,
+        },
     }
 }
 
@@ -214,7 +285,7 @@ impl<N: Network + 'static> Chat for Worker<N> {
     }
 
     fn submit(&self, submission: Submission) -> Result<Ticket, ApiError> {
-        if self.desk.ending.load(Ordering::SeqCst) {
+        if self.desk.is_ending() {
             return Err(ApiError::ending());
         }
         let (events, receiver) = unbounded_channel();
@@ -223,7 +294,7 @@ impl<N: Network + 'static> Chat for Worker<N> {
             request: submission.request,
             cancel: cancel.clone(),
             events,
-            _room: submission.room,
+            room: submission.room,
         };
         let mut queue = lock(&self.desk.queue);
         queue.retain(|job| !job.cancel.is_cancelled());
@@ -232,16 +303,20 @@ impl<N: Network + 'static> Chat for Worker<N> {
             .push(submission.client, job)
             .map_err(|_| ApiError::busy(waiting))?;
         drop(queue);
-        self.desk.arrived.notify_one();
+        self.desk.waker.wake();
         Ok(Ticket::new(receiver, cancel))
     }
 
     fn load(&self) -> Load {
         let mut queue = lock(&self.desk.queue);
         queue.retain(|job| !job.cancel.is_cancelled());
+        let activity = *lock(&self.desk.activity);
         Load {
             waiting: queue.len(),
-            running: self.desk.running.load(Ordering::SeqCst),
+            running: activity.requests,
+            reading: activity.reading,
+            cache_tokens: activity.cache_tokens,
+            places: self.desk.capacity.requests,
         }
     }
 
@@ -252,18 +327,12 @@ impl<N: Network + 'static> Chat for Worker<N> {
     }
 
     fn stop(&self) {
-        self.desk.ending.store(true, Ordering::SeqCst);
-        lock(&self.desk.queue).clear();
-        lock(&self.desk.current).cancel();
-        self.desk.arrived.notify_all();
+        self.desk.end();
     }
 }
 
 impl<N: Network> Drop for Worker<N> {
     fn drop(&mut self) {
-        self.desk.ending.store(true, Ordering::SeqCst);
-        lock(&self.desk.queue).clear();
-        lock(&self.desk.current).cancel();
-        self.desk.arrived.notify_all();
+        self.desk.end();
     }
 }

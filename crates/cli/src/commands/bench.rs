@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use bench::{
-    Bound, Ceilings, Figure, ImagePlan, Plan, Report, Unit, Work, charts, measure, measure_images,
-    noisy_picture, question,
+    Bound, Ceilings, Figure, ImagePlan, Plan, Report, STREAM_DEPTH, Unit, Work, charts, measure,
+    measure_images, noisy_picture, question,
 };
 use clap::{Args, ValueEnum};
 use engine::{AtEnd, Cancel, EncoderWeights, Encoding, Engine, Network, Request, STEP_TOKENS};
@@ -75,6 +75,9 @@ pub struct BenchArguments {
     /// Tokens in the cache before decoding
     #[arg(long, value_delimiter = ',', value_name = "N,…")]
     depths: Option<Vec<usize>>,
+    /// Answers written at once, one reading of the weights for all
+    #[arg(long, value_delimiter = ',', value_name = "N,…")]
+    streams: Option<Vec<usize>>,
     /// Tokens to decode in a run
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     decoded: u32,
@@ -109,6 +112,8 @@ enum Part {
     Prefill,
     /// Tokens one by one
     Decode,
+    /// Tokens of several answers at once
+    Streams,
     /// Memory for image, 2048 tokens of context and an answer, and what of it the encoder is
     Memory,
 }
@@ -250,9 +255,14 @@ fn plan(arguments: &BenchArguments, engine: &Engine, kept: &Kept) -> anyhow::Res
         &[0, 2048],
         context.saturating_sub(decoded),
     );
-    let counts = [&arguments.batches, &prompts];
+    let streams = match (&arguments.streams, context < STREAM_DEPTH + decoded) {
+        (Some(given), _) => given.clone(),
+        (None, true) => Vec::new(),
+        (None, false) => vec![1, 2, 4, 8],
+    };
+    let counts = [&arguments.batches, &prompts, &streams];
     if counts.iter().any(|list| list.contains(&0)) {
-        bail!("--batches and --prompts hold a 0, expected 1 and more");
+        bail!("--batches, --prompts or --streams hold a 0, expected 1 and more");
     }
     Ok(Plan {
         tiles: tiles(engine),
@@ -261,6 +271,7 @@ fn plan(arguments: &BenchArguments, engine: &Engine, kept: &Kept) -> anyhow::Res
         chunk: STEP_TOKENS,
         chunks: list(&arguments.chunks, &[32, 512, 2048], context),
         depths: if_wanted(Part::Decode, depths),
+        streams: if_wanted(Part::Streams, streams),
         decoded,
         runs: arguments.runs as usize,
         encoder: kept.encoder,

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use engine::Cancel;
+use engine::{Cancel, Network};
 use server::{Config, Limits, Worker};
 
 use crate::interrupt;
+use crate::parallel::{self, ParallelArguments};
 use crate::source::ModelArgument;
 use crate::terminal::styles_of_stderr;
 
@@ -28,6 +29,8 @@ one ends it at once.")]
 pub struct ServeArguments {
     #[command(flatten)]
     model: ModelArgument,
+    #[command(flatten)]
+    parallel: ParallelArguments,
     /// The address to listen on; others than this machine's own need a key
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     host: IpAddr,
@@ -94,11 +97,14 @@ pub fn run(arguments: ServeArguments, cancel: &Cancel) -> anyhow::Result<()> {
         TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     let engine = arguments.model.load()?;
     let cache_bytes = engine.network().cache_bytes_per_token();
+    let context = engine.network().shape().context_tokens;
+    let capacity = arguments.parallel.capacity(context, cache_bytes);
     let chat = Worker::start(
         engine,
         &arguments.model.name(),
         cache_bytes,
         arguments.max_waiting,
+        capacity,
     );
     let styles = styles_of_stderr();
     let (strong, dim) = (styles.strong, styles.dim);
@@ -107,6 +113,7 @@ pub fn run(arguments: ServeArguments, cancel: &Cancel) -> anyhow::Result<()> {
         "{strong}{}{strong:#} listens on {strong}http://{address}{strong:#}",
         arguments.model.name()
     );
+    eprintln!("{dim}{}{dim:#}", parallel::told(&capacity, cache_bytes));
     eprintln!("{dim}OpenAI base URL: http://{address}/v1; Ctrl-C ends it{dim:#}");
     let _cooperative = interrupt::cooperate();
     server::serve(listener, Arc::new(chat), config, cancel)?;

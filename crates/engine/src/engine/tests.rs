@@ -3,7 +3,7 @@
 use super::*;
 use crate::budget::ThoughtEnd;
 use crate::message::{Message, Part, Role};
-use crate::request::{AtEnd, FinishReason};
+use crate::request::{AtEnd, FinishReason, Timings, Usage};
 use crate::sample::Sampling;
 use crate::testing::{Encoder, FakeNetwork, nano_files, picture};
 

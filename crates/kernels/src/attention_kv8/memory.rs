@@ -82,6 +82,21 @@ impl Memory {
         self.len = self.len.min(count);
     }
 
+    /// Another one with the first `count` keys and values, or with all where there are fewer; it takes memory for those alone.
+    pub fn copy(&self, count: usize) -> Memory {
+        let len = count.min(self.len);
+        let blocks = len.div_ceil(BLOCK);
+        let scales = |all: &[f32]| all[..blocks * BLOCK].to_vec();
+        Memory {
+            width: self.width,
+            len,
+            keys: self.keys[..blocks * self.key_bytes()].to_vec(),
+            values: self.values[..blocks * self.value_bytes()].to_vec(),
+            key_scales: scales(&self.key_scales),
+            value_scales: scales(&self.value_scales),
+        }
+    }
+
     /// Adds `count` keys and values: rows of the head's width, numbers side by side.
     ///
     /// # Panics

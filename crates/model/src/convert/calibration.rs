@@ -4,7 +4,7 @@
 
 use super::Sequence;
 use super::factors::{Factors, Gram};
-use crate::block::{Block, Buffers, Input, Layers, Place, Watch};
+use crate::block::{Block, Buffers, Input, Layers, Place, Stretch, Watch};
 use crate::cache::{CacheShape, KvCache};
 use crate::spec::{DecoderSpec, ModelSpec};
 use crate::weights::{Overlay, Source, from_bf16};
@@ -126,10 +126,14 @@ impl Walk<'_> {
         let mut buffers = Buffers::default();
         let mut take = |x: &mut [f32], before, weight: f32| {
             cache.truncate(before);
+            let stretches = &[Stretch {
+                rows: 0..rows(x),
+                before,
+            }];
             let place = Place {
                 isa: self.isa,
-                angles: &self.layers.angles(before, rows(x)),
-                before,
+                angles: &self.layers.angles(stretches),
+                stretches,
             };
             let mut kept = watched.map(|input| Kept {
                 input,
@@ -140,7 +144,7 @@ impl Walk<'_> {
                 Some(kept) => kept,
                 None => &mut (),
             };
-            let memory = cache.layer(0);
+            let memory = &mut [cache.layer(0)];
             self.layers
                 .block(self.block, &place, memory, x, &mut buffers, watch);
             cache.advance(before + rows(x));

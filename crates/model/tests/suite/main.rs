@@ -1,5 +1,6 @@
 //! One binary for all tests of the crate: they link once.
 
+mod batches;
 mod bundles;
 mod chunks;
 mod config;

@@ -247,6 +247,8 @@ impl Chat for FakeChat {
         Load {
             waiting: 0,
             running: self.running.load(Ordering::SeqCst),
+            places: 1,
+            ..Load::default()
         }
     }
 
