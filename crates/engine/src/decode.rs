@@ -15,6 +15,7 @@ use crate::budget::{Next, Thinking, ThoughtEnd, ThoughtNow, Watch};
 use crate::cancel::Cancel;
 use crate::error::EngineError;
 use crate::files::PromptFiles;
+use crate::grammar::{Guide, Thoughts};
 use crate::logprobs::TokenLogprob;
 use crate::network::{Cache, Network};
 use crate::prompt::Prompt;
@@ -55,10 +56,11 @@ pub(crate) struct Written {
 }
 
 impl<N: Network> Decoding<'_, N> {
-    /// Writes the answer; `logits` are those after the prompt, which the cache holds.
+    /// Writes the answer, kept to its grammar by `guide`; `logits` are those after the prompt, which the cache holds.
     pub fn run(
         &self,
         logits: Vec<f32>,
+        guide: Option<Guide>,
         cache: &mut N::Cache,
         events: &mut dyn FnMut(Event),
     ) -> Result<Written, EngineError> {
@@ -71,6 +73,7 @@ impl<N: Network> Decoding<'_, N> {
             cache,
             answer: Answer::new(self.files, &self.prompt.text, &self.request.stop)?,
             sampler: Sampler::new(&self.request.sampling, &self.prompt.ids),
+            guide,
             watch: Watch::new(tags, tokenizer, budget, stop_thinking, self.max_tokens)?,
             start_tag: tags.and_then(|tags| tokenizer.token_to_id(&tags.start)),
             output_ids: Vec::new(),
@@ -100,6 +103,7 @@ struct Writer<'a, N: Network> {
     cache: &'a mut N::Cache,
     answer: Answer<'a>,
     sampler: Sampler,
+    guide: Option<Guide>,
     watch: Watch,
     /// The token that begins a thought, where it is one token.
     start_tag: Option<u32>,
@@ -158,7 +162,7 @@ impl<N: Network> Writer<'_, N> {
                 }
                 Choice::Close(end) => self.close(end, now, events)?,
             };
-            if self.answer.is_stopped() {
+            if self.answer.is_stopped() || self.is_complete() {
                 break FinishReason::Stop;
             }
             if ids.is_empty() || self.output_ids.len() == self.decoding.max_tokens {
@@ -210,9 +214,18 @@ impl<N: Network> Writer<'_, N> {
         if let Some(id) = self.start_tag.filter(|_| self.may_not_think_again()) {
             logits[id as usize] = f32::NEG_INFINITY;
         }
+        let thoughts = match self.decoding.request.thinking {
+            Some(false) => Thoughts::Forbidden,
+            _ if self.may_not_think_again() => Thoughts::Forbidden,
+            _ => Thoughts::Allowed,
+        };
+        let masked = match &mut self.guide {
+            Some(guide) => guide.mask(logits, &self.answer.thought, thoughts)?,
+            None => None,
+        };
         let id = self
             .sampler
-            .choose(logits)
+            .choose(masked.as_deref().unwrap_or(logits))
             .map_err(|_| EngineError::NotFinite { position })?;
         let ends = self.decoding.eos.contains(&id) && self.decoding.request.at_end == AtEnd::Stop;
         if ends && now.open && !self.watch.closing(now, ThoughtEnd::Stop).is_empty() {
@@ -250,6 +263,9 @@ impl<N: Network> Writer<'_, N> {
         self.output_ids.push(id);
         self.sampler.observe(id);
         let split = self.answer.push(id)?;
+        if let Some(guide) = &mut self.guide {
+            guide.take(id)?;
+        }
         if let (Some(logprobs), Some(count), true) = (
             &mut self.logprobs,
             self.decoding.request.logprobs,
@@ -262,6 +278,16 @@ impl<N: Network> Writer<'_, N> {
         }
         self.answer.show(split, events);
         Ok(())
+    }
+
+    /// Whether the grammar allows nothing more. The end token is then certain, and the network is not asked for it.
+    fn is_complete(&mut self) -> bool {
+        let complete = self.guide.as_ref().is_some_and(Guide::is_complete);
+        let has_room = self.output_ids.len() < self.decoding.max_tokens;
+        if complete && has_room {
+            self.output_ids.extend(self.decoding.eos.first());
+        }
+        complete
     }
 
     /// Ends the thought; gives the ids that the network has yet to read, none if they have no room.
@@ -325,9 +351,14 @@ impl<N: Network> Writer<'_, N> {
             return Ok(logits);
         }
         self.forget_guess(position);
-        let room = self.decoding.max_tokens - self.output_ids.len();
+        let most = (self.decoding.max_tokens - self.output_ids.len()).saturating_sub(1);
         let guess = match (&mut self.guesser, ids) {
-            (Some(guesser), [_]) => guesser.guess(room.saturating_sub(1)),
+            (Some(guesser), [_]) => {
+                let tokenizer = &self.decoding.files.tokenizer;
+                let guide = self.guide.as_mut();
+                let forced = guide.and_then(|guide| guide.forced(tokenizer, most));
+                forced.unwrap_or_else(|| guesser.guess(most))
+            }
             _ => Vec::new(),
         };
         if guess.is_empty() {

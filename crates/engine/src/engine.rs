@@ -17,6 +17,7 @@ use crate::decode::Decoding;
 use crate::encoding::{Encoding, ImageEncoder};
 use crate::error::EngineError;
 use crate::files::{ModelFiles, PromptFiles};
+use crate::grammar::{Grammar, Grammars, Guide, Target};
 use crate::identity::Weights;
 use crate::memory::{self, Memory, Row};
 use crate::network::{Cache, Network, NetworkShape};
@@ -37,6 +38,7 @@ pub struct Engine<N: Network = Model> {
     overlap: Overlap,
     encoder: ImageEncoder<N>,
     ahead: Ahead,
+    grammars: Grammars,
     load_ms: f64,
     /// Its own among all engines of the process.
     pub(crate) number: u64,
@@ -135,6 +137,7 @@ impl<N: Network> Engine<N> {
             step_tokens: STEP_TOKENS,
             overlap: Overlap::default(),
             ahead: Ahead::default(),
+            grammars: Grammars::default(),
             load_ms: 0.0,
             number: ENGINES.fetch_add(1, Ordering::Relaxed),
             weights: Weights::unnamed(),
@@ -251,6 +254,7 @@ impl<N: Network> Engine<N> {
 
     fn prepare(&self, request: &Request) -> Result<(Prompt, Vec<ImageInfo>), EngineError> {
         request.check(self.network.shape().vocabulary)?;
+        self.guide(request)?;
         let images: Vec<ImageInfo> = request
             .images
             .iter()
@@ -261,9 +265,32 @@ impl<N: Network> Engine<N> {
             images: &images,
             thinking: request.effective_thinking(&self.files.template),
             template_kwargs: &request.template_kwargs,
+            tools: &request.tools,
         };
         let prompt = Prompt::new(&self.files, &self.network.shape(), &parts)?;
         Ok((prompt, images))
+    }
+
+    /// What keeps the answer to the request's grammar, if it has one.
+    pub(crate) fn guide(&self, request: &Request) -> Result<Option<Guide>, EngineError> {
+        let Some(grammar) = request.tools.grammar(request.format.as_ref())? else {
+            return Ok(None);
+        };
+        let target = Target {
+            tokenizer: &self.files.tokenizer,
+            vocabulary: self.network.shape().vocabulary,
+            eos: &self.eos,
+        };
+        let compile = |grammar: &Grammar| self.grammars.compile(grammar, target);
+        let matcher = compile(&grammar).map_err(|error| {
+            // Of several schemas the one that is wrong.
+            let alone = request.tools.grammars(request.format.as_ref());
+            let wrong = alone.iter().find_map(|grammar| compile(grammar).err());
+            wrong.unwrap_or(error)
+        })?;
+        let start = self.files.generation.thinking.as_ref();
+        let start = start.map(|tags| tags.start.as_str());
+        Guide::new(grammar.name(), matcher, target.tokenizer, start).map(Some)
     }
 }
 
@@ -326,7 +353,8 @@ impl<N: Network> Turn<'_, N> {
             max_tokens,
             step_tokens: self.engine.step_tokens,
         };
-        let written = decoding.run(prefilled.logits, &mut cache, self.events)?;
+        let guide = self.engine.guide(self.request)?;
+        let written = decoding.run(prefilled.logits, guide, &mut cache, self.events)?;
         if let Some(record) = self.record {
             record.keep_ids("input_ids", &prompt.ids);
             record.keep_ids("output_ids", &written.output_ids);
