@@ -5,13 +5,16 @@
     python3 -m venv venv && venv/bin/pip install anthropic
     venv/bin/python scripts/contract/anthropic_contract.py http://127.0.0.1:8080 examples/receipt.png
 
-Not in it, because the server refuses them so far: tools.
+The model need not be good at calling: what it must not get wrong whatever its weights is checked.
 """
 
 import base64
+import json
 import sys
 
 import anthropic
+
+from checks import check, passed
 
 base, picture = sys.argv[1].rstrip("/"), sys.argv[2]
 client = anthropic.Anthropic(base_url=base, api_key=sys.argv[3] if len(sys.argv) > 3 else "none", max_retries=0)
@@ -19,16 +22,6 @@ data = base64.b64encode(open(picture, "rb").read()).decode()
 image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
 ask = [{"role": "user", "content": [image, {"type": "text", "text": "What is the total?"}]}]
 sum_up = [{"role": "user", "content": [image, {"type": "text", "text": "What do all items cost together?"}]}]
-checks = 0
-
-
-def check(what, holds, found=None):
-    global checks
-    checks += 1
-    print(f"{'ok  ' if holds else 'FAIL'} {what}")
-    if not holds:
-        sys.exit(f"{what}: {found!r}")
-
 
 def refused(what, kind, call):
     try:
@@ -71,7 +64,36 @@ check("a system text", system.type == "message", system)
 count = client.messages.count_tokens(model="bluelm", messages=ask)
 check("counted tokens are those of the answer", count.input_tokens == whole.usage.input_tokens + (whole.usage.cache_read_input_tokens or 0), count)
 
-refused("tools", anthropic.BadRequestError, lambda: client.messages.create(model="bluelm", max_tokens=4, messages=ask, tools=[{"name": "f", "input_schema": {"type": "object"}}]))
+# Tools.
+city = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 10}, "unit": {"enum": ["C", "F"]}}, "required": ["city", "unit"], "additionalProperties": False}
+tools = [{"name": "get_weather", "description": "The weather.", "input_schema": city}]
+weather = [{"role": "user", "content": "What is the weather in Paris?"}]
+named = {"type": "tool", "name": "get_weather"}
+called = client.messages.create(model="bluelm", max_tokens=200, messages=weather, tools=tools, tool_choice=named)
+use = called.content[-1]
+check("a named tool is used", called.stop_reason == "tool_use" and use.type == "tool_use" and use.name == "get_weather", called)
+check("with an input by its schema", len(use.input["city"]) <= 10 and use.input["unit"] in "CF" and len(called.content) == 1, use)
+with client.messages.stream(model="bluelm", max_tokens=200, messages=weather, tools=tools, tool_choice=named) as stream:
+    kinds = [event.type for event in stream]
+    final = stream.get_final_message()
+check("a streamed use is the same", final.content[-1].input == use.input and final.stop_reason == "tool_use", final)
+check("its input comes in pieces", "input_json" in kinds, kinds)
+any_ = client.messages.create(model="bluelm", max_tokens=400, messages=weather, tools=tools, tool_choice={"type": "any", "disable_parallel_tool_use": True})
+check("any tool is used, once", [block.type for block in any_.content] == ["tool_use"], any_)
+auto = client.messages.create(model="bluelm", max_tokens=60, messages=weather, tools=tools)
+check("a tool that may be used", auto.type == "message", auto)
+result = {"type": "tool_result", "tool_use_id": use.id, "content": [{"type": "text", "text": "sunny"}, image]}
+turns = weather + [{"role": "assistant", "content": [block.model_dump() for block in called.content]}, {"role": "user", "content": [result, {"type": "text", "text": "So?"}]}]
+after = client.messages.create(model="bluelm", max_tokens=30, messages=turns, tools=tools, tool_choice={"type": "none"})
+check("a result with a picture is read", after.usage.input_tokens + (after.usage.cache_read_input_tokens or 0) > 100, after)
+thinking = client.messages.create(model="bluelm", max_tokens=2048, messages=weather, tools=tools, thinking={"type": "enabled", "budget_tokens": 1024})
+check("thinking and tools together", thinking.usage.output_tokens > 0, thinking)
+
+# What an answer must look like.
+formed = client.messages.create(model="bluelm", max_tokens=200, messages=ask, extra_body={"output_config": {"format": {"type": "json_schema", "schema": city}}})
+check("an answer by a schema", set(json.loads(formed.content[-1].text)) == {"city", "unit"}, formed)
+refused("a schema that is not supported", anthropic.BadRequestError, lambda: client.messages.create(model="bluelm", max_tokens=4, messages=ask, extra_body={"output_config": {"format": {"type": "json_schema", "schema": {"uniqueItems": True}}}}))
+refused("a tool of the provider's", anthropic.BadRequestError, lambda: client.messages.create(model="bluelm", max_tokens=4, messages=ask, tools=[{"type": "bash_20250124", "name": "bash"}]))
 remote = [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "https://example.org/cat.png"}}]}]
 refused("a picture from the network", anthropic.BadRequestError, lambda: client.messages.create(model="bluelm", max_tokens=4, messages=remote))
-print(f"{checks} checks passed")
+passed()

@@ -8,6 +8,7 @@ mod commands;
 mod compute;
 mod embedded;
 mod failure;
+mod format;
 mod interrupt;
 mod parallel;
 mod source;

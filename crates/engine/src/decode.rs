@@ -18,6 +18,7 @@ use crate::budget::{Next, Thinking, ThoughtEnd, ThoughtNow, Watch};
 use crate::cancel::Cancel;
 use crate::error::EngineError;
 use crate::files::PromptFiles;
+use crate::grammar::{Guide, Thoughts};
 use crate::logprobs::TokenLogprob;
 use crate::prompt::Prompt;
 use crate::request::{AtEnd, Event, FinishReason, RequestRef};
@@ -72,8 +73,8 @@ pub(crate) struct Written {
 }
 
 impl<'a> Decoding<'a> {
-    /// An answer to this prompt, nothing written yet.
-    pub fn begin(self, prompt: &Prompt) -> Result<Writer<'a>, EngineError> {
+    /// An answer to this prompt, nothing written yet, kept to its grammar by `guide`.
+    pub fn begin(self, prompt: &Prompt, guide: Option<Guide>) -> Result<Writer<'a>, EngineError> {
         let (files, request) = (self.files, &self.request);
         let budget = request.effective_budget();
         let tags = files.generation.thinking.as_ref();
@@ -82,6 +83,7 @@ impl<'a> Decoding<'a> {
         Ok(Writer {
             answer: Answer::new(files, &prompt.text, &request.stop)?,
             sampler: Sampler::new(&request.sampling, &prompt.ids),
+            guide,
             watch: Watch::new(tags, tokenizer, budget, stop_thinking, self.max_tokens)?,
             start_tag: tags.and_then(|tags| tokenizer.token_to_id(&tags.start)),
             output_ids: Vec::new(),
@@ -113,6 +115,7 @@ pub(crate) struct Writer<'a> {
     decoding: Decoding<'a>,
     answer: Answer<'a>,
     sampler: Sampler,
+    guide: Option<Guide>,
     watch: Watch,
     /// The token that begins a thought, where it is one token.
     start_tag: Option<u32>,
@@ -183,7 +186,7 @@ impl Writer<'_> {
                 }
                 Choice::Close(end) => self.close(end, now, events)?,
             };
-            if self.answer.is_stopped() {
+            if self.answer.is_stopped() || self.is_complete() {
                 return Ok(Then::End(FinishReason::Stop));
             }
             if ids.is_empty() || self.output_ids.len() == self.decoding.max_tokens {
@@ -245,9 +248,18 @@ impl Writer<'_> {
         if let Some(id) = self.start_tag.filter(|_| self.may_not_think_again()) {
             logits[id as usize] = f32::NEG_INFINITY;
         }
+        let thoughts = match self.decoding.request.thinking {
+            Some(false) => Thoughts::Forbidden,
+            _ if self.may_not_think_again() => Thoughts::Forbidden,
+            _ => Thoughts::Allowed,
+        };
+        let masked = match &mut self.guide {
+            Some(guide) => guide.mask(logits, &self.answer.thought, thoughts)?,
+            None => None,
+        };
         let id = self
             .sampler
-            .choose(logits)
+            .choose(masked.as_deref().unwrap_or(logits))
             .map_err(|_| EngineError::NotFinite { position })?;
         let ends = self.decoding.eos.contains(&id) && self.decoding.request.at_end == AtEnd::Stop;
         if ends && now.open && !self.watch.closing(now, ThoughtEnd::Stop).is_empty() {
@@ -285,6 +297,9 @@ impl Writer<'_> {
         self.output_ids.push(id);
         self.sampler.observe(id);
         let split = self.answer.push(id)?;
+        if let Some(guide) = &mut self.guide {
+            guide.take(id)?;
+        }
         if let (Some(logprobs), Some(count), true) = (
             &mut self.logprobs,
             self.decoding.request.logprobs,
@@ -297,6 +312,16 @@ impl Writer<'_> {
         }
         self.answer.show(split, events);
         Ok(())
+    }
+
+    /// Whether the grammar allows nothing more. The end token is then certain, and the network is not asked for it.
+    fn is_complete(&mut self) -> bool {
+        let complete = self.guide.as_ref().is_some_and(Guide::is_complete);
+        let has_room = self.output_ids.len() < self.decoding.max_tokens;
+        if complete && has_room {
+            self.output_ids.extend(self.decoding.eos.first());
+        }
+        complete
     }
 
     /// Ends the thought; gives the ids that the network has yet to read, none if they have no room.
@@ -365,9 +390,12 @@ impl Writer<'_> {
     fn reading(&mut self, mut ids: Vec<u32>) -> Reading {
         let kept = self.read_tokens - ids.len();
         self.forget_guess();
-        let room = self.decoding.max_tokens - self.output_ids.len();
+        let most = (self.decoding.max_tokens - self.output_ids.len()).saturating_sub(1);
         if let (Some(guesser), [_]) = (&mut self.guesser, &ids[..]) {
-            self.unread_guess = guesser.guess(room.saturating_sub(1));
+            let tokenizer = &self.decoding.files.tokenizer;
+            let guide = self.guide.as_mut();
+            let forced = guide.and_then(|guide| guide.forced(tokenizer, most));
+            self.unread_guess = forced.unwrap_or_else(|| guesser.guess(most));
         }
         self.guess = (self.unread_guess.len(), 0);
         ids.extend(&self.unread_guess);

@@ -13,6 +13,7 @@ use serde_json::Value as Json;
 use crate::error::EngineError;
 use crate::message::{Message, Part};
 use crate::tokenizer::Tokenizer;
+use crate::tools::ToolCall;
 
 /// Stand-ins are taken from the last private plane of Unicode, which no font and no text uses.
 const STAND_INS: std::ops::RangeInclusive<char> = '\u{100000}'..='\u{10FFFD}';
@@ -58,10 +59,7 @@ impl<'a> Disguise<'a> {
             let content: Vec<Part> = message
                 .content
                 .iter()
-                .map(|part| match part {
-                    Part::Text(text) => Part::Text(self.hide(text)),
-                    Part::Image(image) => Part::Image(*image),
-                })
+                .map(|part| self.hide_part(part))
                 .collect();
             let hidden = Message {
                 role: message.role,
@@ -79,14 +77,30 @@ impl<'a> Disguise<'a> {
         messages.iter().enumerate().map(hide_turn).collect()
     }
 
-    /// A JSON value with stand-ins in all its texts; names of objects are left alone.
+    fn hide_part(&self, part: &Part) -> Part {
+        match part {
+            Part::Text(text) => Part::Text(self.hide(text)),
+            Part::Image(image) => Part::Image(*image),
+            Part::Call(call) => Part::Call(ToolCall {
+                id: self.hide(&call.id),
+                name: self.hide(&call.name),
+                arguments: self.hide_json(&call.arguments),
+            }),
+            Part::ResultOf { id, name } => Part::ResultOf {
+                id: self.hide(id),
+                name: name.as_deref().map(|name| self.hide(name)),
+            },
+        }
+    }
+
+    /// A JSON value with stand-ins in all its texts, names of objects included: a template may write them too.
     pub fn hide_json(&self, value: &Json) -> Json {
         match value {
             Json::String(text) => Json::String(self.hide(text)),
             Json::Array(items) => items.iter().map(|item| self.hide_json(item)).collect(),
             Json::Object(map) => map
                 .iter()
-                .map(|(key, item)| (key.clone(), self.hide_json(item)))
+                .map(|(key, item)| (self.hide(key), self.hide_json(item)))
                 .collect(),
             other => other.clone(),
         }

@@ -16,6 +16,7 @@ use crate::cancel::Cancel;
 use crate::encoding::{Encoding, ImageEncoder};
 use crate::error::EngineError;
 use crate::files::{ModelFiles, PromptFiles};
+use crate::grammar::{Grammar, Grammars, Guide, Target};
 use crate::identity::Weights;
 use crate::memory::{self, Memory, Row};
 use crate::network::{Network, NetworkShape};
@@ -38,6 +39,7 @@ pub struct Engine<N: Network = Model> {
     pub(crate) overlap: Overlap,
     pub(crate) encoder: ImageEncoder<N>,
     pub(crate) ahead: Ahead,
+    grammars: Grammars,
     pub(crate) load_ms: f64,
     /// Its own among all engines of the process.
     pub(crate) number: u64,
@@ -153,6 +155,7 @@ impl<N: Network> Engine<N> {
             step_tokens: STEP_TOKENS,
             overlap: Overlap::default(),
             ahead: Ahead::default(),
+            grammars: Grammars::default(),
             load_ms: 0.0,
             number: ENGINES.fetch_add(1, Ordering::Relaxed),
             weights: Weights::unnamed(),
@@ -294,6 +297,7 @@ impl<N: Network> Engine<N> {
 
     fn prepare(&self, request: &Request) -> Result<(Prompt, Vec<ImageInfo>), EngineError> {
         request.check(self.network.shape().vocabulary)?;
+        self.guide(request)?;
         let images: Vec<ImageInfo> = request
             .images
             .iter()
@@ -304,9 +308,32 @@ impl<N: Network> Engine<N> {
             images: &images,
             thinking: request.effective_thinking(&self.files.template),
             template_kwargs: &request.template_kwargs,
+            tools: &request.tools,
         };
         let prompt = Prompt::new(&self.files, &self.network.shape(), &parts)?;
         Ok((prompt, images))
+    }
+
+    /// What keeps the answer to the request's grammar, if it has one.
+    pub(crate) fn guide(&self, request: &Request) -> Result<Option<Guide>, EngineError> {
+        let Some(grammar) = request.tools.grammar(request.format.as_ref())? else {
+            return Ok(None);
+        };
+        let target = Target {
+            tokenizer: &self.files.tokenizer,
+            vocabulary: self.network.shape().vocabulary,
+            eos: &self.eos,
+        };
+        let compile = |grammar: &Grammar| self.grammars.compile(grammar, target);
+        let matcher = compile(&grammar).map_err(|error| {
+            // Of several schemas the one that is wrong.
+            let alone = request.tools.grammars(request.format.as_ref());
+            let wrong = alone.iter().find_map(|grammar| compile(grammar).err());
+            wrong.unwrap_or(error)
+        })?;
+        let start = self.files.generation.thinking.as_ref();
+        let start = start.map(|tags| tags.start.as_str());
+        Guide::new(grammar.name(), matcher, target.tokenizer, start).map(Some)
     }
 }
 

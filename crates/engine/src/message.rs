@@ -1,4 +1,7 @@
-//! A conversation as the engine takes it: turns made of texts and images.
+//! A conversation as the engine takes it: turns made of texts and images, and of calls of tools.
+
+use crate::disguise::texts_of_json;
+use crate::tools::ToolCall;
 
 /// Who speaks in a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +12,8 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
+    /// A tool that the model called.
+    Tool,
 }
 
 impl Role {
@@ -18,6 +23,7 @@ impl Role {
             Role::System => "system",
             Role::User => "user",
             Role::Assistant => "assistant",
+            Role::Tool => "tool",
         }
     }
 }
@@ -29,6 +35,15 @@ pub enum Part {
     Text(String),
     /// An image, by its index in the request's list of images.
     Image(usize),
+    /// A call of the model's.
+    Call(ToolCall),
+    /// The call whose result a tool's turn is.
+    ResultOf {
+        /// The call's id.
+        id: String,
+        /// The function, where it is known.
+        name: Option<String>,
+    },
 }
 
 /// One turn.
@@ -53,15 +68,33 @@ impl Message {
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.content.iter().filter_map(|part| match part {
             Part::Text(text) => Some(text.as_str()),
-            Part::Image(_) => None,
+            _ => None,
         })
+    }
+
+    /// All that somebody wrote, what stands in calls included.
+    pub fn writings<'m>(&'m self, texts: &mut Vec<&'m str>) {
+        for part in &self.content {
+            match part {
+                Part::Text(text) => texts.push(text),
+                Part::Image(_) => {}
+                Part::Call(call) => {
+                    texts.extend([call.id.as_str(), &call.name]);
+                    texts_of_json(&call.arguments, texts);
+                }
+                Part::ResultOf { id, name } => {
+                    texts.push(id);
+                    texts.extend(name.as_deref());
+                }
+            }
+        }
     }
 
     /// The indices of the turn's images, in order.
     pub fn images(&self) -> impl Iterator<Item = usize> {
         self.content.iter().filter_map(|part| match part {
-            Part::Text(_) => None,
             Part::Image(index) => Some(*index),
+            _ => None,
         })
     }
 }

@@ -11,6 +11,7 @@ use crate::error::EngineError;
 use crate::files::PromptFiles;
 use crate::message::{Message, Part};
 use crate::network::NetworkShape;
+use crate::tools::Tools;
 
 /// How one image was cut.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -82,6 +83,8 @@ pub struct PromptParts<'a> {
     pub thinking: Option<bool>,
     /// Further names for the template.
     pub template_kwargs: &'a Map<String, Json>,
+    /// What the model may call.
+    pub tools: &'a Tools,
 }
 
 impl Prompt {
@@ -94,19 +97,37 @@ impl Prompt {
         parts: &PromptParts,
     ) -> Result<Self, EngineError> {
         let shown = images_in_order(parts)?;
-        let mut texts: Vec<&str> = parts.messages.iter().flat_map(Message::texts).collect();
+        // A template without tools is given a conversation that has them in words.
+        let template = &files.template;
+        let told = match template.knows_tools() || !parts.tools.are_in(parts.messages) {
+            true => None,
+            false => Some(parts.tools.tell(parts.messages)),
+        };
+        let messages = told.as_deref().unwrap_or(parts.messages);
+        let tools = match template.knows_tools() && parts.tools.are_offered() {
+            true => parts.tools.json(),
+            false => Json::Null,
+        };
+        let mut texts = Vec::new();
+        messages
+            .iter()
+            .for_each(|message| message.writings(&mut texts));
+        texts_of_json(&tools, &mut texts);
         parts
             .template_kwargs
             .values()
             .for_each(|value| texts_of_json(value, &mut texts));
         let disguise = Disguise::new(&files.tokenizer, texts.into_iter())?;
-        let messages = disguise.hide_messages(parts.messages)?;
-        let kwargs = parts
+        let messages = disguise.hide_messages(messages)?;
+        let mut kwargs: Map<String, Json> = parts
             .template_kwargs
             .iter()
             .map(|(key, value)| (key.clone(), disguise.hide_json(value)))
             .collect();
-        let text = files.template.render(&messages, parts.thinking, &kwargs)?;
+        if !tools.is_null() {
+            kwargs.insert("tools".into(), disguise.hide_json(&tools));
+        }
+        let text = template.render(&messages, parts.thinking, &kwargs)?;
 
         let counts: Vec<usize> = shown
             .iter()
@@ -151,7 +172,7 @@ fn images_in_order(parts: &PromptParts) -> Result<Vec<usize>, EngineError> {
                         message,
                     ));
                 }
-                Part::Text(_) => {}
+                _ => {}
             }
         }
     }
@@ -270,6 +291,7 @@ mod tests {
             images,
             thinking: None,
             template_kwargs: &Map::new(),
+            tools: &Tools::default(),
         };
         Prompt::new(&nano_files(), &tiny_shape(), &parts)
     }
@@ -373,6 +395,7 @@ mod tests {
             images: &[image(1)],
             thinking: None,
             template_kwargs: &Map::new(),
+            tools: &Tools::default(),
         };
         let error = Prompt::new(&files, &tiny_shape(), &parts).unwrap_err();
         assert_eq!(

@@ -9,12 +9,14 @@ use serde_json::{Map, Value as Json};
 
 use crate::budget::{StopThinking, Thinking, ThinkingBudget};
 use crate::error::EngineError;
+use crate::grammar::Grammar;
 use crate::logprobs::TokenLogprob;
 use crate::message::{Message, Part, Role};
 use crate::prompt::ImageInfo;
 use crate::sample::Sampling;
 use crate::speculation::{Guesses, Speculation};
 use crate::template::ChatTemplate;
+use crate::tools::Tools;
 
 /// A question with everything that bears on its answer.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +42,10 @@ pub struct Request {
     pub speculation: Speculation,
     /// Report the log-probability of each token of the answer, and of so many likeliest tokens beside it.
     pub logprobs: Option<usize>,
+    /// What the answer must look like.
+    pub format: Option<Grammar>,
+    /// What the model may ask to be called. Its calls stand in the answer's text: [`crate::tools::CallSplitter`].
+    pub tools: Tools,
     /// Further names for the chat template.
     pub template_kwargs: Map<String, Json>,
     /// What a token for the end of the answer does.
@@ -108,6 +114,7 @@ impl Request {
     /// Checks the numbers; messages and images are checked where the prompt is made.
     pub(crate) fn check(&self, vocabulary: usize) -> Result<(), EngineError> {
         self.sampling.check(vocabulary)?;
+        self.tools.check()?;
         if let Some(count) = self.logprobs.filter(|&count| count > MAX_TOP_LOGPROBS) {
             return Err(EngineError::request(
                 "top_logprobs",

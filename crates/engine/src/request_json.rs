@@ -1,6 +1,7 @@
 //! The body of an OpenAI chat completion as a [`Request`].
 //!
-//! Read: `messages` (roles system, developer, user, assistant; texts, and parts `text` and `image_url`),
+//! Read: `messages` (roles system, developer, user, assistant, tool; texts, and parts `text` and `image_url`; `tool_calls`),
+//! `tools`, `tool_choice`, `parallel_tool_calls`, `response_format`,
 //! `max_tokens` or `max_completion_tokens`, `stop`, how tokens are chosen (`temperature`, `top_p`, `top_k`, `min_p`,
 //! `repetition_penalty`, `presence_penalty`, `frequency_penalty`, `logit_bias`, `seed`, `logprobs`, `top_logprobs`), and how
 //! much to think (`enable_thinking`, `reasoning_effort`, `thinking_budget` and its other names: docs/thinking.md).
@@ -22,8 +23,12 @@ use crate::files::read_capped;
 use crate::message::{Message, Part, Role};
 use crate::request::Request;
 
+mod format;
 mod sampling;
 mod thinking;
+mod tools;
+
+pub use tools::{past_call, result_of, tool_calls};
 
 /// Where pictures may come from.
 #[derive(Clone, Debug)]
@@ -63,7 +68,7 @@ impl Rules {
 }
 
 /// Parameters that change nothing here, whatever their value.
-const WITHOUT_EFFECT: [&str; 11] = [
+const WITHOUT_EFFECT: [&str; 10] = [
     "model",
     "user",
     "metadata",
@@ -74,7 +79,6 @@ const WITHOUT_EFFECT: [&str; 11] = [
     "prompt_cache_key",
     "safety_identifier",
     "verbosity",
-    "parallel_tool_calls",
 ];
 
 /// Reads a file that holds a body.
@@ -111,6 +115,7 @@ pub fn parse(body: &[u8], defaults: &Request, rules: &Rules) -> Result<Request, 
         parameter(&mut request, name, value)?;
     }
     thinking::read(&mut request, &body)?;
+    tools::read(&mut request, &body)?;
     sampling::top_logprobs(&mut request, &body)?;
     let Some(Json::Array(messages)) = body.get("messages") else {
         return Err(EngineError::request(
@@ -123,9 +128,8 @@ pub fn parse(body: &[u8], defaults: &Request, rules: &Rules) -> Result<Request, 
         images: Vec::new(),
     };
     for (index, message) in messages.iter().enumerate() {
-        request
-            .messages
-            .push(reader.message(&format!("messages[{index}]"), message)?);
+        let message = reader.message(&format!("messages[{index}]"), message, &request.messages)?;
+        request.messages.push(message);
     }
     request.images = reader.images;
     Ok(request)
@@ -138,7 +142,8 @@ fn parameter(request: &mut Request, name: &str, value: &Json) -> Result<(), Engi
     match name {
         // These are read together.
         "messages" | "top_logprobs" => {}
-        _ if thinking::NAMES.contains(&name) => {}
+        _ if thinking::NAMES.contains(&name) || tools::NAMES.contains(&name) => {}
+        "response_format" => request.format = format::read(value)?,
         "max_tokens" | "max_completion_tokens" => match value.as_u64() {
             Some(number) => {
                 request.max_tokens = Some(usize::try_from(number).unwrap_or(usize::MAX))
@@ -168,12 +173,7 @@ fn wrong(name: &str, expected: &str, value: &Json) -> EngineError {
 
 /// Settings with the value that means "as always".
 fn asks_for_nothing(name: &str, value: &Json) -> bool {
-    match name {
-        "n" => value.as_u64() == Some(1),
-        "tools" => value.as_array().is_some_and(Vec::is_empty),
-        "response_format" => value.get("type").and_then(Json::as_str) == Some("text"),
-        _ => false,
-    }
+    name == "n" && value.as_u64() == Some(1)
 }
 
 /// Reads messages and gathers their pictures.
@@ -183,29 +183,29 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn message(&mut self, place: &str, message: &Json) -> Result<Message, EngineError> {
+    fn message(
+        &mut self,
+        place: &str,
+        message: &Json,
+        before: &[Message],
+    ) -> Result<Message, EngineError> {
         let role = match message.get("role").and_then(Json::as_str) {
             Some("system" | "developer") => Role::System,
             Some("user") => Role::User,
             Some("assistant") => Role::Assistant,
+            Some("tool") => Role::Tool,
             _ => {
                 let found = message.get("role").map_or("nothing".into(), short);
                 let message =
-                    format!("expected system, developer, user or assistant, found {found}");
+                    format!("expected system, developer, user, assistant or tool, found {found}");
                 return Err(EngineError::request(format!("{place}.role"), message));
             }
         };
-        if message
-            .get("tool_calls")
-            .is_some_and(|calls| !calls.is_null())
-        {
-            return Err(EngineError::request(
-                format!("{place}.tool_calls"),
-                "not supported",
-            ));
-        }
+        let calls = tool_calls(&format!("{place}.tool_calls"), message.get("tool_calls"))?;
+        let id = message.get("tool_call_id").and_then(Json::as_str);
+        let result = id.filter(|_| role == Role::Tool);
         let place = format!("{place}.content");
-        let content = match message.get("content") {
+        let mut content: Vec<Part> = match message.get("content") {
             Some(Json::String(text)) => vec![Part::Text(text.clone())],
             Some(Json::Array(parts)) => parts
                 .iter()
@@ -222,6 +222,8 @@ impl Reader<'_> {
                 return Err(EngineError::request(place, message));
             }
         };
+        content.extend(calls);
+        content.extend(result.map(|id| result_of(id, before)));
         Ok(Message { role, content })
     }
 

@@ -1,6 +1,7 @@
 //! Logits to the next token: greedy, or drawn from a seeded stream.
 //!
-//! The order of operations, each on the result of the one before:
+//! The order of operations, each on the result of the one before; tokens that a grammar does not allow have been given minus
+//! infinity before ([`crate::grammar`]), and stay there:
 //! 1. repetition penalty on every token of prompt and completion so far: a positive logit is divided by it, a negative one
 //!    multiplied (Keskar et al. 2019, as in transformers and vLLM);
 //! 2. frequency penalty times the number of occurrences in the completion, and presence penalty once, are subtracted (as

@@ -253,8 +253,9 @@ impl<'a, N: Network> Sequence<'a, N> {
             prompt_tokens: total,
             max_tokens: self.prepared.max_tokens,
         };
+        let guide = self.engine.guide(&self.request)?;
         self.stage = Stage::Decode {
-            writer: Box::new(decoding.begin(&self.prepared.prompt)?),
+            writer: Box::new(decoding.begin(&self.prepared.prompt, guide)?),
             reading: Reading {
                 kept: total,
                 ids: Vec::new(),

@@ -1,7 +1,8 @@
 //! Guessing the next tokens from what stands in the context already, so that one reading of the weights can give several.
 //!
 //! Where the last tokens have stood before, what came after them then is likely to come again: in copies, lists, JSON,
-//! corrections (prompt lookup, <https://github.com/apoorvumang/prompt-lookup-decoding>). The guess goes through the network
+//! corrections (prompt lookup, <https://github.com/apoorvumang/prompt-lookup-decoding>). Where a grammar leaves no choice, what it
+//! says is the guess ([`crate::grammar`]). The guess goes through the network
 //! together with the last token. Each token is still chosen from its own logits, by the same sampler in the same order; a
 //! guess only decides whether those logits are there already. Since the bits of a row do not depend on the rows computed with
 //! it, the answer is the same with guesses and without.
@@ -30,7 +31,7 @@ pub struct Guesses {
 /// So many last tokens must have stood before.
 const MATCH_TOKENS: usize = 3;
 /// Most tokens of one guess.
-const LONGEST_GUESS: usize = 8;
+pub(crate) const LONGEST_GUESS: usize = 8;
 /// After guesses that were all wrong, at most so many chances are let pass.
 const LONGEST_PAUSE: usize = 64;
 

@@ -4,11 +4,15 @@
 //! `lstrip_blocks`), `raise_exception` exists, Python string methods work. A template is a program from outside: it can
 //! neither read files nor run for long.
 
+use std::io::{Result as IoResult, Write};
+
+use minijinja::value::Kwargs;
 use minijinja::{Environment, ErrorKind, Value};
+use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
 use crate::error::EngineError;
-use crate::message::{Message, Part};
+use crate::message::{Message, Part, Role};
 
 /// Instructions that one rendering may take; a long conversation takes some thousands.
 const FUEL: u64 = 20_000_000;
@@ -28,6 +32,7 @@ pub struct ChatTemplate {
     bos: String,
     eos: String,
     knows_thinking: bool,
+    knows_tools: bool,
 }
 
 impl ChatTemplate {
@@ -45,6 +50,7 @@ impl ChatTemplate {
                 Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
             },
         );
+        environment.add_filter("tojson", to_json);
         environment
             .add_template_owned(NAME, source.to_owned())
             .map_err(template_error)?;
@@ -52,13 +58,20 @@ impl ChatTemplate {
             .get_template(NAME)
             .map_err(template_error)?
             .undeclared_variables(false);
-        let knows_thinking = variables.contains("enable_thinking");
+        let [knows_thinking, knows_tools] =
+            ["enable_thinking", "tools"].map(|name| variables.contains(name));
         Ok(ChatTemplate {
             environment,
             bos: bos.to_owned(),
             eos: eos.to_owned(),
             knows_thinking,
+            knows_tools,
         })
+    }
+
+    /// Whether the template asks for `tools`, and so has its own words for them.
+    pub fn knows_tools(&self) -> bool {
+        self.knows_tools
     }
 
     /// Whether the template asks for `enable_thinking`, that is, whether the model thinks when told to.
@@ -113,17 +126,89 @@ impl ChatTemplate {
 }
 
 fn message_json(message: &Message) -> Json {
-    let content = match message.content.as_slice() {
-        [Part::Text(text)] => json!(text),
-        parts => parts
-            .iter()
-            .map(|part| match part {
-                Part::Text(text) => json!({"type": "text", "text": text}),
-                Part::Image(_) => json!({"type": "image"}),
-            })
-            .collect(),
+    let shown: Vec<Json> = message
+        .content
+        .iter()
+        .filter_map(|part| match part {
+            Part::Text(text) => Some(json!({"type": "text", "text": text})),
+            Part::Image(_) => Some(json!({"type": "image"})),
+            Part::Call(_) | Part::ResultOf { .. } => None,
+        })
+        .collect();
+    let calls: Vec<Json> = message
+        .content
+        .iter()
+        .filter_map(|part| match part {
+            Part::Call(call) => {
+                let function = json!({"name": call.name, "arguments": call.arguments});
+                Some(json!({"type": "function", "id": call.id, "function": function}))
+            }
+            _ => None,
+        })
+        .collect();
+    let content = match shown.as_slice() {
+        [one] if one["type"] == "text" => one["text"].clone(),
+        [] if !calls.is_empty() || message.role == Role::Tool => json!(""),
+        _ => Json::Array(shown),
     };
-    json!({"role": message.role.name(), "content": content})
+    let mut json = json!({"role": message.role.name(), "content": content});
+    if !calls.is_empty() {
+        json["tool_calls"] = Json::Array(calls);
+    }
+    for part in &message.content {
+        if let Part::ResultOf { id, name } = part {
+            json["tool_call_id"] = json!(id);
+            if let Some(name) = name {
+                json["name"] = json!(name);
+            }
+        }
+    }
+    json
+}
+
+/// JSON as `json.dumps(value, ensure_ascii=False)` of Python writes it, which is how models saw it in training.
+pub(crate) fn python_json(value: &Json) -> String {
+    let mut bytes = Vec::new();
+    let mut writer = serde_json::Serializer::with_formatter(&mut bytes, Spaced);
+    // Neither a Vec nor a JSON value can fail to be written.
+    let _ = value.serialize(&mut writer);
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// A space after commas and colons.
+struct Spaced;
+
+impl serde_json::ser::Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> IoResult<()> {
+        out.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> IoResult<()> {
+        out.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> IoResult<()> {
+        out.write_all(b": ")
+    }
+}
+
+/// The filter `tojson` as transformers defines it. Without `indent`, on one line.
+fn to_json(value: &Value, options: Kwargs) -> Result<String, minijinja::Error> {
+    let failed = |error: serde_json::Error| {
+        minijinja::Error::new(ErrorKind::BadSerialization, error.to_string())
+    };
+    let json = serde_json::to_value(value).map_err(failed)?;
+    match options.get::<Option<usize>>("indent")? {
+        None => Ok(python_json(&json)),
+        Some(width) => {
+            let indent = " ".repeat(width.min(16));
+            let mut bytes = Vec::new();
+            let formatter = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
+            let mut writer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+            json.serialize(&mut writer).map_err(failed)?;
+            Ok(String::from_utf8(bytes).unwrap_or_default())
+        }
+    }
 }
 
 fn template_error(error: minijinja::Error) -> EngineError {
@@ -140,7 +225,6 @@ fn template_error(error: minijinja::Error) -> EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Role;
     use crate::testing::NANO_TEMPLATE;
 
     fn native() -> ChatTemplate {

@@ -135,6 +135,9 @@ pub(crate) struct FakeNetwork {
     /// Says what follows from the last two ids instead, in a way that this number decides; after some ids there is little
     /// choice, so that it repeats itself.
     pub(crate) habits: Option<u64>,
+    /// Says what follows from position and last two ids instead, any token of the vocabulary; what ends a value of JSON is
+    /// likelier than the rest.
+    pub(crate) noise: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -169,6 +172,7 @@ impl FakeNetwork {
             answer,
             step_time: Duration::ZERO,
             habits: None,
+            noise: None,
             said: Mutex::new(0),
             steps: Mutex::default(),
             shared_steps: Mutex::default(),
@@ -313,13 +317,17 @@ impl Network for FakeNetwork {
         *self.logits.lock().unwrap() += usize::from(logits != LogitRows::None);
         cache.rows.extend_from_slice(rows);
         assert!(cache.rows.len() <= cache.capacity, "the cache is too small");
-        if let Some(habits) = self.habits {
+        if let Some(seed) = self.habits.or(self.noise) {
             let first = match logits {
                 LogitRows::None => cache.rows.len(),
                 LogitRows::Last => cache.rows.len() - 1,
                 LogitRows::All => cache.rows.len() - rows.len(),
             };
-            let after = |at| habitual_logits(habits, &cache.rows[..=at], self.shape.vocabulary);
+            let logits_after = match self.noise {
+                Some(_) => noisy_logits,
+                None => habitual_logits,
+            };
+            let after = |at| logits_after(seed, &cache.rows[..=at], self.shape.vocabulary);
             return Ok((first..cache.rows.len()).flat_map(after).collect());
         }
         let mut said = self.said.lock().unwrap();
@@ -355,6 +363,26 @@ impl Network for FakeNetwork {
 /// 7 and 8 end a prompt: `[|AI|]:` and `[|BlueThink|]`.
 fn ends_prompt(row: &[f32; 2]) -> bool {
     matches!(row, [7.0 | 8.0, 0.0])
+}
+
+/// Logits of all tokens by the position and the last two rows.
+fn noisy_logits(seed: u64, rows: &[[f32; 2]], vocabulary: usize) -> Vec<f32> {
+    let last = rows.iter().rev().take(2).map(|row| row[0] as u64);
+    let before = last.chain([rows.len() as u64]).fold(seed, |hash, id| {
+        (hash ^ id)
+            .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            .rotate_left(23)
+    });
+    let logit = |id: u64| {
+        let hash = (before ^ id).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        (hash >> 40) as f32 / (1u32 << 21) as f32
+    };
+    let mut logits: Vec<f32> = (0..vocabulary as u64).map(logit).collect();
+    static ENDS: OnceLock<Vec<u32>> = OnceLock::new();
+    for &id in ENDS.get_or_init(|| nano_tokenizer().encode("\"}],0</s>").unwrap()) {
+        logits[id as usize] += 3.0;
+    }
+    logits
 }
 
 /// Logits of a few letters, tags and the end by the last two rows and by all of the prompt.

@@ -87,6 +87,18 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// The content of a token that was added to the model's own vocabulary, and whether it is a control token.
+    pub(crate) fn added_token(&self, id: u32) -> Option<(String, bool)> {
+        let added = self.inner.get_added_vocabulary();
+        let token = added.get_added_tokens_decoder().get(&id)?;
+        Some((token.content.clone(), token.special))
+    }
+
+    /// The decoder's part of tokenizer.json; null where there is none.
+    pub(crate) fn decoder(&self) -> serde_json::Value {
+        serde_json::to_value(self.inner.get_decoder()).unwrap_or_default()
+    }
+
     /// One more than the largest id that this tokenizer can give.
     pub fn id_limit(&self) -> u32 {
         self.id_limit

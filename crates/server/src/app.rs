@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{Response, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post};
+use engine::tools::CallSplitter;
 use hyper::body::Bytes;
 use serde_json::{Value as Json, json};
 use tokio::sync::Semaphore;
@@ -166,6 +167,7 @@ pub(crate) struct Asked {
     pub(crate) measure: Measure,
     stream: bool,
     options: StreamOptions,
+    echo: Json,
     room: Room,
     owner: Option<usize>,
     client: u64,
@@ -187,6 +189,8 @@ async fn answer(app: &Arc<App>, api: Api, request: Request) -> Result<Response<B
         created_s: since_1970.map_or(0, |time| time.as_secs()),
         model: model.id.clone(),
         started,
+        echo: asked.echo,
+        splitter: asked.request.tools.are_offered().then(CallSplitter::new),
     };
     let stop = asked.request.stop_thinking.clone();
     let control = app.controls.add(&head.id, asked.owner, stop);
@@ -231,8 +235,11 @@ async fn count(State(app): State<Arc<App>>, api: Api, request: Request) -> Respo
 
 /// Refuses a text that is far too long before it is made into tokens, which takes time.
 fn check_text(request: &engine::Request, context_tokens: usize) -> Result<(), ApiError> {
-    let texts = request.messages.iter().flat_map(engine::Message::texts);
-    let bytes = texts.map(str::len).sum::<usize>()
+    let mut texts = Vec::new();
+    let messages = request.messages.iter();
+    messages.for_each(|message| message.writings(&mut texts));
+    let bytes = texts.iter().map(|text| text.len()).sum::<usize>()
+        + request.tools.json().to_string().len()
         + Json::Object(request.template_kwargs.clone())
             .to_string()
             .len();
@@ -301,6 +308,10 @@ fn read_body(
         found: Vec::new(),
     };
     let mut options = StreamOptions::default();
+    let echo = match api {
+        Api::Responses => openai_responses::echo(&body),
+        _ => Json::Null,
+    };
     let request = match api {
         Api::Completions => {
             let (request, read) = openai_chat::read(body, &mut pictures)?;
@@ -318,6 +329,7 @@ fn read_body(
         measure,
         stream,
         options,
+        echo,
         room,
         owner: client.owner,
         client: hasher.finish(),

@@ -1,6 +1,7 @@
 //! `/v1/chat/completions`: what it reads, what it answers, at once or as it grows.
 //! <https://platform.openai.com/docs/api-reference/chat>
 
+use engine::tools::{CallPiece, CallSplitter, WrittenCall};
 use engine::{FinishReason, Logprob, Request, TokenLogprob};
 use serde_json::{Map, Value as Json, json};
 
@@ -10,7 +11,7 @@ use crate::conversation;
 use crate::error::{ApiError, Shape};
 use crate::pictures::Pictures;
 use crate::settings;
-use crate::writer::{Head, Writer, data_line};
+use crate::writer::{Head, Writer, data_line, last_piece, pieces};
 
 /// What a stream carries beside the answer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,10 +59,12 @@ pub fn flag(value: Option<&Json>, name: &str) -> Result<bool, ApiError> {
     }
 }
 
-fn finish_reason(answer: &Answer) -> &'static str {
-    match answer.reply.finish_reason {
-        FinishReason::Stop => "stop",
-        FinishReason::Length => "length",
+/// `calls` are those that the answer has.
+fn finish_reason(answer: &Answer, calls: usize) -> &'static str {
+    match (answer.reply.finish_reason, calls) {
+        (FinishReason::Stop, 0) => "stop",
+        (FinishReason::Stop, _) => "tool_calls",
+        (FinishReason::Length, _) => "length",
     }
 }
 
@@ -108,10 +111,21 @@ fn timings(answer: &Answer) -> Json {
 
 /// The whole answer.
 pub fn reply(head: &Head, answer: &Answer) -> Json {
+    let (text, calls) = match head.splitter {
+        Some(_) => CallSplitter::split(&answer.reply.text),
+        None => (answer.reply.text.clone(), Vec::new()),
+    };
     let mut message = Map::new();
     message.insert("role".into(), json!("assistant"));
-    message.insert("content".into(), json!(answer.reply.text));
+    let says_nothing = text.is_empty() && !calls.is_empty();
+    let content = (!says_nothing).then_some(text);
+    message.insert("content".into(), json!(content));
     message.insert("refusal".into(), Json::Null);
+    if !calls.is_empty() {
+        let call = |(index, call)| tool_call(head, index, call);
+        let calls: Json = calls.iter().enumerate().map(call).collect();
+        message.insert("tool_calls".into(), calls);
+    }
     if !answer.reply.reasoning.is_empty() {
         message.insert("reasoning_content".into(), json!(answer.reply.reasoning));
         message.insert("reasoning".into(), json!(answer.reply.reasoning));
@@ -122,11 +136,16 @@ pub fn reply(head: &Head, answer: &Answer) -> Json {
         "object": "chat.completion",
         "created": head.created_s,
         "model": head.model,
-        "choices": [{"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish_reason(answer)}],
+        "choices": [{"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish_reason(answer, calls.len())}],
         "usage": usage(answer),
         "timings": timings(answer),
         "bluelm": extras(answer),
     })
+}
+
+fn tool_call(head: &Head, index: usize, call: &WrittenCall) -> Json {
+    let function = json!({"name": call.name, "arguments": call.arguments});
+    json!({"id": head.name("call", index), "type": "function", "function": function})
 }
 
 /// Tokens with their log-probabilities.
@@ -151,6 +170,9 @@ fn extras(answer: &Answer) -> Json {
 pub struct ChunkWriter {
     head: Head,
     options: StreamOptions,
+    splitter: Option<CallSplitter>,
+    /// Calls begun so far.
+    calls: usize,
     /// Tokens whose text has not been written yet.
     tokens: Vec<TokenLogprob>,
 }
@@ -159,6 +181,8 @@ impl ChunkWriter {
     /// A writer at the beginning.
     pub fn new(head: Head, options: StreamOptions) -> Self {
         ChunkWriter {
+            splitter: head.splitter.clone(),
+            calls: 0,
             head,
             options,
             tokens: Vec::new(),
@@ -177,6 +201,24 @@ impl ChunkWriter {
             chunk.insert("usage".into(), Json::Null);
         }
         chunk
+    }
+
+    fn call_piece(&mut self, piece: CallPiece) -> String {
+        let delta = match piece {
+            CallPiece::Text(text) => json!({"content": text}),
+            CallPiece::Begin(name) => {
+                let index = self.calls;
+                self.calls += 1;
+                let id = self.head.name("call", index);
+                let function = json!({"name": name, "arguments": ""});
+                json!({"tool_calls": [{"index": index, "id": id, "type": "function", "function": function}]})
+            }
+            CallPiece::Arguments(more) => {
+                json!({"tool_calls": [{"index": self.calls - 1, "function": {"arguments": more}}]})
+            }
+            CallPiece::End => return String::new(),
+        };
+        data_line(&Json::Object(self.chunk(delta, None)))
     }
 
     fn frame(&self) -> Map<String, Json> {
@@ -198,7 +240,10 @@ impl Writer for ChunkWriter {
 
     fn piece(&mut self, said: &Said) -> String {
         let delta = match said {
-            Said::Text(text) => json!({"content": text}),
+            Said::Text(text) => {
+                let pieces = pieces(&mut self.splitter, text).into_iter();
+                return pieces.map(|piece| self.call_piece(piece)).collect();
+            }
             Said::Reasoning(text) => json!({"reasoning_content": text, "reasoning": text}),
             Said::Prefill { done, total } if self.options.return_progress => {
                 let mut chunk = self.chunk(json!({}), None);
@@ -217,10 +262,12 @@ impl Writer for ChunkWriter {
     }
 
     fn end(&mut self, answer: &Answer) -> String {
-        let mut last = self.chunk(json!({}), Some(finish_reason(answer)));
+        let held = last_piece(&mut self.splitter);
+        let mut lines = held.map_or_else(String::new, |piece| self.call_piece(piece));
+        let mut last = self.chunk(json!({}), Some(finish_reason(answer, self.calls)));
         last.insert("timings".into(), timings(answer));
         last.insert("bluelm".into(), extras(answer));
-        let mut lines = data_line(&Json::Object(last));
+        lines += &data_line(&Json::Object(last));
         if self.options.include_usage {
             let mut chunk = self.frame();
             chunk.insert("choices".into(), json!([]));

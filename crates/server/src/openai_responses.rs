@@ -3,6 +3,7 @@
 //!
 //! Nothing is stored: `previous_response_id` is refused, and `store` has no effect.
 
+use engine::tools::{CallBlock, CallPiece, CallSplitter};
 use engine::{FinishReason, Message, Request, Role};
 use serde_json::{Map, Value as Json, json};
 
@@ -12,16 +13,35 @@ use crate::conversation;
 use crate::error::ApiError;
 use crate::pictures::Pictures;
 use crate::settings;
-use crate::writer::{Head, Writer, named_event};
+use crate::writer::{Head, Writer, last_piece, named_event, pieces};
 
 /// Keys that change nothing here, beside those of chat completions.
-const WITHOUT_EFFECT: [&str; 5] = [
+const WITHOUT_EFFECT: [&str; 4] = [
     "include",
     "truncation",
     "background",
     "prompt_cache_retention",
-    "tool_choice",
 ];
+
+/// Settings by our names and by this API's.
+const NAMES: [(&str, &str); 2] = [
+    ("max_completion_tokens", "max_output_tokens"),
+    ("response_format", "text.format"),
+];
+
+/// What a response repeats of its request.
+pub fn echo(body: &Map<String, Json>) -> Json {
+    let or = |key: &str, default: Json| match body.get(key) {
+        None | Some(Json::Null) => default,
+        Some(value) => value.clone(),
+    };
+    json!({
+        "parallel_tool_calls": or("parallel_tool_calls", json!(true)),
+        "text": or("text", json!({"format": {"type": "text"}})),
+        "tool_choice": or("tool_choice", json!("auto")),
+        "tools": or("tools", json!([])),
+    })
+}
 
 /// Reads a body.
 pub fn read(mut body: Map<String, Json>, pictures: &mut Pictures) -> Result<Request, ApiError> {
@@ -40,7 +60,8 @@ pub fn read(mut body: Map<String, Json>, pictures: &mut Pictures) -> Result<Requ
     {
         body.insert("response_format".into(), format);
     }
-    let mut request = settings::request(body).map_err(own_names)?;
+    let mut request = settings::request(body).map_err(|error| settings::renamed(error, &NAMES))?;
+    settings::rename_format(&mut request, "response_format", "text.format");
     match instructions {
         None | Some(Json::Null) => {}
         Some(Json::String(text)) => request.messages.push(Message::text(Role::System, text)),
@@ -78,24 +99,7 @@ fn refuse(body: &Map<String, Json>) -> Result<(), ApiError> {
     if body.get("background") == Some(&Json::Bool(true)) {
         return Err(ApiError::unsupported("background"));
     }
-    match body.get("tool_choice").and_then(Json::as_str) {
-        Some("required") => Err(ApiError::unsupported("tool_choice")),
-        _ => Ok(()),
-    }
-}
-
-/// An error of a setting that has another name in this API.
-fn own_names(mut error: ApiError) -> ApiError {
-    for (chat, responses) in [
-        ("max_completion_tokens", "max_output_tokens"),
-        ("response_format", "text.format"),
-    ] {
-        if error.param.as_deref() == Some(chat) {
-            error.param = Some(responses.into());
-            error.message = error.message.replace(chat, responses);
-        }
-    }
-    error
+    Ok(())
 }
 
 fn usage(answer: &Answer) -> Json {
@@ -123,14 +127,14 @@ fn response(head: &Head, status: &str, output: Vec<Json>, answer: Option<&Answer
         "metadata": {},
         "model": head.model,
         "output": output,
-        "parallel_tool_calls": true,
+        "parallel_tool_calls": head.echo["parallel_tool_calls"],
         "previous_response_id": null,
         "store": false,
         "temperature": null,
         "top_p": null,
-        "text": {"format": {"type": "text"}},
-        "tool_choice": "auto",
-        "tools": [],
+        "text": head.echo["text"],
+        "tool_choice": head.echo["tool_choice"],
+        "tools": head.echo["tools"],
         "truncation": "disabled",
         "usage": answer.map(usage),
     })
@@ -159,41 +163,64 @@ fn reasoning_item(id: &str, status: &str, content: Vec<Json>) -> Json {
     json!({"id": id, "type": "reasoning", "status": status, "summary": [], "content": content})
 }
 
+fn call_item(head: &Head, index: usize, status: &str, call: (&str, &str)) -> Json {
+    let (name, arguments) = call;
+    let (id, call_id) = (head.name("fc", index), head.name("call", index));
+    json!({"id": id, "type": "function_call", "status": status, "call_id": call_id, "name": name, "arguments": arguments})
+}
+
 /// The whole answer.
 pub fn reply(head: &Head, answer: &Answer) -> Json {
     let mut output = Vec::new();
     if !answer.reply.reasoning.is_empty() {
         output.push(reasoning_item(
-            &item_id(head, "rs"),
+            &head.name("rs", 0),
             "completed",
             vec![reasoning_part(&answer.reply.reasoning)],
         ));
     }
-    output.push(message_item(
-        &item_id(head, "msg"),
-        status(answer),
-        vec![text_part(&answer.reply.text)],
-    ));
+    let (mut messages, mut calls) = (0, 0);
+    let blocks = head.blocks(&answer.reply.text);
+    for (at, block) in blocks.iter().enumerate() {
+        let status = match at + 1 == blocks.len() {
+            true => status(answer),
+            false => "completed",
+        };
+        match block {
+            CallBlock::Text(text) => {
+                let id = head.name("msg", messages);
+                output.push(message_item(&id, status, vec![text_part(text)]));
+                messages += 1;
+            }
+            CallBlock::Call(call) => {
+                let status = if call.is_whole { "completed" } else { status };
+                let written = (call.name.as_str(), call.arguments.as_str());
+                output.push(call_item(head, calls, status, written));
+                calls += 1;
+            }
+        }
+    }
     response(head, status(answer), output, Some(answer))
 }
 
-fn item_id(head: &Head, kind: &str) -> String {
-    let (_, name) = head.id.split_once('_').unwrap_or(("", &head.id));
-    format!("{kind}_{name}")
-}
-
 /// The item that a stream is writing.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     Reasoning,
     Message,
+    /// A call of this function.
+    Call(String),
 }
 
 /// Writes the events of a response.
 pub struct EventWriter {
     head: Head,
+    splitter: Option<CallSplitter>,
     sequence: u64,
     output: Vec<Json>,
+    /// Messages and calls that are whole.
+    messages: usize,
+    calls: usize,
     open: Option<(Kind, String)>,
 }
 
@@ -201,9 +228,12 @@ impl EventWriter {
     /// A writer at the beginning.
     pub fn new(head: Head) -> Self {
         EventWriter {
+            splitter: head.splitter.clone(),
             head,
             sequence: 0,
             output: Vec::new(),
+            messages: 0,
+            calls: 0,
             open: None,
         }
     }
@@ -219,20 +249,39 @@ impl EventWriter {
         named_event(&Json::Object(event))
     }
 
+    /// An item with so much of its text, and the part that the text is, if it is one.
+    fn item(&self, kind: &Kind, status: &str, text: Option<&str>) -> (Json, Option<Json>) {
+        let id = self.id(kind);
+        let words = text.unwrap_or_default();
+        match kind {
+            Kind::Reasoning => {
+                let part = reasoning_part(words);
+                let content = text.map(|_| part.clone()).into_iter().collect();
+                (reasoning_item(&id, status, content), Some(part))
+            }
+            Kind::Message => {
+                let part = text_part(words);
+                let content = text.map(|_| part.clone()).into_iter().collect();
+                (message_item(&id, status, content), Some(part))
+            }
+            Kind::Call(name) => {
+                let item = call_item(&self.head, self.calls, status, (name.as_str(), words));
+                (item, None)
+            }
+        }
+    }
+
     fn open_item(&mut self, kind: Kind) -> String {
-        let (index, id) = (self.output.len(), self.id(kind));
-        let (item, part) = match kind {
-            Kind::Reasoning => (
-                reasoning_item(&id, "in_progress", Vec::new()),
-                reasoning_part(""),
-            ),
-            Kind::Message => (message_item(&id, "in_progress", Vec::new()), text_part("")),
-        };
+        let (index, id) = (self.output.len(), self.id(&kind));
+        let (item, part) = self.item(&kind, "in_progress", None);
         self.open = Some((kind, String::new()));
         let added = self.event(
             "response.output_item.added",
             json!({"output_index": index, "item": item}),
         );
+        let Some(part) = part else {
+            return added;
+        };
         let part = json!({"item_id": id, "output_index": index, "content_index": 0, "part": part});
         added + &self.event("response.content_part.added", part)
     }
@@ -241,39 +290,62 @@ impl EventWriter {
         let Some((kind, text)) = self.open.take() else {
             return String::new();
         };
-        let (index, id) = (self.output.len(), self.id(kind));
-        let (name, part, item) = match kind {
-            Kind::Reasoning => (
-                "response.reasoning_text.done",
-                reasoning_part(&text),
-                reasoning_item(&id, status, vec![reasoning_part(&text)]),
-            ),
-            Kind::Message => (
-                "response.output_text.done",
-                text_part(&text),
-                message_item(&id, status, vec![text_part(&text)]),
-            ),
+        let (index, id) = (self.output.len(), self.id(&kind));
+        let (item, part) = self.item(&kind, status, Some(&text));
+        let mut events = match part {
+            None => {
+                let done = json!({"item_id": id, "output_index": index, "name": item["name"], "arguments": text});
+                self.event("response.function_call_arguments.done", done)
+            }
+            Some(part) => {
+                let place = json!({"item_id": id, "output_index": index, "content_index": 0});
+                let mut done = place.clone();
+                done["text"] = json!(text);
+                let name = match kind {
+                    Kind::Reasoning => "response.reasoning_text.done",
+                    _ => {
+                        done["logprobs"] = json!([]);
+                        "response.output_text.done"
+                    }
+                };
+                let mut part_done = place;
+                part_done["part"] = part;
+                self.event(name, done) + &self.event("response.content_part.done", part_done)
+            }
         };
-        let mut done =
-            json!({"item_id": id, "output_index": index, "content_index": 0, "text": text});
-        if kind == Kind::Message {
-            done["logprobs"] = json!([]);
-        }
-        let mut events = self.event(name, done);
-        let part = json!({"item_id": id, "output_index": index, "content_index": 0, "part": part});
-        events += &self.event("response.content_part.done", part);
         events += &self.event(
             "response.output_item.done",
             json!({"output_index": index, "item": item}),
         );
+        match kind {
+            Kind::Reasoning => {}
+            Kind::Message => self.messages += 1,
+            Kind::Call(_) => self.calls += 1,
+        }
         self.output.push(item);
         events
     }
 
-    fn id(&self, kind: Kind) -> String {
+    fn id(&self, kind: &Kind) -> String {
         match kind {
-            Kind::Reasoning => item_id(&self.head, "rs"),
-            Kind::Message => item_id(&self.head, "msg"),
+            Kind::Reasoning => self.head.name("rs", 0),
+            Kind::Message => self.head.name("msg", self.messages),
+            Kind::Call(_) => self.head.name("fc", self.calls),
+        }
+    }
+
+    fn call_piece(&mut self, piece: CallPiece) -> String {
+        match piece {
+            CallPiece::Text(text) => self.text(Kind::Message, &text),
+            CallPiece::Begin(name) => {
+                let closed = self.close_item("completed");
+                closed + &self.open_item(Kind::Call(name))
+            }
+            CallPiece::Arguments(more) => match self.open.clone() {
+                Some((kind @ Kind::Call(_), _)) => self.text(kind, &more),
+                _ => String::new(),
+            },
+            CallPiece::End => self.close_item("completed"),
         }
     }
 
@@ -281,18 +353,25 @@ impl EventWriter {
         let mut events = String::new();
         if self.open.as_ref().is_none_or(|(open, _)| *open != kind) {
             events += &self.close_item("completed");
-            events += &self.open_item(kind);
+            events += &self.open_item(kind.clone());
         }
         if let Some((_, all)) = &mut self.open {
             all.push_str(text);
         }
-        let mut delta = json!({"item_id": self.id(kind), "output_index": self.output.len(), "content_index": 0, "delta": text});
-        let name = match kind {
-            Kind::Reasoning => "response.reasoning_text.delta",
-            Kind::Message => {
-                delta["logprobs"] = json!([]);
-                "response.output_text.delta"
-            }
+        let (id, index) = (self.id(&kind), self.output.len());
+        let (name, delta) = match kind {
+            Kind::Reasoning => (
+                "response.reasoning_text.delta",
+                json!({"item_id": id, "output_index": index, "content_index": 0, "delta": text}),
+            ),
+            Kind::Message => (
+                "response.output_text.delta",
+                json!({"item_id": id, "output_index": index, "content_index": 0, "delta": text, "logprobs": []}),
+            ),
+            Kind::Call(_) => (
+                "response.function_call_arguments.delta",
+                json!({"item_id": id, "output_index": index, "delta": text}),
+            ),
         };
         events + &self.event(name, delta)
     }
@@ -308,15 +387,20 @@ impl Writer for EventWriter {
     fn piece(&mut self, said: &Said) -> String {
         match said {
             Said::Reasoning(text) => self.text(Kind::Reasoning, text),
-            Said::Text(text) => self.text(Kind::Message, text),
+            Said::Text(text) => {
+                let pieces = pieces(&mut self.splitter, text).into_iter();
+                pieces.map(|piece| self.call_piece(piece)).collect()
+            }
             _ => String::new(),
         }
     }
 
     fn end(&mut self, answer: &Answer) -> String {
-        let mut events = String::new();
+        let held = last_piece(&mut self.splitter);
+        let mut events = held.map_or_else(String::new, |piece| self.call_piece(piece));
         // An answer without a word is a message all the same.
-        if !matches!(self.open, Some((Kind::Message, _))) {
+        let is_answered = matches!(self.open, Some((Kind::Message | Kind::Call(_), _)));
+        if !is_answered && self.messages + self.calls == 0 {
             events += &self.close_item("completed");
             events += &self.open_item(Kind::Message);
         }

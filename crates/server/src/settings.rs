@@ -28,6 +28,30 @@ pub fn request(mut settings: Map<String, Json>) -> Result<Request, ApiError> {
     Ok(request)
 }
 
+/// An error of a setting that has another name in an API, by that name: `names` are pairs of ours and theirs.
+pub fn renamed(mut error: ApiError, names: &[(&str, &str)]) -> ApiError {
+    for (ours, theirs) in names {
+        if let Some(rest) = error
+            .param
+            .as_deref()
+            .and_then(|param| param.strip_prefix(ours))
+        {
+            error.param = Some(format!("{theirs}{rest}"));
+            error.message = error.message.replacen(ours, theirs, 1);
+            break;
+        }
+    }
+    error
+}
+
+/// The same for what is looked at later, with the model.
+pub fn rename_format(request: &mut Request, ours: &str, theirs: &str) {
+    if let Some(format) = request.format.take() {
+        let name = format.name().replacen(ours, theirs, 1);
+        request.format = Some(format.named(name));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

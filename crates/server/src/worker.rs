@@ -144,7 +144,7 @@ impl Desk {
                 && let Some(job) = self.next_job()
             {
                 if let Err(finished) = scheduler.begin(task(job)) {
-                    self.finish(scheduler.engine(), finished);
+                    self.finish(scheduler.engine(), *finished);
                 }
             }
             let step = scheduler.step();

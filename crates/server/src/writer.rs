@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, header};
+use engine::tools::{CallBlock, CallPiece, CallSplitter};
 use serde_json::Value as Json;
 use tokio::time::timeout_at;
 
@@ -23,6 +24,45 @@ pub struct Head {
     pub model: String,
     /// When the request came.
     pub started: Instant,
+    /// What of the request the answer repeats, where its API does so.
+    pub echo: Json,
+    /// Tells calls from text, where there are tools.
+    pub splitter: Option<CallSplitter>,
+}
+
+impl Head {
+    /// A name of something in this answer: `kind`, the answer's own id, and a number from the second on.
+    pub fn name(&self, kind: &str, index: usize) -> String {
+        let own = self
+            .id
+            .split_once(['_', '-'])
+            .map_or(self.id.as_str(), |(_, id)| id);
+        match index {
+            0 => format!("{kind}_{own}"),
+            index => format!("{kind}_{own}_{index}"),
+        }
+    }
+
+    /// Text and calls of a whole answer, in their order.
+    pub fn blocks(&self, text: &str) -> Vec<CallBlock> {
+        match self.splitter {
+            Some(_) => CallSplitter::blocks(text),
+            None => vec![CallBlock::Text(text.to_owned())],
+        }
+    }
+}
+
+/// A piece of an answer as text and calls; without tools all of it is text.
+pub fn pieces(splitter: &mut Option<CallSplitter>, text: &str) -> Vec<CallPiece> {
+    match splitter {
+        Some(splitter) => splitter.push(text),
+        None => vec![CallPiece::Text(text.to_owned())],
+    }
+}
+
+/// What was held back.
+pub fn last_piece(splitter: &mut Option<CallSplitter>) -> Option<CallPiece> {
+    splitter.as_mut().and_then(CallSplitter::finish)
 }
 
 /// Puts what is said into the events of one API.

@@ -13,6 +13,7 @@ use indicatif::ProgressBar;
 
 use crate::answering::AnswerArguments;
 use crate::compute::ComputeArguments;
+use crate::format::FormatArguments;
 use crate::source::{ModelArgument, picture};
 use crate::terminal::{styles_of_stderr, visible};
 use crate::{failure, interrupt};
@@ -30,6 +31,8 @@ Examples:
   bluelm run --image before.png --image after.png \"What has changed?\"
   screenshot-tool | bluelm run --image - \"What does the error say?\"
   bluelm run --json --image chart.png \"Which bar is the highest?\" | jq .text
+  bluelm run --json-schema '{\"type\": \"object\", \"properties\": {\"total\": {\"type\": \"number\"}},
+    \"required\": [\"total\"], \"additionalProperties\": false}' --image receipt.png \"What is the total?\"
   bluelm run --request request.json
 
 The answer goes to standard output as it is made. The thought (--think) and one line of numbers go
@@ -44,6 +47,8 @@ pub struct RunArguments {
     images: Vec<PathBuf>,
     #[command(flatten)]
     answering: AnswerArguments,
+    #[command(flatten)]
+    format: FormatArguments,
     /// At most so many tokens, thought included (default: 512)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: Option<u32>,
@@ -111,6 +116,9 @@ impl RunArguments {
         }
         request.max_tokens.get_or_insert(DEFAULT_MAX_TOKENS);
         self.answering.apply(&mut request);
+        if let Some(grammar) = self.format.grammar()? {
+            request.format = Some(grammar);
+        }
         Ok(request)
     }
 }

@@ -167,7 +167,14 @@ fn addresses_are_never_fetched() {
 #[test]
 fn mistakes_are_named_where_they_are() {
     let part = "messages[0].content[0]";
-    assert_eq!(error(with("tools", json!([{}]))), "tools: not supported");
+    assert_eq!(
+        error(with("tools", json!([{}]))),
+        "tools[0].name: expected a text, found null"
+    );
+    assert_eq!(
+        error(with("response_format", json!({"type": "xml"}))),
+        "response_format: expected an object of type text, json_object, json_schema or grammar, found {\"type\":\"xml\"}"
+    );
     assert_eq!(error(with("n", json!(2))), "n: not supported");
     assert_eq!(
         error(with("temprature", json!(1))),
@@ -198,8 +205,8 @@ fn mistakes_are_named_where_they_are() {
     );
     assert_eq!(error(json!([])), "the request: expected a JSON object");
     assert_eq!(
-        error(json!({"messages": [{"role": "tool", "content": "x"}]})),
-        "messages[0].role: expected system, developer, user or assistant, found \"tool\""
+        error(json!({"messages": [{"role": "robot", "content": "x"}]})),
+        "messages[0].role: expected system, developer, user, assistant or tool, found \"robot\""
     );
     assert_eq!(
         error(json!({"messages": [{"role": "user"}]})),

@@ -330,10 +330,19 @@ pub fn events(path: &str, body: &Json) -> String {
 pub fn without_ids(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
-    while let Some(place) = ["chatcmpl-", "resp_", "msg_", "rs_", "img_"]
-        .iter()
-        .filter_map(|prefix| Some(rest.find(prefix)? + prefix.len()))
-        .min()
+    while let Some(place) = [
+        "chatcmpl-",
+        "resp_",
+        "msg_",
+        "rs_",
+        "img_",
+        "call_",
+        "fc_",
+        "toolu_",
+    ]
+    .iter()
+    .filter_map(|prefix| Some(rest.find(prefix)? + prefix.len()))
+    .min()
     {
         out.push_str(&rest[..place]);
         rest = &rest[place..];

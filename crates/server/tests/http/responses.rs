@@ -85,13 +85,10 @@ fn what_is_not_there_is_refused_by_its_own_name() {
             "previous_response_id",
         ),
         (json!({"background": true}), "background"),
-        (
-            json!({"tools": [{"type": "function", "name": "f"}]}),
-            "tools",
-        ),
+        (json!({"tools": [{"type": "web_search"}]}), "tools[0].type"),
         (
             json!({"text": {"format": {"type": "json_schema"}}}),
-            "text.format",
+            "text.format.schema",
         ),
         (json!({"max_output_tokens": "many"}), "max_output_tokens"),
         (json!({"input": 5}), "input"),

@@ -1,0 +1,91 @@
+//! `--json-schema` and `--grammar` of `bluelm run`.
+
+#[allow(dead_code)] // it needs no fixtures
+mod support;
+
+use insta::assert_snapshot;
+use serde_json::{Value as Json, json};
+use support::Place;
+
+const SCHEMA: &str = r#"{"type": "object", "properties": {"total": {"type": "integer", "minimum": 0, "maximum": 99}, "paid": {"type": "boolean"}}, "required": ["total", "paid"], "additionalProperties": false}"#;
+
+/// Random weights, which would say nothing of the kind.
+fn run(place: &Place, arguments: &[&str]) -> support::Outcome {
+    let all = [
+        &["run", "--model", "model"],
+        arguments,
+        &["What is the total?"],
+    ]
+    .concat();
+    place.run(&all)
+}
+
+fn holds(text: &str) -> bool {
+    let answer: Json = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let keys: Vec<&String> = answer.as_object().unwrap().keys().collect();
+    keys == ["total", "paid"]
+        && answer["total"].as_u64().unwrap() < 100
+        && answer["paid"].is_boolean()
+}
+
+#[test]
+fn an_answer_holds_a_schema_from_a_file_or_from_the_line() {
+    let place = Place::new();
+    place.write("schema.json", SCHEMA.as_bytes());
+    let by_file = run(&place, &["--json-schema", "schema.json"]);
+    assert_eq!(by_file.exit, Some(0), "{}", by_file.stderr);
+    assert!(holds(&by_file.stdout), "{}", by_file.stdout);
+    let by_line = run(&place, &["--json-schema", SCHEMA, "--json", "--speculate"]);
+    let reply: Json = serde_json::from_str(&by_line.stdout).unwrap();
+    assert_eq!(reply["text"], by_file.stdout.trim_end());
+    assert_eq!(reply["finish_reason"], "stop");
+    let request = json!({"messages": [{"role": "user", "content": "What is the total?"}],
+        "response_format": {"type": "json_schema", "json_schema": {"schema": serde_json::from_str::<Json>(SCHEMA).unwrap()}}});
+    place.write("request.json", request.to_string().as_bytes());
+    let by_request = place.run(&["run", "--model", "model", "--request", "request.json"]);
+    assert_eq!(by_request.stdout, by_file.stdout);
+}
+
+#[test]
+fn an_answer_holds_a_grammar() {
+    let place = Place::new();
+    place.write(
+        "date.lark",
+        b"start: YEAR \"-\" MONTH\nYEAR: /[12][0-9]{3}/\nMONTH: /0[1-9]|1[0-2]/\n",
+    );
+    let outcome = run(&place, &["--grammar", "date.lark"]);
+    let (year, month) = outcome.stdout.trim_end().split_once('-').unwrap();
+    assert_eq!((year.len(), month.len()), (4, 2), "{}", outcome.stdout);
+    let month: u32 = month.parse().unwrap();
+    assert!((1..=12).contains(&month));
+}
+
+#[test]
+fn bad_schemas_and_grammars_are_one_clear_error() {
+    let place = Place::new();
+    place.write("broken.json", b"{\"type\": }");
+    place.write("list.json", b"[]");
+    place.write("broken.lark", b"start: \"a");
+    let mut seen = String::new();
+    for arguments in [
+        ["--json-schema", "broken.json"],
+        ["--json-schema", "list.json"],
+        ["--json-schema", "nowhere.json"],
+        [
+            "--json-schema",
+            "{\"type\": \"array\", \"uniqueItems\": true}",
+        ],
+        ["--json-schema", "{\"type\""],
+        ["--grammar", "broken.lark"],
+        ["--grammar", "nowhere.lark"],
+    ] {
+        let outcome = run(&place, &arguments);
+        assert_eq!(
+            (outcome.exit, outcome.stdout.as_str()),
+            (Some(1), ""),
+            "{arguments:?}"
+        );
+        seen += &outcome.stderr;
+    }
+    assert_snapshot!(seen);
+}
