@@ -1,5 +1,6 @@
 //! A loaded model that answers requests.
 
+mod costs;
 mod images;
 
 use std::path::Path;
@@ -7,25 +8,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use image_prep::Picture;
 use image_prep::tiling::Grid;
 use model::{Bundle, Checkpoint, Model};
 
 use crate::ahead::Ahead;
+use crate::calibration::Calibration;
 use crate::cancel::Cancel;
 use crate::decode::Decoding;
-use crate::encoding::{Encoding, ImageEncoder};
+use crate::encoding::{Encoding, ImageEncoder, Subject};
 use crate::error::EngineError;
 use crate::files::{ModelFiles, PromptFiles};
 use crate::identity::Weights;
-use crate::memory::{self, Memory, Row};
+use crate::memory::{self, Memory};
 use crate::network::{Cache, Network, NetworkShape};
 use crate::prefill::{Overlap, Prefill, Prefilled, STEP_TOKENS};
 use crate::prompt::{ImageInfo, Piece, Prompt, PromptParts};
 use crate::record::Record;
 use crate::request::{Event, Reply, Request, Timings, Usage};
+use crate::room::MemoryRoom;
 use crate::threads::Threads;
+use crate::vision::{Looking, Most, View};
 
+pub use costs::{Cheaper, Cost, Look};
 pub use images::EncodedImage;
 
 /// A model ready to answer.
@@ -37,6 +41,8 @@ pub struct Engine<N: Network = Model> {
     overlap: Overlap,
     encoder: ImageEncoder<N>,
     ahead: Ahead,
+    room: MemoryRoom,
+    calibration: Option<Calibration>,
     load_ms: f64,
     /// Its own among all engines of the process.
     pub(crate) number: u64,
@@ -124,7 +130,6 @@ impl<N: Network> Engine<N> {
         Ok(Engine {
             encoder: ImageEncoder {
                 network: network.clone(),
-                preprocessor: files.preprocessor.clone(),
                 threads: Threads::of_all_cores()?,
                 encoding: Encoding::default(),
                 at_work: Arc::default(),
@@ -135,6 +140,8 @@ impl<N: Network> Engine<N> {
             step_tokens: STEP_TOKENS,
             overlap: Overlap::default(),
             ahead: Ahead::default(),
+            room: MemoryRoom::default(),
+            calibration: None,
             load_ms: 0.0,
             number: ENGINES.fetch_add(1, Ordering::Relaxed),
             weights: Weights::unnamed(),
@@ -150,7 +157,6 @@ impl<N: Network> Engine<N> {
     /// Cuts pictures into grids of at most `most`: fewer tiles than the model's settings allow, never more.
     pub fn with_grids_at_most(mut self, most: Grid) -> Self {
         self.files.preprocessor = self.files.preprocessor.at_most(most);
-        self.encoder.preprocessor = self.files.preprocessor.clone();
         self
     }
 
@@ -190,13 +196,9 @@ impl<N: Network> Engine<N> {
         memory: &Memory<N>,
         request: &Request,
     ) -> Result<usize, EngineError> {
-        let (prompt, _) = self.prepare(request)?;
-        let rows = self.rows(&prompt, &request.images);
+        let (prompt, views) = self.prepare(request)?;
+        let rows = memory::rows(&prompt, &names(request, &views));
         Ok(memory.shared(self.number, &rows, &prompt))
-    }
-
-    fn rows(&self, prompt: &Prompt, pictures: &[Picture]) -> Vec<Row> {
-        memory::rows(prompt, pictures, &self.files.preprocessor)
     }
 
     /// Answers a request; `events` sees the answer as it grows.
@@ -249,22 +251,39 @@ impl<N: Network> Engine<N> {
         .run(&mut Memory::new())
     }
 
-    fn prepare(&self, request: &Request) -> Result<(Prompt, Vec<ImageInfo>), EngineError> {
-        request.check(self.network.shape().vocabulary)?;
-        let images: Vec<ImageInfo> = request
-            .images
-            .iter()
-            .map(|picture: &Picture| self.plan(picture.width, picture.height))
-            .collect();
-        let parts = PromptParts {
-            messages: &request.messages,
-            images: &images,
-            thinking: request.effective_thinking(&self.files.template),
-            template_kwargs: &request.template_kwargs,
-        };
-        let prompt = Prompt::new(&self.files, &self.network.shape(), &parts)?;
-        Ok((prompt, images))
+    fn looking<'a>(&'a self, request: &'a Request) -> Looking<'a> {
+        Looking {
+            settings: &self.files.preprocessor,
+            tokens_per_tile: self.network.shape().tokens_per_tile,
+            request,
+        }
     }
+
+    /// The prompt, with how each picture is looked at so that it fits.
+    fn prepare(&self, request: &Request) -> Result<(Prompt, Vec<View>), EngineError> {
+        let shape = self.network.shape();
+        request.check(shape.vocabulary)?;
+        let most = Most {
+            context_tokens: shape.context_tokens,
+            memory_tokens: self.memory_tokens(request),
+        };
+        self.looking(request).fit(most, &|views: &[View]| {
+            let images: Vec<ImageInfo> = views.iter().map(|view| view.info.clone()).collect();
+            let parts = PromptParts {
+                messages: &request.messages,
+                images: &images,
+                thinking: request.effective_thinking(&self.files.template),
+                template_kwargs: &request.template_kwargs,
+            };
+            Prompt::new(&self.files, &shape, &parts)
+        })
+    }
+}
+
+/// What the encoder makes of each picture, by name.
+fn names(request: &Request, views: &[View]) -> Vec<u128> {
+    let pictures = request.images.iter().zip(views);
+    pictures.map(|(picture, view)| view.name(picture)).collect()
 }
 
 /// Files of one model agree in these numbers.
@@ -302,7 +321,8 @@ struct Turn<'a, N: Network> {
 
 impl<N: Network> Turn<'_, N> {
     fn run(mut self, memory: &mut Memory<N>) -> Result<Reply, EngineError> {
-        let (prompt, images) = self.engine.prepare(self.request)?;
+        let (prompt, views) = self.engine.prepare(self.request)?;
+        let names = names(self.request, &views);
         let context = self.engine.network.shape().context_tokens;
         // The last token chosen takes no position: nothing is asked after it.
         let room = context - prompt.ids.len() + 1;
@@ -310,11 +330,18 @@ impl<N: Network> Turn<'_, N> {
             .request
             .max_tokens
             .map_or(room, |asked| asked.min(room));
-        let rows = self.engine.rows(&prompt, &self.request.images);
+        let rows = memory::rows(&prompt, &names);
         let engine = self.engine.number;
         let mut cache = memory.take(engine, &self.engine.network, &rows, &prompt);
         let cached_tokens = cache.tokens();
-        let prefilled = self.prefill(&prompt, &mut cache)?;
+        let subjects: Vec<Subject> = (self.request.images.iter().zip(&views).zip(&names))
+            .map(|((picture, view), &name)| Subject {
+                picture,
+                preprocessor: &view.preprocessor,
+                name,
+            })
+            .collect();
+        let prefilled = self.prefill(&prompt, &subjects, &mut cache)?;
         let decoding = Decoding {
             network: &*self.engine.network,
             threads: &self.engine.encoder.threads,
@@ -350,7 +377,7 @@ impl<N: Network> Turn<'_, N> {
             thinking: written.thinking,
             speculation: written.guesses,
             logprobs: written.logprobs,
-            images,
+            images: views.into_iter().map(|view| view.info).collect(),
             timings: Timings {
                 load_ms: self.engine.load_ms,
                 image_ms: milliseconds(prefilled.image_time),
@@ -365,7 +392,12 @@ impl<N: Network> Turn<'_, N> {
         })
     }
 
-    fn prefill(&mut self, prompt: &Prompt, cache: &mut N::Cache) -> Result<Prefilled, EngineError> {
+    fn prefill(
+        &mut self,
+        prompt: &Prompt,
+        subjects: &[Subject],
+        cache: &mut N::Cache,
+    ) -> Result<Prefilled, EngineError> {
         let total = prompt.ids.len();
         let events = &mut *self.events;
         Prefill {
@@ -373,7 +405,7 @@ impl<N: Network> Turn<'_, N> {
             encoder: &self.engine.encoder,
             ahead: &self.engine.ahead,
             prompt,
-            pictures: &self.request.images,
+            subjects,
             step_tokens: self.engine.step_tokens,
             overlap: self.engine.overlap,
             cancel: self.cancel,

@@ -7,13 +7,13 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use image_prep::Picture;
 use model::{LogitRows, NoTaps, Taps};
 
-use crate::ahead::{Ahead, ImageAhead, Next};
+use crate::ahead::Ahead;
 use crate::cancel::Cancel;
-use crate::encoding::{Batch, ImageEncoder, Pixels, Wanted};
+use crate::encoding::{Batch, ImageEncoder, Pixels, Subject, Wanted};
 use crate::error::EngineError;
+use crate::image_rows::ImageRows;
 use crate::network::{Cache, Network};
 use crate::prompt::{Piece, Prompt};
 use crate::record::Record;
@@ -37,7 +37,8 @@ pub(crate) struct Prefill<'a, N: Network> {
     pub encoder: &'a ImageEncoder<N>,
     pub ahead: &'a Ahead,
     pub prompt: &'a Prompt,
-    pub pictures: &'a [Picture],
+    /// The request's pictures.
+    pub subjects: &'a [Subject<'a>],
     pub step_tokens: usize,
     pub overlap: Overlap,
     pub cancel: &'a Cancel,
@@ -87,18 +88,18 @@ impl<N: Network> Prefill<'_, N> {
     /// Fills the cache, which already holds the first rows of this prompt, up to the prompt's end.
     pub fn run(mut self, cache: &mut N::Cache) -> Result<Prefilled, EngineError> {
         let done = cache.tokens();
-        let wanted: Vec<&Picture> = self
+        let wanted: Vec<Subject> = self
             .prompt
             .pieces
             .iter()
             .filter_map(|piece| match piece {
                 Piece::Image { image, places } if places.start >= done => {
-                    Some(&self.pictures[*image])
+                    Some(self.subjects[*image])
                 }
                 _ => None,
             })
             .collect();
-        let images = Images {
+        let images = ImageRows {
             encoder: self.encoder,
             ahead: self.ahead,
             cancel: self.cancel,
@@ -116,7 +117,7 @@ impl<N: Network> Prefill<'_, N> {
                         Ok(()) => Wanted::More,
                         Err(_) => Wanted::Nothing,
                     };
-                    images.encode(&wanted, send);
+                    send_all(&images, &wanted, send);
                 });
             } else {
                 drop(sender);
@@ -250,97 +251,25 @@ impl<N: Network> Prefill<'_, N> {
     }
 }
 
-/// The other thread's part.
-struct Images<'a, N: Network> {
-    encoder: &'a ImageEncoder<N>,
-    ahead: &'a Ahead,
-    cancel: &'a Cancel,
-    pixels: Pixels,
-}
-
-impl<N: Network> Images<'_, N> {
-    /// Sends the batches of all pictures, or an error after some.
-    fn encode(
-        &self,
-        pictures: &[&Picture],
-        send: &mut dyn FnMut(Result<Batch, EngineError>) -> Wanted,
-    ) {
-        let _at_work = self.encoder.begin();
-        for picture in pictures {
-            let mut wanted = Wanted::More;
-            let result = self.encode_one(picture, &mut |batch| {
-                wanted = send(Ok(batch));
-                wanted
-            });
-            if let Err(error) = result {
-                send(Err(error));
-                return;
-            }
-            if wanted == Wanted::Nothing {
-                return;
-            }
+/// Sends the batches of all pictures, or an error after some.
+fn send_all<N: Network>(
+    images: &ImageRows<N>,
+    subjects: &[Subject],
+    send: &mut dyn FnMut(Result<Batch, EngineError>) -> Wanted,
+) {
+    let _at_work = images.encoder.begin();
+    for &subject in subjects {
+        let mut wanted = Wanted::More;
+        let result = images.give(subject, &mut |batch| {
+            wanted = send(Ok(batch));
+            wanted
+        });
+        if let Err(error) = result {
+            send(Err(error));
+            return;
         }
-    }
-
-    fn encode_one(
-        &self,
-        picture: &Picture,
-        take: &mut dyn FnMut(Batch) -> Wanted,
-    ) -> Result<(), EngineError> {
-        self.cancel.check()?;
-        // A record wants pixels as well, which are not kept ahead.
-        let ahead = match self.pixels {
-            Pixels::Drop => self.ahead.find(picture),
-            Pixels::Keep => None,
-        };
-        let mut sent = 0;
-        if let Some(ahead) = ahead {
-            match self.take_ahead(&ahead, &mut sent, take) {
-                Next::Failed => self.cancel.check()?,
-                _ => return Ok(()),
-            }
+        if wanted == Wanted::Nothing {
+            return;
         }
-        // What came from ahead before it failed is not sent twice.
-        self.encoder
-            .encode(picture, self.pixels, self.cancel, &mut |mut batch| {
-                let again = sent.min(batch.features.len());
-                sent -= again;
-                if again == batch.features.len() {
-                    return Wanted::More;
-                }
-                if again > 0 {
-                    batch.features = batch.features[again..].into();
-                }
-                take(batch)
-            })
-    }
-
-    /// Sends what was encoded ahead as it comes; counts the numbers sent. Ends with `Failed` where not all came.
-    fn take_ahead(
-        &self,
-        ahead: &ImageAhead,
-        sent: &mut usize,
-        take: &mut dyn FnMut(Batch) -> Wanted,
-    ) -> Next {
-        let mut started = Instant::now();
-        for number in 0.. {
-            match ahead.next(number, self.cancel) {
-                Next::Batch(features) => {
-                    *sent += features.len();
-                    let batch = Batch {
-                        features,
-                        pixels: None,
-                        // What was waited for: the rest was done before the request.
-                        time: started.elapsed(),
-                    };
-                    if take(batch) == Wanted::Nothing {
-                        break;
-                    }
-                    started = Instant::now();
-                }
-                end => return end,
-            }
-        }
-        Next::NoMore
     }
 }

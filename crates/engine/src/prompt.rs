@@ -11,6 +11,7 @@ use crate::error::EngineError;
 use crate::files::PromptFiles;
 use crate::message::{Message, Part};
 use crate::network::NetworkShape;
+use crate::vision::Reduced;
 
 /// How one image was cut.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -25,6 +26,9 @@ pub struct ImageInfo {
     pub tiles: usize,
     /// `<image>` tokens in the prompt.
     pub tokens: usize,
+    /// Why it has fewer tiles than the model's settings would give it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reduced: Option<Reduced>,
 }
 
 impl ImageInfo {
@@ -42,6 +46,7 @@ impl ImageInfo {
             grid: [plan.grid.columns, plan.grid.rows],
             tiles: plan.tiles,
             tokens: plan.tiles * tokens_per_tile,
+            reduced: None,
         }
     }
 }
@@ -261,6 +266,7 @@ mod tests {
             grid: [1, 1],
             tiles,
             tokens: tiles * tiny_shape().tokens_per_tile,
+            reduced: None,
         }
     }
 

@@ -7,5 +7,6 @@ mod completions;
 mod fake;
 mod messages;
 mod pictures;
+mod remote;
 mod responses;
 mod sockets;
