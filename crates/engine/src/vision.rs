@@ -194,15 +194,14 @@ impl Looking<'_> {
             most.memory_tokens
                 .is_none_or(|tokens| prompt.ids.len() <= tokens)
         };
-        match made {
+        let (tokens, because) = match made {
             Ok(prompt) if fits(&prompt) => return Ok((prompt, asked)),
             Ok(prompt) if !self.may_reduce() => return Err(too_much(&prompt, most)),
-            Err(EngineError::PromptTooLong { .. }) if self.may_reduce() => {}
+            Ok(_) => (most.memory_tokens.unwrap_or(0), Because::Memory),
+            Err(EngineError::PromptTooLong { .. }) if self.may_reduce() => most.with_an_answer(),
             Err(error) => return Err(error),
-            Ok(_) => {}
-        }
+        };
         // How many tokens the text has is known when a prompt could be made.
-        let (tokens, because) = Self::most_tokens(most);
         let smallest = self.at_most(&asked, 1, because);
         let prompt = make(&smallest)?;
         let text = prompt.ids.len() - image_tokens(&prompt, &smallest);
@@ -223,11 +222,13 @@ impl Looking<'_> {
         let automatic = |index| self.detail(index) == Detail::Auto;
         self.request.vision.policy == Policy::Fewer && (0..self.request.images.len()).any(automatic)
     }
+}
 
+impl Most {
     /// The tokens that a prompt may have so that there is room for its answer.
-    fn most_tokens(most: Most) -> (usize, Because) {
-        let context = most.context_tokens - ANSWER_TOKENS.min(most.context_tokens / 4);
-        match most.memory_tokens {
+    fn with_an_answer(self) -> (usize, Because) {
+        let context = self.context_tokens - ANSWER_TOKENS.min(self.context_tokens / 4);
+        match self.memory_tokens {
             Some(memory) if memory < context => (memory, Because::Memory),
             _ => (context, Because::Context),
         }
