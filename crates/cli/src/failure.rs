@@ -13,7 +13,7 @@ use image_prep::ImageError;
 use model::ModelError;
 use train::TrainError;
 
-use crate::commands::serve::OpenToAll;
+use crate::commands::serve::{OpenToAll, Wrong};
 use crate::commands::tiles::InputError;
 use crate::interrupt::EXIT_INTERRUPTED;
 use crate::terminal::{self, Styles};
@@ -97,6 +97,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         .or_else(|| error.downcast_ref::<BenchError>()?.hint())
         .or_else(|| error.downcast_ref::<InputError>()?.hint())
         .or_else(|| Some(error.downcast_ref::<OpenToAll>()?.hint().into()))
+        .or_else(|| Some(error.downcast_ref::<Wrong>()?.hint().into()))
         .or_else(|| {
             let _: &Exists = error.downcast_ref()?;
             Some("--force replaces it".into())

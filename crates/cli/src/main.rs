@@ -4,12 +4,15 @@
 //! usage, 130 stopped by Ctrl-C.
 
 mod answering;
+mod calibrated;
 mod commands;
 mod compute;
 mod embedded;
 mod failure;
+mod folders;
 mod format;
 mod interrupt;
+mod looking;
 mod parallel;
 mod source;
 mod terminal;
@@ -18,7 +21,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{bench, chat, completions, convert, data, eval, explain, run, serve, tiles, train};
+use commands::{
+    bench, chat, completions, convert, data, eval, explain, run, serve, tiles, train, tune,
+};
 pub use failure::Interrupted;
 
 /// Ask a picture a question.
@@ -60,6 +65,8 @@ enum Command {
     Eval(eval::EvalArguments),
     /// Measure speed and memory beside what this machine can do at best
     Bench(bench::BenchArguments),
+    /// Measure once how fast a model is on this machine, to predict times
+    Tune(tune::TuneArguments),
     /// Make training examples
     Data(data::DataArguments),
     /// Train a model
@@ -89,6 +96,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Tiles(arguments) => tiles::run(arguments),
         Command::Eval(arguments) => eval::run(arguments, cancel),
         Command::Bench(arguments) => bench::run(arguments, cancel),
+        Command::Tune(arguments) => tune::run(arguments, cancel),
         Command::Data(arguments) => data::run(arguments),
         Command::Train(arguments) => {
             let _cooperative = interrupt::cooperate();

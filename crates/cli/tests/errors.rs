@@ -259,7 +259,7 @@ fn pictures_longer_than_the_context() {
     place.fixture("checks.png");
     let images = ["--image", "checks.png"].repeat(40);
     let arguments = [
-        ["run", "--model", "model"].as_slice(),
+        ["run", "--model", "model", "--detail", "high"].as_slice(),
         &images,
         &["Compare."],
     ]

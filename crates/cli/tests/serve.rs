@@ -144,3 +144,30 @@ fn ctrl_c_and_sigterm_end_it_in_order() {
         assert_eq!(server.child.wait().unwrap().code(), Some(0), "{signal}");
     }
 }
+
+#[test]
+fn settings_come_from_flags_environment_and_a_file_and_what_is_wrong_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("serve.toml");
+    let run = |file: &str, arguments: &[&str]| {
+        std::fs::write(&path, file).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_bluelm"))
+            .args(["serve", "--config"])
+            .arg(&path)
+            .args(arguments)
+            .env_remove("BLUELM_API_KEY")
+            .env("BLUELM_MAX_PICTURES", "few")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let text = String::from_utf8(output.stderr).unwrap();
+        text.replace(&path.display().to_string(), "FILE")
+    };
+    insta::assert_snapshot!(run("ports = 1\nmax_body_mb = 0", &["--tile-batch", "99999"]), @r#"
+    error: FILE: max_body_mb: expected a whole number from 1 to 4000, found 0
+    FILE: ports: there is no such setting; is `port` meant?
+    BLUELM_MAX_PICTURES: expected a whole number from 1 to 10000, found "few"
+    --tile-batch: expected a whole number from 1 to 4096, found 99999
+    hint: `bluelm serve --help` has all settings; docs/server.md has a file with each of them
+    "#);
+}

@@ -1,13 +1,13 @@
 //! Images encoded before the question about them is known.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use image_prep::Picture;
+use image_prep::{Picture, Preprocessor};
 
 use crate::cancel::Cancel;
-use crate::encoding::{Batch, ImageEncoder, Pixels, Wanted};
+use crate::encoding::{Batch, ImageEncoder, Pixels, Subject, Wanted};
+use crate::image_cache::ImageCache;
 use crate::network::Network;
 
 /// How long whoever waits for a batch goes without asking whether it should still wait; a layer takes as long.
@@ -22,6 +22,19 @@ impl ImageAhead {
     /// Whether all of its rows are there.
     pub fn is_done(&self) -> bool {
         self.0.job.lock().end == Some(End::Done)
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            tiles_done: self.0.job.lock().tiles,
+            tiles: self.0.tiles,
+        }
+    }
+
+    /// Whether it ended without all of its rows: the request about it then encodes the picture itself.
+    pub fn has_failed(&self) -> bool {
+        self.0.job.lock().end == Some(End::Failed)
     }
 
     /// Waits until all of its rows are there, or `cancel` is thrown. Requests need not wait: they take rows as they come.
@@ -52,6 +65,15 @@ impl ImageAhead {
     }
 }
 
+/// How far an image is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Tiles whose rows are there.
+    pub tiles_done: usize,
+    /// All tiles.
+    pub tiles: usize,
+}
+
 /// What is known of a batch that was asked for.
 pub(crate) enum Next {
     /// Its rows.
@@ -64,7 +86,8 @@ pub(crate) enum Next {
 
 /// Stops the work when nobody holds it any more.
 struct Held {
-    key: Key,
+    name: u128,
+    tiles: usize,
     job: Arc<Job>,
 }
 
@@ -85,6 +108,7 @@ struct Job {
 #[derive(Default)]
 struct State {
     batches: Vec<Arc<[f32]>>,
+    tiles: usize,
     end: Option<End>,
 }
 
@@ -117,50 +141,60 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// Tells pictures apart. The hash has a key that nobody outside knows, so that no two pictures can be made to share one.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Key {
-    size: (u32, u32),
-    hash: u64,
+/// A picture that belongs to whoever encodes it, cut and scaled so.
+pub(crate) struct Owned {
+    pub picture: Picture,
+    pub preprocessor: Preprocessor,
+    pub name: u128,
 }
 
-/// The images that an engine encodes ahead.
+impl Owned {
+    fn subject(&self) -> Subject<'_> {
+        Subject {
+            picture: &self.picture,
+            preprocessor: &self.preprocessor,
+            name: self.name,
+        }
+    }
+}
+
+/// The images that an engine encodes ahead, and those that it keeps.
 #[derive(Default)]
 pub(crate) struct Ahead {
-    hasher: RandomState,
     held: Mutex<Vec<Weak<Held>>>,
     /// One image is encoded at a time, so that memory is needed for the batches of one.
     turn: Arc<Mutex<()>>,
+    /// What was encoded before.
+    pub cache: Option<Arc<ImageCache>>,
 }
 
 impl Ahead {
-    /// Begins with a picture, on a thread of its own; one that is in work already is not begun again.
+    /// Begins with a picture, on a thread of its own; one that is in work already is not begun again, and one that is kept
+    /// is there at once.
     pub fn begin<N: Network + 'static>(
         &self,
         encoder: ImageEncoder<N>,
-        picture: Picture,
+        owned: Owned,
     ) -> ImageAhead {
-        let key = self.key(&picture);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.retain(|held| held.strong_count() > 0);
-        let same = held
-            .iter()
-            .filter_map(Weak::upgrade)
-            .find(|held| held.key == key);
-        if let Some(same) = same {
-            return ImageAhead(same);
+        if let Some(same) = find(&held, owned.name) {
+            return same;
         }
+        let picture = &owned.picture;
         let job = Arc::new(Job::default());
         let handle = ImageAhead(Arc::new(Held {
-            key,
+            name: owned.name,
+            tiles: owned.preprocessor.plan(picture.width, picture.height).tiles,
             job: job.clone(),
         }));
         held.push(Arc::downgrade(&handle.0));
-        let turn = self.turn.clone();
+        drop(held);
+        let (turn, cache) = (self.turn.clone(), self.cache.clone());
         std::thread::spawn(move || {
             let _ending = Ending(&job);
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-            work(&encoder, &picture, &job);
+            work(&encoder, &owned, &job, cache.as_deref());
         });
         handle
     }
@@ -170,42 +204,51 @@ impl Ahead {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The picture's image, if somebody holds it.
-    pub fn find(&self, picture: &Picture) -> Option<ImageAhead> {
-        let held: Vec<Arc<Held>> = {
-            let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-            held.iter().filter_map(Weak::upgrade).collect()
-        };
-        // Hashing takes milliseconds: only where there is something to compare with.
-        let size = (picture.width, picture.height);
-        let mut same_size = held
-            .into_iter()
-            .filter(|held| held.key.size == size)
-            .peekable();
-        same_size.peek()?;
-        let key = self.key(picture);
-        same_size.find(|held| held.key == key).map(ImageAhead)
-    }
-
-    fn key(&self, picture: &Picture) -> Key {
-        Key {
-            size: (picture.width, picture.height),
-            hash: self.hasher.hash_one(&picture.rgb),
-        }
+    /// The image of this name, if somebody holds it.
+    pub fn find(&self, name: u128) -> Option<ImageAhead> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        find(&held, name)
     }
 }
 
-fn work<N: Network>(encoder: &ImageEncoder<N>, picture: &Picture, job: &Job) {
+fn find(held: &[Weak<Held>], name: u128) -> Option<ImageAhead> {
+    let mut held = held.iter().filter_map(Weak::upgrade);
+    held.find(|held| held.name == name).map(ImageAhead)
+}
+
+fn work<N: Network>(
+    encoder: &ImageEncoder<N>,
+    owned: &Owned,
+    job: &Job,
+    cache: Option<&ImageCache>,
+) {
+    let subject = owned.subject();
+    let tokens = encoder.network.shape().tokens_per_tile * encoder.network.shape().hidden;
+    let push = |features: Arc<[f32]>| {
+        job.change(|state| {
+            state.tiles += features.len() / tokens.max(1);
+            state.batches.push(features);
+        });
+    };
+    let wanted = encoder.numbers(subject);
+    if let Some(kept) = cache.and_then(|cache| cache.find(subject.name, wanted)) {
+        kept.into_iter().for_each(push);
+        job.change(|state| state.end = Some(End::Done));
+        return;
+    }
     let _at_work = encoder.begin();
     let take = &mut |batch: Batch| {
-        job.change(|state| state.batches.push(batch.features));
+        push(batch.features);
         Wanted::More
     };
     // Whoever waits encodes the image itself where this failed, and so gets the error as well.
     if encoder
-        .encode(picture, Pixels::Drop, &job.cancel, take)
+        .encode(subject, Pixels::Drop, &job.cancel, take)
         .is_ok()
     {
+        if let Some(cache) = cache {
+            cache.keep(subject.name, job.lock().batches.clone());
+        }
         job.change(|state| state.end = Some(End::Done));
     }
 }

@@ -36,6 +36,11 @@ impl ThinkingBudget {
         }
     }
 
+    /// Whether no token may be thought.
+    pub(crate) fn allows_none(&self) -> bool {
+        self.tokens == Some(0) || self.time.is_some_and(|time| time.is_zero())
+    }
+
     /// Whether it asks for some thought, and not for none.
     pub(crate) fn wants_thought(&self) -> bool {
         match (self.tokens, self.time) {

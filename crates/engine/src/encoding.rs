@@ -69,6 +69,16 @@ pub(crate) struct Batch {
     pub time: Duration,
 }
 
+/// A picture on its way to the encoder.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    pub picture: &'a Picture,
+    /// How it is cut and scaled.
+    pub preprocessor: &'a Preprocessor,
+    /// What is made of it, by [`crate::identity::of_picture`].
+    pub name: u128,
+}
+
 /// Whoever takes batches says whether it wants more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
@@ -86,7 +96,6 @@ pub(crate) enum Pixels {
 /// What encoding needs. Copies share the threads and the count of images in work.
 pub(crate) struct ImageEncoder<N> {
     pub network: Arc<N>,
-    pub preprocessor: Preprocessor,
     pub threads: Threads,
     pub encoding: Encoding,
     pub at_work: Arc<AtomicUsize>,
@@ -96,7 +105,6 @@ impl<N> Clone for ImageEncoder<N> {
     fn clone(&self) -> Self {
         ImageEncoder {
             network: self.network.clone(),
-            preprocessor: self.preprocessor.clone(),
             threads: self.threads.clone(),
             encoding: self.encoding,
             at_work: self.at_work.clone(),
@@ -122,12 +130,12 @@ impl<N: Network> ImageEncoder<N> {
     /// a cancel, or when nothing more is wanted.
     pub fn encode(
         &self,
-        picture: &Picture,
+        subject: Subject,
         pixels: Pixels,
         cancel: &Cancel,
         take: &mut dyn FnMut(Batch) -> Wanted,
     ) -> Result<(), EngineError> {
-        let tiles = &mut self.preprocessor.tiles(picture);
+        let tiles = &mut subject.preprocessor.tiles(subject.picture);
         let mut started = Instant::now();
         let mut next = self.threads.run(|| self.prepare(tiles, cancel))?;
         while let Some(now) = next {
@@ -171,8 +179,16 @@ impl<N: Network> ImageEncoder<N> {
         Ok(Some(Prepared { patches, pixels }))
     }
 
+    /// Numbers in all rows of a picture.
+    pub fn numbers(&self, subject: Subject) -> usize {
+        let shape = self.network.shape();
+        let (width, height) = (subject.picture.width, subject.picture.height);
+        let tiles = subject.preprocessor.plan(width, height).tiles;
+        tiles * shape.tokens_per_tile * shape.hidden
+    }
+
     fn values_per_tile(&self) -> usize {
-        3 * self.preprocessor.tile_size().pow(2)
+        3 * self.network.shape().tile_side.pow(2)
     }
 }
 

@@ -1,5 +1,6 @@
 //! A loaded model that answers requests.
 
+mod costs;
 mod images;
 
 use std::path::Path;
@@ -7,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use image_prep::Picture;
 use image_prep::tiling::Grid;
 use model::{Bundle, Checkpoint, Model};
 
 use crate::ahead::Ahead;
+use crate::calibration::Calibration;
 use crate::cancel::Cancel;
 use crate::encoding::{Encoding, ImageEncoder};
 use crate::error::EngineError;
@@ -24,10 +25,13 @@ use crate::prefill::{Overlap, STEP_TOKENS};
 use crate::prompt::{ImageInfo, Prompt, PromptParts};
 use crate::record::Record;
 use crate::request::{Event, Reply, Request, RequestRef};
+use crate::room::MemoryRoom;
 use crate::sequence::{Begin, Events, Sequence};
 use crate::threads::Threads;
+use crate::vision::{Looking, Most, View};
 use crate::wake::Waker;
 
+pub use costs::{Cheaper, Cost, Look};
 pub use images::EncodedImage;
 
 /// A model ready to answer.
@@ -40,6 +44,8 @@ pub struct Engine<N: Network = Model> {
     pub(crate) encoder: ImageEncoder<N>,
     pub(crate) ahead: Ahead,
     grammars: Grammars,
+    room: MemoryRoom,
+    calibration: Option<Calibration>,
     pub(crate) load_ms: f64,
     /// Its own among all engines of the process.
     pub(crate) number: u64,
@@ -49,7 +55,10 @@ pub struct Engine<N: Network = Model> {
 /// A request's prompt, made and not read.
 pub(crate) struct Prepared {
     pub prompt: Prompt,
-    pub images: Vec<ImageInfo>,
+    /// How each picture is looked at.
+    pub views: Vec<View>,
+    /// What the encoder makes of each.
+    pub names: Vec<u128>,
     /// What stands at its positions.
     pub rows: Vec<Row>,
     /// Tokens that the completion may have, at least 1.
@@ -144,7 +153,6 @@ impl<N: Network> Engine<N> {
         Ok(Engine {
             encoder: ImageEncoder {
                 network: network.clone(),
-                preprocessor: files.preprocessor.clone(),
                 threads: Threads::of_all_cores()?,
                 encoding: Encoding::default(),
                 at_work: Arc::default(),
@@ -156,6 +164,8 @@ impl<N: Network> Engine<N> {
             overlap: Overlap::default(),
             ahead: Ahead::default(),
             grammars: Grammars::default(),
+            room: MemoryRoom::default(),
+            calibration: None,
             load_ms: 0.0,
             number: ENGINES.fetch_add(1, Ordering::Relaxed),
             weights: Weights::unnamed(),
@@ -171,7 +181,6 @@ impl<N: Network> Engine<N> {
     /// Cuts pictures into grids of at most `most`: fewer tiles than the model's settings allow, never more.
     pub fn with_grids_at_most(mut self, most: Grid) -> Self {
         self.files.preprocessor = self.files.preprocessor.at_most(most);
-        self.encoder.preprocessor = self.files.preprocessor.clone();
         self
     }
 
@@ -211,13 +220,9 @@ impl<N: Network> Engine<N> {
         memory: &Memory<N>,
         request: &Request,
     ) -> Result<usize, EngineError> {
-        let (prompt, _) = self.prepare(request)?;
-        let rows = self.rows(&prompt, &request.images);
+        let (prompt, views) = self.prepare(request)?;
+        let rows = memory::rows(&prompt, &names(request, &views));
         Ok(memory.shared(self.number, &rows, &prompt))
-    }
-
-    fn rows(&self, prompt: &Prompt, pictures: &[Picture]) -> Vec<Row> {
-        memory::rows(prompt, pictures, &self.files.preprocessor)
     }
 
     /// Answers a request; `events` sees the answer as it grows.
@@ -284,34 +289,47 @@ impl<N: Network> Engine<N> {
 
     /// The prompt of a request with what its answer needs beside it.
     pub(crate) fn prepare_rows(&self, request: &Request) -> Result<Prepared, EngineError> {
-        let (prompt, images) = self.prepare(request)?;
+        let (prompt, views) = self.prepare(request)?;
+        let names = names(request, &views);
         // The last token chosen takes no position: nothing is asked after it.
         let room = self.network.shape().context_tokens - prompt.ids.len() + 1;
         Ok(Prepared {
-            rows: self.rows(&prompt, &request.images),
+            rows: memory::rows(&prompt, &names),
             max_tokens: request.max_tokens.map_or(room, |asked| asked.min(room)),
             prompt,
-            images,
+            views,
+            names,
         })
     }
 
-    fn prepare(&self, request: &Request) -> Result<(Prompt, Vec<ImageInfo>), EngineError> {
-        request.check(self.network.shape().vocabulary)?;
+    fn looking<'a>(&'a self, request: &'a Request) -> Looking<'a> {
+        Looking {
+            settings: &self.files.preprocessor,
+            tokens_per_tile: self.network.shape().tokens_per_tile,
+            request,
+        }
+    }
+
+    /// The prompt, with how each picture is looked at so that it fits.
+    fn prepare(&self, request: &Request) -> Result<(Prompt, Vec<View>), EngineError> {
+        let shape = self.network.shape();
+        request.check(shape.vocabulary)?;
         self.guide(request)?;
-        let images: Vec<ImageInfo> = request
-            .images
-            .iter()
-            .map(|picture: &Picture| self.plan(picture.width, picture.height))
-            .collect();
-        let parts = PromptParts {
-            messages: &request.messages,
-            images: &images,
-            thinking: request.effective_thinking(&self.files.template),
-            template_kwargs: &request.template_kwargs,
-            tools: &request.tools,
+        let most = Most {
+            context_tokens: shape.context_tokens,
+            memory_tokens: self.memory_tokens(request),
         };
-        let prompt = Prompt::new(&self.files, &self.network.shape(), &parts)?;
-        Ok((prompt, images))
+        self.looking(request).fit(most, &|views: &[View]| {
+            let images: Vec<ImageInfo> = views.iter().map(|view| view.info.clone()).collect();
+            let parts = PromptParts {
+                messages: &request.messages,
+                images: &images,
+                thinking: request.effective_thinking(&self.files.template),
+                template_kwargs: &request.template_kwargs,
+                tools: &request.tools,
+            };
+            Prompt::new(&self.files, &shape, &parts)
+        })
     }
 
     /// What keeps the answer to the request's grammar, if it has one.
@@ -335,6 +353,12 @@ impl<N: Network> Engine<N> {
         let start = start.map(|tags| tags.start.as_str());
         Guide::new(grammar.name(), matcher, target.tokenizer, start).map(Some)
     }
+}
+
+/// What the encoder makes of each picture, by name.
+fn names(request: &Request, views: &[View]) -> Vec<u128> {
+    let pictures = request.images.iter().zip(views);
+    pictures.map(|(picture, view)| view.name(picture)).collect()
 }
 
 /// Files of one model agree in these numbers.

@@ -1,8 +1,5 @@
 //! What a conversation left in the key-value cache, so that its next turn need not be read from the beginning.
 
-use image_prep::{Picture, Preprocessor};
-
-use crate::identity;
 use crate::network::{Cache, Network};
 use crate::prompt::{Piece, Prompt};
 
@@ -115,8 +112,8 @@ pub(crate) fn shared(remembered: &[Row], rows: &[Row], prompt: &Prompt) -> usize
     whole_pieces(prompt, pairs.take_while(|(a, b)| a == b).count())
 }
 
-/// The rows of a prompt.
-pub(crate) fn rows(prompt: &Prompt, pictures: &[Picture], preprocessor: &Preprocessor) -> Vec<Row> {
+/// The rows of a prompt whose pictures have these names.
+pub(crate) fn rows(prompt: &Prompt, names: &[u128]) -> Vec<Row> {
     let mut rows: Vec<Row> = prompt
         .ids
         .iter()
@@ -124,10 +121,9 @@ pub(crate) fn rows(prompt: &Prompt, pictures: &[Picture], preprocessor: &Preproc
         .collect();
     for piece in &prompt.pieces {
         if let Piece::Image { image, places } = piece {
-            let picture = identity::of_picture(&pictures[*image], preprocessor);
             rows[places.clone()]
                 .iter_mut()
-                .for_each(|row| row.picture = picture);
+                .for_each(|row| row.picture = names[*image]);
         }
     }
     rows

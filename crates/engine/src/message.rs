@@ -2,6 +2,7 @@
 
 use crate::disguise::texts_of_json;
 use crate::tools::ToolCall;
+use serde_json::{Value as Json, json};
 
 /// Who speaks in a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,48 @@ pub struct Message {
 }
 
 impl Message {
+    /// The turn as chat templates and the OpenAI API know it; arguments of calls stay JSON, `image` writes the part of an image.
+    pub fn to_json(&self, image: &dyn Fn(usize) -> Json) -> Json {
+        let shown: Vec<Json> = self
+            .content
+            .iter()
+            .filter_map(|part| match part {
+                Part::Text(text) => Some(json!({"type": "text", "text": text})),
+                Part::Image(index) => Some(image(*index)),
+                Part::Call(_) | Part::ResultOf { .. } => None,
+            })
+            .collect();
+        let calls: Vec<Json> = self
+            .content
+            .iter()
+            .filter_map(|part| match part {
+                Part::Call(call) => {
+                    let function = json!({"name": call.name, "arguments": call.arguments});
+                    Some(json!({"type": "function", "id": call.id, "function": function}))
+                }
+                _ => None,
+            })
+            .collect();
+        let content = match shown.as_slice() {
+            [one] if one["type"] == "text" => one["text"].clone(),
+            [] if !calls.is_empty() || self.role == Role::Tool => json!(""),
+            _ => Json::Array(shown),
+        };
+        let mut json = json!({"role": self.role.name(), "content": content});
+        if !calls.is_empty() {
+            json["tool_calls"] = Json::Array(calls);
+        }
+        for part in &self.content {
+            if let Part::ResultOf { id, name } = part {
+                json["tool_call_id"] = json!(id);
+                if let Some(name) = name {
+                    json["name"] = json!(name);
+                }
+            }
+        }
+        json
+    }
+
     /// A turn of words alone.
     pub fn text(role: Role, text: impl Into<String>) -> Self {
         Message {

@@ -88,6 +88,11 @@ pub trait Network: Send + Sync {
         self.encode_patches(self.embed_patches(pixels, tiles), cancel)
     }
 
+    /// Bytes of cache for each position; 0 where nobody knows.
+    fn cache_bytes_per_token(&self) -> usize {
+        0
+    }
+
     /// No image is being encoded: memory that only encoding needs may go. Encoding goes on to work.
     fn release_encoder(&self) {}
 

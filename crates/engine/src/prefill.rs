@@ -6,17 +6,17 @@
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvError, TryRecvError, sync_channel};
 use std::thread::Scope;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use image_prep::Picture;
-
-use crate::ahead::{Ahead, ImageAhead, Next};
+use crate::ahead::Ahead;
 use crate::cancel::Cancel;
-use crate::encoding::{Batch, ImageEncoder, Pixels, Wanted};
+use crate::encoding::{Batch, ImageEncoder, Pixels, Subject, Wanted};
 use crate::error::EngineError;
+use crate::image_rows::ImageRows;
 use crate::network::Network;
 use crate::prompt::{Piece, Prompt};
 use crate::request::RequestRef;
+use crate::vision::View;
 use crate::wake::Waker;
 
 /// Rows of one step: enough for full use of the processor, few enough to cancel and report between.
@@ -248,6 +248,10 @@ pub(crate) struct Images<'a, N: Network> {
     pub ahead: &'a Ahead,
     /// Whose pictures they are.
     pub request: RequestRef<'a>,
+    /// How they are looked at.
+    pub views: Vec<View>,
+    /// What the encoder makes of each.
+    pub names: Vec<u128>,
     pub cancel: Cancel,
     pub pixels: Pixels,
     /// Woken after each batch.
@@ -262,10 +266,20 @@ impl<N: Network> Images<'_, N> {
         send: &mut dyn FnMut(Result<Batch, EngineError>) -> Wanted,
     ) {
         let _at_work = self.encoder.begin();
-        for &picture in pictures {
-            let picture = &self.request.images[picture];
+        let images = ImageRows {
+            encoder: self.encoder,
+            ahead: self.ahead,
+            cancel: &self.cancel,
+            pixels: self.pixels,
+        };
+        for &at in pictures {
+            let subject = Subject {
+                picture: &self.request.images[at],
+                preprocessor: &self.views[at].preprocessor,
+                name: self.names[at],
+            };
             let mut wanted = Wanted::More;
-            let result = self.encode_one(picture, &mut |batch| {
+            let result = images.give(subject, &mut |batch| {
                 wanted = send(Ok(batch));
                 wanted
             });
@@ -277,68 +291,5 @@ impl<N: Network> Images<'_, N> {
                 return;
             }
         }
-    }
-
-    fn encode_one(
-        &self,
-        picture: &Picture,
-        take: &mut dyn FnMut(Batch) -> Wanted,
-    ) -> Result<(), EngineError> {
-        self.cancel.check()?;
-        // A record wants pixels as well, which are not kept ahead.
-        let ahead = match self.pixels {
-            Pixels::Drop => self.ahead.find(picture),
-            Pixels::Keep => None,
-        };
-        let mut sent = 0;
-        if let Some(ahead) = ahead {
-            match self.take_ahead(&ahead, &mut sent, take) {
-                Next::Failed => self.cancel.check()?,
-                _ => return Ok(()),
-            }
-        }
-        let _turn = self.ahead.turn();
-        // What came from ahead before it failed is not sent twice.
-        self.encoder
-            .encode(picture, self.pixels, &self.cancel, &mut |mut batch| {
-                let again = sent.min(batch.features.len());
-                sent -= again;
-                if again == batch.features.len() {
-                    return Wanted::More;
-                }
-                if again > 0 {
-                    batch.features = batch.features[again..].into();
-                }
-                take(batch)
-            })
-    }
-
-    /// Sends what was encoded ahead as it comes; counts the numbers sent. Ends with `Failed` where not all came.
-    fn take_ahead(
-        &self,
-        ahead: &ImageAhead,
-        sent: &mut usize,
-        take: &mut dyn FnMut(Batch) -> Wanted,
-    ) -> Next {
-        let mut started = Instant::now();
-        for number in 0.. {
-            match ahead.next(number, &self.cancel) {
-                Next::Batch(features) => {
-                    *sent += features.len();
-                    let batch = Batch {
-                        features,
-                        pixels: None,
-                        // What was waited for: the rest was done before the request.
-                        time: started.elapsed(),
-                    };
-                    if take(batch) == Wanted::Nothing {
-                        break;
-                    }
-                    started = Instant::now();
-                }
-                end => return end,
-            }
-        }
-        Next::NoMore
     }
 }

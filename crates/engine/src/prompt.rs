@@ -12,6 +12,7 @@ use crate::files::PromptFiles;
 use crate::message::{Message, Part};
 use crate::network::NetworkShape;
 use crate::tools::Tools;
+use crate::vision::Reduced;
 
 /// How one image was cut.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -26,6 +27,9 @@ pub struct ImageInfo {
     pub tiles: usize,
     /// `<image>` tokens in the prompt.
     pub tokens: usize,
+    /// Why it has fewer tiles than the model's settings would give it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reduced: Option<Reduced>,
 }
 
 impl ImageInfo {
@@ -43,6 +47,7 @@ impl ImageInfo {
             grid: [plan.grid.columns, plan.grid.rows],
             tiles: plan.tiles,
             tokens: plan.tiles * tokens_per_tile,
+            reduced: None,
         }
     }
 }
@@ -282,6 +287,7 @@ mod tests {
             grid: [1, 1],
             tiles,
             tokens: tiles * tiny_shape().tokens_per_tile,
+            reduced: None,
         }
     }
 

@@ -17,6 +17,7 @@ use crate::sample::Sampling;
 use crate::speculation::{Guesses, Speculation};
 use crate::template::ChatTemplate;
 use crate::tools::Tools;
+use crate::vision::Vision;
 
 /// A question with everything that bears on its answer.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,8 @@ pub struct Request {
     pub messages: Vec<Message>,
     /// Decoded pictures.
     pub images: Vec<Picture>,
+    /// How closely pictures are looked at.
+    pub vision: Vision,
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// At most so many tokens, thought included; `None` for as many as fit the context.
@@ -97,8 +100,12 @@ impl Request {
         }
     }
 
-    /// Whether to think, as the template is told.
+    /// Whether to think, as the template is told. No thought at all is the template's other mode, where it has one: what a
+    /// model was trained to do, while a thought that ends before it begins is something that it has never seen.
     pub(crate) fn effective_thinking(&self, template: &ChatTemplate) -> Option<bool> {
+        if self.budget.allows_none() && template.knows_thinking() {
+            return Some(false);
+        }
         let by_budget = self.budget.wants_thought() && template.knows_thinking();
         self.thinking.or(by_budget.then_some(true))
     }

@@ -3,30 +3,30 @@
 //! Read: `messages` (roles system, developer, user, assistant, tool; texts, and parts `text` and `image_url`; `tool_calls`),
 //! `tools`, `tool_choice`, `parallel_tool_calls`, `response_format`,
 //! `max_tokens` or `max_completion_tokens`, `stop`, how tokens are chosen (`temperature`, `top_p`, `top_k`, `min_p`,
-//! `repetition_penalty`, `presence_penalty`, `frequency_penalty`, `logit_bias`, `seed`, `logprobs`, `top_logprobs`), and how
-//! much to think (`enable_thinking`, `reasoning_effort`, `thinking_budget` and its other names: docs/thinking.md).
+//! `repetition_penalty`, `presence_penalty`, `frequency_penalty`, `logit_bias`, `seed`, `logprobs`, `top_logprobs`), how
+//! closely pictures are looked at (`detail`, `vision`), and how much to think (`enable_thinking`, `reasoning_effort`, `thinking_budget` and its other names: docs/thinking.md).
 //! Accepted without effect: names and bookkeeping (`model`, `user`, `metadata`, ...), `stream`, and settings that ask for what
 //! happens anyway (`n: 1`). Anything else is an error that names it: a setting silently ignored is worse than refused.
 //! Pictures come as data URLs or, where the caller allows it, as paths. Nothing is ever fetched from the network.
 
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use image_prep::{Limits, Picture};
 use serde_json::Value as Json;
 
 use crate::budget::StopThinking;
+use crate::data_url::{DataUrlError, decode_data_url};
 use crate::error::EngineError;
 use crate::files::read_capped;
 use crate::message::{Message, Part, Role};
 use crate::request::Request;
+use crate::vision::Detail;
 
 mod format;
 mod sampling;
 mod thinking;
 mod tools;
+mod vision;
 
 pub use tools::{past_call, result_of, tool_calls};
 
@@ -116,6 +116,7 @@ pub fn parse(body: &[u8], defaults: &Request, rules: &Rules) -> Result<Request, 
     }
     thinking::read(&mut request, &body)?;
     tools::read(&mut request, &body)?;
+    vision::read(&mut request, &body)?;
     sampling::top_logprobs(&mut request, &body)?;
     let Some(Json::Array(messages)) = body.get("messages") else {
         return Err(EngineError::request(
@@ -126,12 +127,14 @@ pub fn parse(body: &[u8], defaults: &Request, rules: &Rules) -> Result<Request, 
     let mut reader = Reader {
         rules,
         images: Vec::new(),
+        details: Vec::new(),
     };
     for (index, message) in messages.iter().enumerate() {
         let message = reader.message(&format!("messages[{index}]"), message, &request.messages)?;
         request.messages.push(message);
     }
     request.images = reader.images;
+    request.vision.details = reader.details;
     Ok(request)
 }
 
@@ -141,7 +144,7 @@ fn parameter(request: &mut Request, name: &str, value: &Json) -> Result<(), Engi
     }
     match name {
         // These are read together.
-        "messages" | "top_logprobs" => {}
+        "messages" | "top_logprobs" | "vision" => {}
         _ if thinking::NAMES.contains(&name) || tools::NAMES.contains(&name) => {}
         "response_format" => request.format = format::read(value)?,
         "max_tokens" | "max_completion_tokens" => match value.as_u64() {
@@ -180,6 +183,7 @@ fn asks_for_nothing(name: &str, value: &Json) -> bool {
 struct Reader<'a> {
     rules: &'a Rules,
     images: Vec<Picture>,
+    details: Vec<Detail>,
 }
 
 impl Reader<'_> {
@@ -260,18 +264,12 @@ impl Reader<'_> {
         }
     }
 
-    fn picture(&self, place: &str, value: &Json) -> Result<Picture, EngineError> {
+    fn picture(&mut self, place: &str, value: &Json) -> Result<Picture, EngineError> {
+        let mut detail = Detail::Auto;
         let url = match value {
             Json::String(url) => url,
             Json::Object(object) => {
-                match object.get("detail") {
-                    None | Some(Json::Null) => {}
-                    Some(Json::String(detail)) if detail == "auto" || detail == "high" => {}
-                    Some(other) => {
-                        let message = format!("expected auto or high, found {}", short(other));
-                        return Err(EngineError::request(format!("{place}.detail"), message));
-                    }
-                }
+                detail = vision::detail(place, object.get("detail"))?;
                 match object.get("url") {
                     Some(Json::String(url)) => url,
                     _ => {
@@ -285,7 +283,19 @@ impl Reader<'_> {
             _ => return Err(EngineError::request(place, "expected an object with `url`")),
         };
         let (name, bytes) = match split_scheme(url) {
-            Some(("data", rest)) => (place.to_owned(), self.data_url(place, rest)?),
+            Some(("data", rest)) => {
+                let bytes = decode_data_url(rest, self.rules.max_picture_bytes);
+                let wrong = |error: DataUrlError| {
+                    EngineError::request(
+                        place,
+                        match error {
+                            DataUrlError::NotBase64(_) => format!("a data URL that is {error}"),
+                            _ => error.to_string(),
+                        },
+                    )
+                };
+                (place.to_owned(), bytes.map_err(wrong)?)
+            }
             Some((scheme, _)) => {
                 let message = format!(
                     "pictures are not fetched from {scheme}: addresses; send a data URL or a path"
@@ -294,6 +304,7 @@ impl Reader<'_> {
             }
             None => (url.clone(), self.file(place, url)?),
         };
+        self.details.push(detail);
         image_prep::decode(&bytes, &self.rules.limits)
             .map_err(|source| EngineError::Image { name, source })
     }
@@ -309,30 +320,6 @@ impl Reader<'_> {
                 "expected a data URL; paths are not read here",
             )),
         }
-    }
-
-    /// `[media type][;charset=…];base64,DATA`, after `data:`. The media type is not trusted; the bytes say what they are.
-    fn data_url(&self, place: &str, rest: &str) -> Result<Vec<u8>, EngineError> {
-        let Some((kind, data)) = rest.split_once(',') else {
-            return Err(EngineError::request(place, "a data URL without a comma"));
-        };
-        if !kind.to_ascii_lowercase().ends_with(";base64") {
-            return Err(EngineError::request(place, "a data URL without `;base64`"));
-        }
-        if data.len() / 4 * 3 > self.rules.max_picture_bytes {
-            let message = format!(
-                "a picture of more than {} bytes",
-                self.rules.max_picture_bytes
-            );
-            return Err(EngineError::request(place, message));
-        }
-        let config =
-            GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-        GeneralPurpose::new(&alphabet::STANDARD, config)
-            .decode(data.trim())
-            .map_err(|error| {
-                EngineError::request(place, format!("a data URL that is not base64: {error}"))
-            })
     }
 }
 

@@ -87,6 +87,8 @@ impl<'a, N: Network> Sequence<'a, N> {
             encoder: &engine.encoder,
             ahead: &engine.ahead,
             request: begin.request.clone(),
+            views: prepared.views.clone(),
+            names: prepared.names.clone(),
             cancel: begin.cancel.clone(),
             pixels: match begin.record {
                 Some(_) => Pixels::Keep,
@@ -400,7 +402,7 @@ fn reply(prepared: Prepared, cached_tokens: usize, written: Written, times: &Tim
         thinking: written.thinking,
         speculation: written.guesses,
         logprobs: written.logprobs,
-        images: prepared.images,
+        images: prepared.views.into_iter().map(|view| view.info).collect(),
         timings: Timings {
             load_ms: times.load_ms,
             image_ms: milliseconds(times.image),

@@ -4,14 +4,13 @@
 //! (u128), the bytes of the key-value cache, SHA-256 of all that. Numbers are little-endian. Nothing in it is trusted: the
 //! checksum finds damage, the name another model, and every length is checked before it is used.
 
-use std::io::Write;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::files::read_capped;
+use crate::files::{read_capped, write_whole};
 use crate::memory::{Memory, Row};
 use crate::network::{Cache, Network};
 
@@ -129,26 +128,6 @@ fn row(bytes: &[u8]) -> Row {
             .last_chunk()
             .map_or(0, |bytes| u128::from_le_bytes(*bytes)),
     }
-}
-
-/// Writes beside the file, then renames.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    let part = path.with_file_name(name);
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options
-        .open(&part)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&part, path));
-    if written.is_err() {
-        // The error to tell is the first one.
-        let _ = std::fs::remove_file(&part);
-    }
-    written
 }
 
 #[cfg(test)]

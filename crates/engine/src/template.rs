@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
 use crate::error::EngineError;
-use crate::message::{Message, Part, Role};
+use crate::message::Message;
 
 /// Instructions that one rendering may take; a long conversation takes some thousands.
 const FUEL: u64 = 20_000_000;
@@ -107,7 +107,10 @@ impl ChatTemplate {
         }
         context.insert(
             "messages".into(),
-            messages.iter().map(message_json).collect(),
+            messages
+                .iter()
+                .map(|message| message.to_json(&|_| json!({"type": "image"})))
+                .collect(),
         );
         context.insert("add_generation_prompt".into(), Json::Bool(true));
         context.insert("bos_token".into(), json!(self.bos));
@@ -123,47 +126,6 @@ impl ChatTemplate {
             .render(Value::from_serialize(&context))
             .map_err(template_error)
     }
-}
-
-fn message_json(message: &Message) -> Json {
-    let shown: Vec<Json> = message
-        .content
-        .iter()
-        .filter_map(|part| match part {
-            Part::Text(text) => Some(json!({"type": "text", "text": text})),
-            Part::Image(_) => Some(json!({"type": "image"})),
-            Part::Call(_) | Part::ResultOf { .. } => None,
-        })
-        .collect();
-    let calls: Vec<Json> = message
-        .content
-        .iter()
-        .filter_map(|part| match part {
-            Part::Call(call) => {
-                let function = json!({"name": call.name, "arguments": call.arguments});
-                Some(json!({"type": "function", "id": call.id, "function": function}))
-            }
-            _ => None,
-        })
-        .collect();
-    let content = match shown.as_slice() {
-        [one] if one["type"] == "text" => one["text"].clone(),
-        [] if !calls.is_empty() || message.role == Role::Tool => json!(""),
-        _ => Json::Array(shown),
-    };
-    let mut json = json!({"role": message.role.name(), "content": content});
-    if !calls.is_empty() {
-        json["tool_calls"] = Json::Array(calls);
-    }
-    for part in &message.content {
-        if let Part::ResultOf { id, name } = part {
-            json["tool_call_id"] = json!(id);
-            if let Some(name) = name {
-                json["name"] = json!(name);
-            }
-        }
-    }
-    json
 }
 
 /// JSON as `json.dumps(value, ensure_ascii=False)` of Python writes it, which is how models saw it in training.
@@ -225,6 +187,7 @@ fn template_error(error: minijinja::Error) -> EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::{Part, Role};
     use crate::testing::NANO_TEMPLATE;
 
     fn native() -> ChatTemplate {

@@ -61,6 +61,10 @@ impl Network for Model {
         )?)
     }
 
+    fn cache_bytes_per_token(&self) -> usize {
+        Model::cache_bytes_per_token(self)
+    }
+
     fn release_encoder(&self) {
         Model::release_encoder(self);
     }

@@ -16,6 +16,7 @@
 //! Deliberately absent: colour management (an ICC profile is ignored, as the training pipelines of these models ignore it)
 //! and any format whose decoder would need C.
 
+mod budget;
 pub mod decode;
 mod encode;
 mod error;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::app::{Api, App, read};
 use crate::body::{self, short};
-use crate::chat::{ModelCard, Sees, Thinks};
+use crate::chat::{Explained, ModelCard, Sees, Thinks};
 use crate::error::{ApiError, Shape, json_response};
 
 type Shared = State<Arc<App>>;
@@ -33,7 +33,12 @@ pub async fn health(State(app): Shared) -> Response<Body> {
 
 /// `GET /metrics`.
 pub async fn metrics(State(app): Shared) -> Response<Body> {
-    let text = app.metrics.text(app.chat.load(), app.store.bytes());
+    let mut text = app.metrics.text(app.chat.load(), app.store.bytes());
+    text.push_str(
+        &app.chat
+            .image_cache()
+            .map_or(String::new(), crate::metrics::of_image_cache),
+    );
     let mut response = Response::new(Body::from(text));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -130,19 +135,25 @@ pub(crate) async fn small_object(
     body::object(&bytes)
 }
 
-/// `POST /v1/explain`: a body of chat completions to what it would cost. Nothing is computed with the network; times are not
-/// predicted.
+/// `POST /v1/explain`: a body of chat completions to what it would cost. Nothing is computed with the network.
 pub async fn explain(State(app): Shared, request: Request) -> Response<Body> {
     answer(cost(&app, request).await)
 }
 
 async fn cost(app: &Arc<App>, request: Request) -> Result<Json, ApiError> {
     let asked = read(app, Api::Completions, request).await?;
+    let explained = app.chat.explain(&asked.request)?;
     let (measure, model) = (&asked.measure, app.chat.model());
-    let plan =
-        |image: &ImageInfo| plan_json(&app.chat.plan(image.width, image.height), model.tile_side);
-    let images: Vec<Json> = measure.images.iter().map(plan).collect();
-    Ok(json!({
+    let plans = measure.plans.iter().zip(&measure.images);
+    let mut images: Vec<Json> = plans
+        .map(|(plan, info)| plan_json(&(plan.clone(), info.clone()), model.tile_side))
+        .collect();
+    if let Some(Explained { cost, .. }) = &explained {
+        for (image, encoded) in images.iter_mut().zip(&cost.encoded) {
+            image["encoded"] = json!(encoded);
+        }
+    }
+    let mut json = json!({
         "object": "explain",
         "model": model.id,
         "prompt_tokens": measure.prompt_tokens,
@@ -152,13 +163,26 @@ async fn cost(app: &Arc<App>, request: Request) -> Result<Json, ApiError> {
         "left_tokens": model.context_tokens - measure.prompt_tokens,
         "cache_bytes": model.cache_bytes_per_token * measure.prompt_tokens,
         "images": images,
-    }))
+    });
+    if let Some(Explained { cost, cheaper }) = explained {
+        json["predicted"] = json!(cost.predicted);
+        let cheaper = cheaper.iter().map(|way| {
+            json!({
+                "vision": {"max_tiles": way.max_tiles},
+                "prompt_tokens": way.cost.prompt_tokens,
+                "image_tokens": way.cost.image_tokens,
+                "predicted": way.cost.predicted,
+            })
+        });
+        json["cheaper"] = cheaper.collect();
+    }
+    Ok(json)
 }
 
 /// How a picture is cut. The grid lies on a canvas of `grid` times `tile_side` pixels, on which the picture, resized, stands
 /// at `offset`.
 pub fn plan_json((plan, info): &(TilePlan, ImageInfo), tile_side: usize) -> Json {
-    json!({
+    let mut json = json!({
         "width": info.width,
         "height": info.height,
         "grid": info.grid,
@@ -169,5 +193,9 @@ pub fn plan_json((plan, info): &(TilePlan, ImageInfo), tile_side: usize) -> Json
         "resized": [plan.resized.0, plan.resized.1],
         "offset": [plan.offset.0, plan.offset.1],
         "thumbnail": plan.thumbnail.is_some(),
-    })
+    });
+    if let Some(reduced) = info.reduced {
+        json["reduced"] = json!(reduced);
+    }
+    json
 }

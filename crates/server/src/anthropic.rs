@@ -66,7 +66,7 @@ pub fn read(
     request
         .messages
         .extend(conversation::messages("messages", &messages, pictures)?);
-    request.images = std::mem::take(&mut pictures.found);
+    pictures.hand_over(&mut request);
     Ok(request)
 }
 

@@ -25,11 +25,12 @@ use crate::error::{ApiError, Shape, json_response};
 use crate::guard::{Client, guard};
 use crate::metrics::{Metrics, Watch};
 use crate::openai_chat::{self, StreamOptions, flag};
-use crate::pictures::Pictures;
+use crate::pictures::{Fetched, Pictures};
+use crate::remote::fetch_all;
 use crate::room::{Room, Rooms};
 use crate::store::Store;
 use crate::writer::{self, Head, Writer};
-use crate::{about, openai_responses, page, pictures_api};
+use crate::{about, openai_responses, page, pictures_api, sessions};
 
 /// Requests that are read and whose pictures are decoded at the same time.
 const READERS: usize = 2;
@@ -75,6 +76,8 @@ pub fn app(chat: Arc<dyn Chat>, config: Config) -> Router {
             "/v1/images/{id}",
             get(pictures_api::show).delete(pictures_api::remove),
         )
+        .route("/v1/images/{id}/events", get(pictures_api::events))
+        .route("/v1/sessions/{id}/prefill", post(sessions::prefill))
         .route("/v1/chat/completions", asked(Api::Completions))
         .route("/v1/responses", asked(Api::Responses))
         .route("/v1/messages", asked(Api::Messages))
@@ -168,9 +171,9 @@ pub(crate) struct Asked {
     stream: bool,
     options: StreamOptions,
     echo: Json,
-    room: Room,
+    pub(crate) room: Room,
     owner: Option<usize>,
-    client: u64,
+    pub(crate) client: u64,
 }
 
 /// Answers a request.
@@ -263,7 +266,26 @@ pub(crate) async fn read(app: &Arc<App>, api: Api, request: Request) -> Result<A
     let (parts, body) = request.into_parts();
     let mut room = app.rooms.open();
     let bytes = body::read(&parts.headers, body, &app.config.limits, &mut room).await?;
-    slowly(app, move |app| read_body(app, api, &parts, &bytes, room)).await
+    let fetched = fetch(app, &bytes, &mut room).await?;
+    slowly(app, move |app| {
+        read_body(app, api, &parts, (&bytes, &fetched), room)
+    })
+    .await
+}
+
+/// What lies at the addresses that a body names; nothing where that is not allowed. Waiting for other machines keeps nobody
+/// from reading requests.
+pub(crate) async fn fetch(
+    app: &Arc<App>,
+    bytes: &Bytes,
+    room: &mut Room,
+) -> Result<Fetched, ApiError> {
+    let Some(remote) = &app.config.remote else {
+        return Ok(Fetched::new());
+    };
+    let bytes = bytes.clone();
+    let body = slowly(app, move |_| body::object(&bytes)).await?;
+    Ok(fetch_all(remote, &app.config.limits, &body, room).await)
 }
 
 /// Does slow work, such as decoding a picture, elsewhere than where connections are served; a few at a time.
@@ -286,7 +308,7 @@ fn read_body(
     app: &App,
     api: Api,
     parts: &Parts,
-    bytes: &Bytes,
+    (bytes, fetched): (&Bytes, &Fetched),
     mut room: Room,
 ) -> Result<Asked, ApiError> {
     let client = parts
@@ -303,9 +325,10 @@ fn read_body(
         config: &app.config,
         store: &app.store,
         owner: client.owner,
-        tile_side: app.chat.model().tile_side,
+        fetched,
         room: &mut room,
         found: Vec::new(),
+        details: Vec::new(),
     };
     let mut options = StreamOptions::default();
     let echo = match api {

@@ -1,6 +1,9 @@
 //! The seam between HTTP and the model: what a server needs of whoever answers, so that it is tested with a fake.
 
-use engine::{Cancel, EngineError, ImageInfo, Reply, Request, TokenLogprob};
+use engine::{
+    CacheCounts, Cancel, Cheaper, Cost, EngineError, ImageInfo, Progress, Reply, Request,
+    TokenLogprob,
+};
 use image_prep::{Picture, TilePlan};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -15,6 +18,17 @@ pub trait Chat: Send + Sync {
     /// What a request would cost, without computing anything with the network. Errors are those that the answer would have
     /// before it begins.
     fn measure(&self, request: &Request) -> Result<Measure, EngineError>;
+
+    /// What a request would cost, and ways that cost less. None where nobody can say more than [`Chat::measure`].
+    fn explain(&self, request: &Request) -> Result<Option<Explained>, EngineError> {
+        let _ = request;
+        Ok(None)
+    }
+
+    /// What the cache of encoded images holds; none where there is none.
+    fn image_cache(&self) -> Option<CacheCounts> {
+        None
+    }
 
     /// How a picture of this size is cut.
     fn plan(&self, width: u32, height: u32) -> (TilePlan, ImageInfo);
@@ -46,6 +60,12 @@ pub trait Chat: Send + Sync {
 pub trait Ahead: Send + Sync {
     /// Whether all of it is encoded.
     fn is_done(&self) -> bool;
+
+    /// Whether it ended without all of it, so that the first question encodes it anew.
+    fn has_failed(&self) -> bool;
+
+    /// How far it is.
+    fn progress(&self) -> Progress;
 }
 
 /// What clients are told of a model.
@@ -94,6 +114,17 @@ pub struct Measure {
     pub image_tokens: usize,
     /// How each picture is cut.
     pub images: Vec<ImageInfo>,
+    /// Where each picture lies on its tiles.
+    pub plans: Vec<TilePlan>,
+}
+
+/// What a request would cost, and ways that cost less.
+#[derive(Clone, Debug)]
+pub struct Explained {
+    /// As it is.
+    pub cost: Cost,
+    /// With fewer tiles.
+    pub cheaper: Vec<Cheaper>,
 }
 
 /// A request with whose it is.

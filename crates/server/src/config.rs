@@ -4,6 +4,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::remote::Remote;
+
 /// The settings of a server. The defaults are for one's own machine.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -15,6 +17,8 @@ pub struct Config {
     pub origins: Vec<String>,
     /// The folder from which `file://` pictures may be read.
     pub media: Option<PathBuf>,
+    /// How pictures are fetched from the network; none by default.
+    pub remote: Option<Remote>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -78,6 +82,7 @@ impl Config {
             hosts: Vec::new(),
             origins: Vec::new(),
             media: None,
+            remote: None,
             limits,
         }
     }

@@ -7,12 +7,12 @@
 //! of their own (role `tool`, items `function_call_output`, parts `tool_result`).
 
 use engine::request_json::{past_call, result_of, tool_calls};
-use engine::{Message, Part, Role};
+use engine::{Detail, Message, Part, Role};
 use serde_json::{Map, Value as Json};
 
 use crate::body::short;
 use crate::error::ApiError;
-use crate::pictures::{Detail, Pictures};
+use crate::pictures::Pictures;
 
 /// The messages in a list; their pictures go to `pictures`. `place` is the list's name in the request.
 pub fn messages(
@@ -277,6 +277,8 @@ fn openai_picture(place: &str, part: &Json, pictures: &mut Pictures) -> Result<u
 
 /// `source`: `base64` with `data`, `url` with `url`, or `file` with `file_id`.
 fn anthropic_picture(place: &str, part: &Json, pictures: &mut Pictures) -> Result<usize, ApiError> {
+    // Anthropic has no such setting; here it is OpenAI's.
+    let detail = detail(place, part.get("detail"))?;
     let place = format!("{place}.source");
     let source = part.get("source").unwrap_or(&Json::Null);
     let text = |key: &str| match source.get(key).and_then(Json::as_str) {
@@ -287,9 +289,9 @@ fn anthropic_picture(place: &str, part: &Json, pictures: &mut Pictures) -> Resul
         )),
     };
     match source.get("type").and_then(Json::as_str) {
-        Some("base64") => pictures.base64(&format!("{place}.data"), text("data")?, Detail::High),
-        Some("url") => pictures.address(&format!("{place}.url"), text("url")?, Detail::High),
-        Some("file") => pictures.kept(&format!("{place}.file_id"), text("file_id")?, Detail::High),
+        Some("base64") => pictures.base64(&format!("{place}.data"), text("data")?, detail),
+        Some("url") => pictures.address(&format!("{place}.url"), text("url")?, detail),
+        Some("file") => pictures.kept(&format!("{place}.file_id"), text("file_id")?, detail),
         _ => Err(ApiError::invalid(
             format!("{place}.type"),
             "expected `base64`, `url` or `file`",
@@ -298,20 +300,17 @@ fn anthropic_picture(place: &str, part: &Json, pictures: &mut Pictures) -> Resul
 }
 
 fn detail(place: &str, detail: Option<&Json>) -> Result<Detail, ApiError> {
-    match detail {
-        None | Some(Json::Null) => Ok(Detail::High),
-        Some(Json::String(detail)) if ["auto", "high", "original"].contains(&detail.as_str()) => {
-            Ok(Detail::High)
-        }
-        Some(Json::String(detail)) if detail == "low" => Ok(Detail::Low),
-        Some(other) => {
-            let message = format!(
-                "expected low, auto, high or original, found {}",
-                short(other)
-            );
-            Err(ApiError::invalid(format!("{place}.detail"), message))
-        }
-    }
+    let Some(detail) = detail.filter(|detail| !detail.is_null()) else {
+        return Ok(Detail::Auto);
+    };
+    let known = detail.as_str().and_then(Detail::of_name);
+    known.ok_or_else(|| {
+        let message = format!(
+            "expected low, auto, high or original, found {}",
+            short(detail)
+        );
+        ApiError::invalid(format!("{place}.detail"), message)
+    })
 }
 
 fn cut(text: &str) -> String {

@@ -220,7 +220,7 @@ fn finish(config: &Config, origin: Option<&HeaderValue>, headers: &mut HeaderMap
 
 /// The route of a path, for the metrics: ids are left out, and what clients make up is not counted apart.
 fn route(path: &str) -> &'static str {
-    const ROUTES: [&str; 15] = [
+    const ROUTES: [&str; 16] = [
         "/v1/chat/completions/control",
         "/v1/chat/completions/input_tokens",
         "/v1/chat/completions",
@@ -229,6 +229,7 @@ fn route(path: &str) -> &'static str {
         "/v1/messages/count_tokens",
         "/v1/messages",
         "/v1/images",
+        "/v1/sessions",
         "/v1/explain",
         "/v1/models",
         "/tokenize",

@@ -22,7 +22,9 @@ mod page;
 mod pictures;
 mod pictures_api;
 mod queue;
+mod remote;
 mod room;
+mod sessions;
 mod settings;
 mod store;
 mod worker;
@@ -30,9 +32,11 @@ mod writer;
 
 pub use app::app;
 pub use chat::{
-    Ahead, Answer, Chat, Load, Measure, ModelCard, Said, Sees, Submission, Thinks, Ticket,
+    Ahead, Answer, Chat, Explained, Load, Measure, ModelCard, Said, Sees, Submission, Thinks,
+    Ticket,
 };
 pub use config::{Config, Limits};
 pub use error::{ApiError, Retry, Shape};
 pub use listen::serve;
+pub use remote::{PublicInternet, Reach, Remote, is_global};
 pub use worker::Worker;

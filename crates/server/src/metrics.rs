@@ -6,6 +6,8 @@ use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use engine::CacheCounts;
+
 use crate::chat::{Load, Said};
 
 /// Upper bounds of the buckets for times, in seconds.
@@ -179,6 +181,50 @@ impl Metrics {
     fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The lines about encoded images that are kept.
+pub fn of_image_cache(counts: CacheCounts) -> String {
+    let mut text = String::new();
+    for (name, kind, help, value) in [
+        (
+            "bluelm_image_cache_bytes",
+            "gauge",
+            "Rows of encoded images in memory.",
+            counts.bytes as u64,
+        ),
+        (
+            "bluelm_image_cache_found_total",
+            "counter",
+            "Images that were not encoded again, because they were in memory.",
+            counts.found,
+        ),
+        (
+            "bluelm_image_cache_found_in_folder_total",
+            "counter",
+            "Images that were not encoded again, because they were in the folder.",
+            counts.found_in_folder,
+        ),
+        (
+            "bluelm_image_cache_missed_total",
+            "counter",
+            "Images that were looked for in vain.",
+            counts.missed,
+        ),
+        (
+            "bluelm_image_cache_failed_writes_total",
+            "counter",
+            "Files of encoded images that could not be written.",
+            counts.failed_writes,
+        ),
+    ] {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
+        );
+    }
+    text
 }
 
 /// Watches one answer for the metrics. Dropped before the end, the answer counts as abandoned.

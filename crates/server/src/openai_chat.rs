@@ -43,7 +43,7 @@ pub fn read(
         ));
     };
     request.messages = conversation::messages("messages", &messages, pictures)?;
-    request.images = std::mem::take(&mut pictures.found);
+    pictures.hand_over(&mut request);
     Ok((request, options))
 }
 

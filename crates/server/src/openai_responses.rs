@@ -85,7 +85,7 @@ pub fn read(mut body: Map<String, Json>, pictures: &mut Pictures) -> Result<Requ
             ));
         }
     }
-    request.images = std::mem::take(&mut pictures.found);
+    pictures.hand_over(&mut request);
     Ok(request)
 }
 

@@ -1,29 +1,18 @@
-//! Pictures of a request, wherever it says they are: data URLs, kept pictures, files of the media folder. Nothing is fetched
-//! from the network.
+//! Pictures of a request, wherever it says they are: data URLs, kept pictures, files of the media folder, and what was fetched
+//! from the network before ([`crate::remote`]), where that is allowed.
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use axum::http::StatusCode;
-use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use engine::{DataUrlError, Detail, decode_base64, decode_data_url};
 use image_prep::Picture;
-use image_prep::resize::Filter;
 
 use crate::config::Config;
 use crate::error::{ApiError, picture_code};
 use crate::room::Room;
 use crate::store::{self, Store};
-
-/// How closely a picture is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Detail {
-    /// In as many tiles as the model's settings give it.
-    High,
-    /// On one tile: the picture is scaled down to it first.
-    Low,
-}
 
 /// Finds and decodes the pictures of one request.
 pub struct Pictures<'a> {
@@ -33,13 +22,18 @@ pub struct Pictures<'a> {
     pub store: &'a Store,
     /// Whose request it is.
     pub owner: Option<usize>,
-    /// Side of a tile, for [`Detail::Low`].
-    pub tile_side: usize,
+    /// Pictures from the network, by their addresses.
+    pub fetched: &'a Fetched,
     /// What the pictures' pixels are taken from.
     pub room: &'a mut Room,
     /// The pictures so far.
     pub found: Vec<Picture>,
+    /// How closely each is looked at.
+    pub details: Vec<Detail>,
 }
+
+/// What came from each address that a request names.
+pub type Fetched = HashMap<String, Result<Vec<u8>, ApiError>>;
 
 impl Pictures<'_> {
     /// Takes the picture at an address; gives its index. `place` is where the request names it.
@@ -58,7 +52,9 @@ impl Pictures<'_> {
         match scheme.as_deref() {
             Some("data") => {
                 self.check_count(place)?;
-                let bytes = self.data_url(place, &address["data:".len()..])?;
+                let most = self.config.limits.picture_bytes;
+                let bytes = decode_data_url(&address["data:".len()..], most);
+                let bytes = bytes.map_err(|error| not_a_picture(place, &error))?;
                 self.decode(place, &bytes, detail)
             }
             Some("file") => {
@@ -66,10 +62,17 @@ impl Pictures<'_> {
                 let bytes = self.file(place, &address["file:".len()..])?;
                 self.decode(place, &bytes, detail)
             }
-            Some("http" | "https") => Err(refused(
-                place,
-                "pictures are not fetched from the network; send the picture itself as a data URL, or hand it over at /v1/images",
-            )),
+            Some("http" | "https") => {
+                self.check_count(place)?;
+                match self.fetched.get(address) {
+                    Some(Ok(bytes)) => self.decode(place, bytes, detail),
+                    Some(Err(error)) => Err(error.clone().with_param(place)),
+                    None => Err(refused(
+                        place,
+                        "pictures are not fetched from the network; send the picture itself as a data URL, or hand it over at /v1/images",
+                    )),
+                }
+            }
             _ => Err(refused(
                 place,
                 "expected a data URL or the id of a kept picture",
@@ -91,7 +94,8 @@ impl Pictures<'_> {
     /// Takes a picture in base64.
     pub fn base64(&mut self, place: &str, data: &str, detail: Detail) -> Result<usize, ApiError> {
         self.check_count(place)?;
-        let bytes = decode_base64(place, data, self.config.limits.picture_bytes)?;
+        let bytes = decode_base64(data, self.config.limits.picture_bytes);
+        let bytes = bytes.map_err(|error| not_a_picture(place, &error))?;
         self.decode(place, &bytes, detail)
     }
 
@@ -120,11 +124,15 @@ impl Pictures<'_> {
     }
 
     fn add(&mut self, picture: Picture, detail: Detail) -> usize {
-        self.found.push(match detail {
-            Detail::High => picture,
-            Detail::Low => shrink(picture, self.tile_side as u32),
-        });
+        self.found.push(picture);
+        self.details.push(detail);
         self.found.len() - 1
+    }
+
+    /// Gives the pictures to the request that shows them.
+    pub fn hand_over(&mut self, request: &mut engine::Request) {
+        request.images = std::mem::take(&mut self.found);
+        request.vision.details = std::mem::take(&mut self.details);
     }
 
     fn check_count(&self, place: &str) -> Result<(), ApiError> {
@@ -136,17 +144,6 @@ impl Pictures<'_> {
                     .with_code("too_many_images"),
             ),
         }
-    }
-
-    /// `[media type][;charset=…];base64,DATA`. The media type is not trusted; the bytes say what they are.
-    fn data_url(&self, place: &str, rest: &str) -> Result<Vec<u8>, ApiError> {
-        let Some((kind, data)) = rest.split_once(',') else {
-            return Err(refused(place, "a data URL without a comma"));
-        };
-        if !kind.to_ascii_lowercase().ends_with(";base64") {
-            return Err(refused(place, "a data URL without `;base64`"));
-        }
-        decode_base64(place, data, self.config.limits.picture_bytes)
     }
 
     /// `//PATH` below the media folder; neither `..` nor a link leads out of it.
@@ -195,31 +192,11 @@ fn too_long(place: &str, most: usize) -> ApiError {
         .with_code("image_file_too_large")
 }
 
-/// Base64 to bytes; the length is checked before anything is allocated.
-fn decode_base64(place: &str, data: &str, most: usize) -> Result<Vec<u8>, ApiError> {
-    if data.len() / 4 * 3 > most {
-        return Err(too_long(place, most));
-    }
-    let config =
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    GeneralPurpose::new(&alphabet::STANDARD, config)
-        .decode(data.trim())
-        .map_err(|error| {
-            ApiError::invalid(place, format!("not base64: {error}"))
-                .with_code("invalid_base64_image")
-        })
-}
-
-/// The picture within a square of `side` pixels; never larger than it was.
-fn shrink(picture: Picture, side: u32) -> Picture {
-    let longest = picture.width.max(picture.height);
-    if longest <= side || side == 0 {
-        return picture;
-    }
-    let scaled = |length: u32| {
-        let length = u64::from(length) * u64::from(side) / u64::from(longest);
-        (length as u32).max(1)
+fn not_a_picture(place: &str, error: &DataUrlError) -> ApiError {
+    let code = match error {
+        DataUrlError::NoComma | DataUrlError::NotBase64Url => "invalid_image_url",
+        DataUrlError::TooLong(_) => "image_file_too_large",
+        DataUrlError::NotBase64(_) => "invalid_base64_image",
     };
-    let (width, height) = (scaled(picture.width), scaled(picture.height));
-    image_prep::resize::resize(&picture, width, height, Filter::Bicubic)
+    ApiError::invalid(place, error.to_string()).with_code(code)
 }

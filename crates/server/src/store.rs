@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
+use engine::Progress;
 use image_prep::Picture;
+use serde_json::{Value as Json, json};
 
 use crate::chat::Ahead;
 use crate::config::secret_name;
@@ -35,10 +37,22 @@ struct Kept {
 pub enum Encoding {
     /// Will be with the first question.
     OnRequest,
-    /// Is being encoded.
-    Running,
-    /// Is encoded.
-    Done,
+    /// Is being encoded: so many tiles of so many are done.
+    Running(Progress),
+    /// Is encoded: so many tiles.
+    Done(Progress),
+}
+
+impl Encoding {
+    /// Its name and how many tiles are done.
+    pub fn json(self) -> Json {
+        let progress = |name: &str, progress: Progress| json!({"encoding": name, "tiles_done": progress.tiles_done, "tiles": progress.tiles});
+        match self {
+            Encoding::OnRequest => json!({"encoding": "on_request"}),
+            Encoding::Running(so_far) => progress("running", so_far),
+            Encoding::Done(all) => progress("done", all),
+        }
+    }
 }
 
 impl Store {
@@ -115,8 +129,9 @@ impl Store {
     pub fn encoding(&self, name: &str) -> Encoding {
         match self.alive().get(name).and_then(|kept| kept.ahead.as_ref()) {
             None => Encoding::OnRequest,
-            Some(ahead) if ahead.is_done() => Encoding::Done,
-            Some(_) => Encoding::Running,
+            Some(ahead) if ahead.has_failed() => Encoding::OnRequest,
+            Some(ahead) if ahead.is_done() => Encoding::Done(ahead.progress()),
+            Some(ahead) => Encoding::Running(ahead.progress()),
         }
     }
 

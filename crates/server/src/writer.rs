@@ -167,7 +167,14 @@ pub fn stream(
         let bytes = stream.next().await?;
         Some((Ok::<_, std::convert::Infallible>(bytes), stream))
     });
-    let mut response = Response::new(Body::from_stream(bytes));
+    events_response(bytes)
+}
+
+/// A response whose body is events as they come.
+pub fn events_response(
+    events: impl futures_util::Stream<Item = Result<String, std::convert::Infallible>> + Send + 'static,
+) -> Response<Body> {
+    let mut response = Response::new(Body::from_stream(events));
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,

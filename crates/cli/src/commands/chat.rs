@@ -1,5 +1,8 @@
 //! `bluelm chat`: question after question, with the pictures and answers so far in mind.
 
+mod file;
+mod sketch;
+
 use std::io::Write;
 use std::path::Path;
 
@@ -15,6 +18,7 @@ use rustyline::error::ReadlineError;
 
 use crate::answering::AnswerArguments;
 use crate::compute::ComputeArguments;
+use crate::looking::{KeepArguments, LookArguments, USUAL_CACHE_BYTES};
 use crate::source::{ModelArgument, picture};
 use crate::terminal::{styles_of_stderr, visible};
 use crate::{failure, interrupt};
@@ -23,6 +27,8 @@ const HELP: &str = "\
 /image FILE    show a picture with the next question (several: one after another)
 /think on|off  think before answering, or not
 /budget N|off  think no longer than N tokens, or as long as it takes
+/save FILE     write the conversation to a file, and beside it (FILE.session) what the model remembers
+/load FILE     go on with a conversation from a file
 /reset         forget the conversation and its pictures
 /help          this list
 /quit          leave (also Ctrl-D)
@@ -32,7 +38,8 @@ Ctrl-C stops an answer.";
 #[derive(Args, Debug)]
 #[command(after_help = "\
 In the chat:
-  /image FILE, /think on|off, /budget N|off, /reset, /help, /quit; Ctrl-C stops an answer.
+  /image FILE, /think on|off, /budget N|off, /save FILE, /load FILE, /reset, /help, /quit; Ctrl-C
+  stops an answer.
 
 Example:
   bluelm chat
@@ -40,7 +47,7 @@ Example:
   > What is the total?
   > And how much is the coffee?
 
-The conversation is kept in memory only; nothing is written.")]
+Nothing is written unless you say /save (or --image-cache).")]
 pub struct ChatArguments {
     #[command(flatten)]
     model: ModelArgument,
@@ -49,6 +56,10 @@ pub struct ChatArguments {
     /// A picture for the first question; may be given several times
     #[arg(long = "image", value_name = "FILE")]
     images: Vec<std::path::PathBuf>,
+    #[command(flatten)]
+    look: LookArguments,
+    #[command(flatten)]
+    keep: KeepArguments,
     #[command(flatten)]
     answering: AnswerArguments,
     /// At most so many tokens an answer
@@ -63,6 +74,7 @@ pub fn run(arguments: ChatArguments, cancel: &Cancel) -> anyhow::Result<()> {
         pictures.push(picture(path)?);
     }
     let engine = arguments.compute.apply(arguments.model.load()?)?;
+    let engine = arguments.keep.apply(engine, USUAL_CACHE_BYTES)?;
     let mut settings = Request {
         max_tokens: Some(arguments.max_tokens as usize),
         ..Request::default()
@@ -70,6 +82,7 @@ pub fn run(arguments: ChatArguments, cancel: &Cancel) -> anyhow::Result<()> {
     arguments.answering.apply(&mut settings);
     let mut chat = Chat {
         engine: &engine,
+        look: &arguments.look,
         cancel,
         request: settings,
         pending: Vec::new(),
@@ -109,6 +122,7 @@ enum Next {
 
 struct Chat<'a> {
     engine: &'a Engine,
+    look: &'a LookArguments,
     cancel: &'a Cancel,
     /// The conversation so far, with its settings.
     request: Request,
@@ -137,6 +151,10 @@ impl Chat<'_> {
             ("/think", word @ ("on" | "off")) => self.think(word == "on"),
             ("/think", _) => eprintln!("/think on, or /think off"),
             ("/budget", number) => self.budget(number),
+            ("/save", "") => eprintln!("/save FILE"),
+            ("/save", path) => self.save(Path::new(path)),
+            ("/load", "") => eprintln!("/load FILE"),
+            ("/load", path) => self.load(Path::new(path)),
             ("/image", "") => eprintln!("/image FILE"),
             ("/image", path) => self.image(path),
             (other, _) if other.starts_with('/') => {
@@ -167,11 +185,37 @@ impl Chat<'_> {
         }
     }
 
+    fn save(&self, path: &Path) {
+        match file::save(path, &self.request, self.engine, &self.memory) {
+            Ok(()) => eprintln!("saved"),
+            Err(error) => failure::print(&error),
+        }
+    }
+
+    fn load(&mut self, path: &Path) {
+        match file::load(path, &self.request, self.engine) {
+            Ok(loaded) => {
+                self.request.messages = loaded.request.messages;
+                self.request.images = loaded.request.images;
+                self.memory = loaded.memory;
+                self.pending.clear();
+                self.ahead.clear();
+                let turns = self.request.messages.len();
+                let again = loaded.forgotten.map_or(String::new(), |why| {
+                    format!("; it has to be read again ({why})")
+                });
+                eprintln!("{turns} messages{again}");
+            }
+            Err(error) => failure::print(&error),
+        }
+    }
+
     fn image(&mut self, path: &str) {
         // Terminals quote a file that is dropped on them.
         let path = path.trim_matches(['\'', '"']);
         let shown = picture(Path::new(path)).and_then(|picture| {
             let info = self.engine.plan(picture.width, picture.height);
+            self.draw(&picture);
             self.show(picture)?;
             Ok(info)
         });
@@ -184,9 +228,27 @@ impl Chat<'_> {
         }
     }
 
+    /// Shows how a picture is cut, where there is a terminal to show it on.
+    fn draw(&self, picture: &Picture) {
+        let plan = (self.engine.files().preprocessor).plan(picture.width, picture.height);
+        let colours = sketch::of_stderr();
+        if let Some(text) = colours.and_then(|it| sketch::sketch(picture, &plan, it)) {
+            eprint!("{text}");
+        }
+    }
+
     /// Takes a picture for the next question, and begins to encode it.
     fn show(&mut self, picture: Picture) -> anyhow::Result<()> {
-        self.ahead.push(self.engine.encode_ahead(picture.clone())?);
+        let mut as_asked = Request {
+            images: vec![picture],
+            ..Request::default()
+        };
+        self.look.apply(&mut as_asked);
+        let picture = as_asked.images.swap_remove(0);
+        let ahead = self
+            .engine
+            .encode_ahead_as(picture.clone(), &as_asked.vision)?;
+        self.ahead.push(ahead);
         self.pending.push(picture);
         Ok(())
     }
@@ -202,6 +264,7 @@ impl Chat<'_> {
             content,
         });
         self.request.images.extend(self.pending.iter().cloned());
+        self.look.apply(&mut self.request);
 
         let mut answer = String::new();
         let mut written = Ok(());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use engine::Cancel;
+use engine::{Cancel, ImageCache};
 use eval::{
     Answered, EngineAnswer, Fingerprint, Options, Outcome, Progress, ResultsFile, Task, evaluate,
 };
@@ -16,6 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::commands::budgets::{self, Budget, Measurement};
 use crate::commands::tiles;
 use crate::compute::ThreadsArgument;
+use crate::looking::USUAL_CACHE_BYTES;
 use crate::source::ModelArgument;
 use crate::terminal::visible;
 use crate::{embedded, failure, interrupt};
@@ -86,7 +87,9 @@ pub struct EvalArguments {
 pub fn run(arguments: EvalArguments, cancel: &Cancel) -> anyhow::Result<()> {
     // The task first: its mistakes are more likely than the model's, and show at once.
     let task = Task::read(&arguments.task)?;
-    let mut engine = arguments.model.load()?;
+    // Several questions about one picture stand together: it is encoded once.
+    let kept = ImageCache::new(USUAL_CACHE_BYTES);
+    let mut engine = arguments.model.load()?.with_image_cache(kept)?;
     engine = engine.with_threads(arguments.threads.start()?);
     if let Some(most) = arguments.max_grid {
         engine = engine.with_grids_at_most(most);

@@ -5,10 +5,13 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use engine::{Engine, Piece, Prompt, Request};
+use engine::{Engine, ImageInfo, Look, Piece, Prediction, Prompt, Request};
 use image_prep::{Picture, TilePlan};
 use model::Model;
 
+use crate::calibrated;
+use crate::compute::ComputeArguments;
+use crate::looking::{KeepArguments, LookArguments, fewer};
 use crate::source::{ModelArgument, picture};
 use crate::terminal::styles_of_stdout;
 
@@ -19,10 +22,20 @@ Examples:
   bluelm explain receipt.png
   bluelm explain --model DIR photo.jpg \"What is this?\"
 
-Nothing is computed with the network; `bluelm tiles` compares tiling rules.")]
+Nothing is computed with the network. Times are predicted where `bluelm tune` has measured this model on
+this machine; `bluelm tiles` compares tiling rules.")]
 pub struct ExplainArguments {
     #[command(flatten)]
     model: ModelArgument,
+    #[command(flatten)]
+    compute: ComputeArguments,
+    #[command(flatten)]
+    look: LookArguments,
+    #[command(flatten)]
+    keep: KeepArguments,
+    /// Tokens of the answer that times are predicted for
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    max_tokens: u32,
     /// The picture, or - for standard input
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
@@ -37,28 +50,35 @@ pub struct ExplainArguments {
 /// Runs the command.
 pub fn run(arguments: ExplainArguments) -> anyhow::Result<()> {
     let picture = picture(&arguments.image)?;
-    let engine = arguments.model.load()?;
-    let plan = engine
-        .files()
-        .preprocessor
-        .plan(picture.width, picture.height);
+    let engine = arguments.compute.apply(arguments.model.load()?)?;
+    let engine = calibrated::apply(arguments.keep.apply(engine, 0)?)?;
     let mut request = Request::question(vec![picture], arguments.prompt);
+    request.max_tokens = Some(arguments.max_tokens as usize);
     if arguments.think {
         request.thinking = Some(true);
     }
-    let prompt = engine.prompt(&request)?;
+    arguments.look.apply(&mut request);
+    let Look {
+        prompt,
+        images,
+        plans,
+    } = engine.look(&request)?;
+    let (Some(info), Some(plan)) = (images.first(), plans.into_iter().next()) else {
+        anyhow::bail!("the prompt shows no picture");
+    };
     let mut text = String::new();
-    about_picture(&mut text, &request.images[0], &plan);
+    about_picture(&mut text, &request.images[0], &plan, info);
     about_prompt(&mut text, &engine, &plan, &prompt);
     let bundle = (arguments.model.model.as_deref()).and_then(|path| path.metadata().ok());
     let bundle_bytes = bundle
         .filter(|file| file.is_file())
         .map(|file| file.len() as usize);
     about_memory(&mut text, engine.network(), bundle_bytes, &plan, &prompt);
+    about_time(&mut text, &engine, &request)?;
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
-fn about_picture(text: &mut String, picture: &Picture, plan: &TilePlan) {
+fn about_picture(text: &mut String, picture: &Picture, plan: &TilePlan, info: &ImageInfo) {
     let scale = f64::from(plan.resized.0) / f64::from(picture.width);
     line(
         text,
@@ -106,9 +126,10 @@ fn about_picture(text: &mut String, picture: &Picture, plan: &TilePlan) {
         text,
         "tiles",
         format!(
-            "{} of the grid{thumbnail}: {} in all",
+            "{} of the grid{thumbnail}: {} in all{}",
             plan.grid.columns * plan.grid.rows,
-            plan.tiles
+            plan.tiles,
+            fewer(info)
         ),
     );
 }
@@ -180,6 +201,57 @@ fn about_memory(
             bytes(cache * prompt.ids.len())
         ),
     );
+}
+
+/// What was measured says how long it will take, and what would take less.
+fn about_time(text: &mut String, engine: &Engine, request: &Request) -> anyhow::Result<()> {
+    let cost = engine.cost(request, 0)?;
+    if cost.encoded.contains(&true) {
+        line(
+            text,
+            "encoded",
+            "already: kept in the folder of --image-cache".into(),
+        );
+    }
+    let Some(predicted) = cost.predicted else {
+        line(
+            text,
+            "time",
+            "not known: `bluelm tune` measures once how fast this model is here".into(),
+        );
+        return Ok(());
+    };
+    line(text, "time", times(&predicted));
+    line(
+        text,
+        "memory",
+        format!("at most {}", bytes(predicted.peak_bytes as usize)),
+    );
+    for way in engine.cheaper(request, 0)? {
+        let Some(predicted) = way.cost.predicted else {
+            continue;
+        };
+        let tokens = way.cost.image_tokens;
+        let value = format!(
+            "--max-tiles {}: {tokens} image tokens, {}",
+            way.max_tiles,
+            times(&predicted)
+        );
+        line(text, "cheaper", value);
+    }
+    Ok(())
+}
+
+fn times(predicted: &Prediction) -> String {
+    let seconds = |ms: f64| format!("{:.2} s", ms / 1e3);
+    format!(
+        "first token after {} (image {}, prompt {}), then {:.1} tokens a second, all after {}",
+        seconds(predicted.first_token_ms),
+        seconds(predicted.encode_ms),
+        seconds(predicted.prefill_ms),
+        predicted.decode_tokens_per_s,
+        seconds(predicted.answer_ms)
+    )
 }
 
 fn line(text: &mut String, name: &str, value: String) {

@@ -14,9 +14,10 @@ use indicatif::ProgressBar;
 use crate::answering::AnswerArguments;
 use crate::compute::ComputeArguments;
 use crate::format::FormatArguments;
+use crate::looking::{KeepArguments, LookArguments};
 use crate::source::{ModelArgument, picture};
 use crate::terminal::{styles_of_stderr, visible};
-use crate::{failure, interrupt};
+use crate::{failure, interrupt, looking};
 
 /// Tokens of an answer when nobody says how many.
 const DEFAULT_MAX_TOKENS: usize = 512;
@@ -46,6 +47,10 @@ pub struct RunArguments {
     #[arg(long = "image", value_name = "FILE")]
     images: Vec<PathBuf>,
     #[command(flatten)]
+    look: LookArguments,
+    #[command(flatten)]
+    keep: KeepArguments,
+    #[command(flatten)]
     answering: AnswerArguments,
     #[command(flatten)]
     format: FormatArguments,
@@ -72,6 +77,8 @@ pub fn run(arguments: RunArguments, cancel: &Cancel) -> anyhow::Result<()> {
     // Pictures and request first: their mistakes are more likely than the model's.
     let request = arguments.request()?;
     let engine = arguments.compute.apply(arguments.model.load()?)?;
+    // Nothing comes after the one request: what is kept is kept in the folder.
+    let engine = arguments.keep.apply(engine, 0)?;
     let mut output = Output::new(arguments.json, cancel);
     let mut record = arguments.taps.as_ref().map(|_| Record::new());
     let cooperation = interrupt::cooperate();
@@ -119,6 +126,7 @@ impl RunArguments {
         if let Some(grammar) = self.format.grammar()? {
             request.format = Some(grammar);
         }
+        self.look.apply(&mut request);
         Ok(request)
     }
 }
@@ -229,8 +237,12 @@ fn statistics(model: &str, reply: &Reply) -> String {
     for image in &reply.images {
         let [columns, rows] = image.grid;
         parts.push(format!(
-            "image {}x{}: {columns}x{rows} grid, {} tiles, {} tokens",
-            image.width, image.height, image.tiles, image.tokens
+            "image {}x{}: {columns}x{rows} grid, {} tiles{}, {} tokens",
+            image.width,
+            image.height,
+            image.tiles,
+            looking::fewer(image),
+            image.tokens
         ));
     }
     let (usage, timings) = (&reply.usage, &reply.timings);

@@ -21,6 +21,9 @@ impl Server {
             .args(["serve", "--port", "0"])
             .args(arguments)
             .env_remove("BLUELM_API_KEY")
+            // What this machine's user has stored is none of the tests' business.
+            .env("XDG_CACHE_HOME", std::env::temp_dir().join("bluelm-none"))
+            .env("XDG_CONFIG_HOME", std::env::temp_dir().join("bluelm-none"))
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

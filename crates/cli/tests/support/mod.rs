@@ -54,6 +54,9 @@ impl Place {
         program.args(arguments).current_dir(self.folder.path());
         program
             .env_remove("NO_COLOR")
+            // What this machine's user has stored is none of the tests' business.
+            .env("XDG_CACHE_HOME", self.path("cache-home"))
+            .env("XDG_CONFIG_HOME", self.path("config-home"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -1,17 +1,23 @@
 //! An engine's threads, and its images: encoded with a request, ahead of it, or alone.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use image_prep::Picture;
 
 use super::{Engine, milliseconds};
-use crate::ahead::ImageAhead;
+use crate::ahead::{ImageAhead, Owned};
 use crate::cancel::Cancel;
-use crate::encoding::{Batch, Encoding, MOST_BATCH_TILES, Pixels, Wanted};
+use crate::encoding::{Batch, Encoding, MOST_BATCH_TILES, Pixels, Subject, Wanted};
 use crate::error::EngineError;
+use crate::identity;
+use crate::image_cache::{CacheCounts, ImageCache};
 use crate::network::Network;
 use crate::prefill::Overlap;
+use crate::request::Request;
+use crate::room::MemoryRoom;
 use crate::threads::Threads;
+use crate::vision::Vision;
 
 /// The rows of one image.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +54,42 @@ impl<N: Network> Engine<N> {
         self
     }
 
+    /// Keeps what images become, so that they are encoded once for all requests. Without this an engine keeps nothing beyond
+    /// a request and what [`Engine::encode_ahead`] holds.
+    ///
+    /// Errors where the cache has a folder and the weights cannot be named, which reads weight files that are no bundle.
+    pub fn with_image_cache(mut self, cache: ImageCache) -> Result<Self, EngineError> {
+        let cache = cache.of_weights(|| self.weights.name())?;
+        self.ahead.cache = Some(Arc::new(cache));
+        Ok(self)
+    }
+
+    /// What the image cache holds and has done; none where there is none.
+    pub fn image_cache_counts(&self) -> Option<CacheCounts> {
+        self.ahead.cache.as_ref().map(|cache| cache.counts())
+    }
+
+    /// Whether a picture, looked at as the model's settings say, is encoded or being encoded.
+    pub fn knows_image(&self, picture: &Picture) -> bool {
+        self.knows(identity::of_picture(picture, &self.files.preprocessor))
+    }
+
+    /// Makes pictures smaller, or refuses, where a request would take more than this.
+    pub fn with_memory_room(mut self, room: MemoryRoom) -> Self {
+        self.room = room;
+        self
+    }
+
+    /// Positions that a request's prompt may have, as memory allows.
+    pub(super) fn memory_tokens(&self, request: &Request) -> Option<usize> {
+        let bytes = self.room.bytes()?;
+        // A position's keys and values, and an image token's row before it becomes them.
+        let row_bytes = size_of::<f32>() * self.network.shape().hidden;
+        let each = self.network.cache_bytes_per_token() + row_bytes;
+        let tokens = usize::try_from(bytes / each.max(1) as u64).unwrap_or(usize::MAX);
+        Some(tokens.saturating_sub(request.max_tokens.unwrap_or(1)))
+    }
+
     /// Begins to encode a picture now, on a thread of its own. Requests with the same picture take its rows from there, as
     /// long as what this gives, or a copy of it, is held; they need not name it.
     ///
@@ -56,8 +98,32 @@ impl<N: Network> Engine<N> {
     where
         N: 'static,
     {
+        self.encode_ahead_as(picture, &Vision::default())
+    }
+
+    /// The same for a request that will look at its pictures so; of the details the first one counts.
+    pub fn encode_ahead_as(
+        &self,
+        picture: Picture,
+        vision: &Vision,
+    ) -> Result<ImageAhead, EngineError>
+    where
+        N: 'static,
+    {
         self.check_sight()?;
-        Ok(self.ahead.begin(self.encoder.clone(), picture))
+        let mut request = Request {
+            images: vec![picture],
+            vision: vision.clone(),
+            ..Request::default()
+        };
+        let view = self.looking(&request).asked().swap_remove(0);
+        let picture = request.images.swap_remove(0);
+        let owned = Owned {
+            name: view.name(&picture),
+            picture,
+            preprocessor: view.preprocessor,
+        };
+        Ok(self.ahead.begin(self.encoder.clone(), owned))
     }
 
     /// Encodes a picture and does nothing else, in the way that is asked for.
@@ -75,8 +141,14 @@ impl<N: Network> Engine<N> {
         let mut encoder = self.encoder.clone();
         encoder.encoding = encoding;
         let mut features = Vec::new();
+        let subject = Subject {
+            picture,
+            preprocessor: &self.files.preprocessor,
+            // Nothing is kept of it.
+            name: 0,
+        };
         let _at_work = encoder.begin();
-        encoder.encode(picture, Pixels::Drop, cancel, &mut |batch: Batch| {
+        encoder.encode(subject, Pixels::Drop, cancel, &mut |batch: Batch| {
             features.extend(batch.features.iter());
             Wanted::More
         })?;

@@ -164,7 +164,8 @@ fn the_decoder_reads_on_while_an_image_is_encoded() {
             height: 8,
             grid: [1, 1],
             tiles: 1,
-            tokens: 4
+            tokens: 4,
+            reduced: None,
         }]
     );
     assert_eq!(reply.usage.image_tokens, 4);

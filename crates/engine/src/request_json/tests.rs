@@ -2,6 +2,8 @@
 
 use serde_json::{Map, json};
 
+use base64::Engine as _;
+
 use super::*;
 use crate::sample::Sampling;
 
@@ -224,10 +226,10 @@ fn mistakes_are_named_where_they_are() {
         "{part}.image_url: a data URL that is not base64: "
     )));
     assert!(error(with_url("data:;base64,aGVsbG8=")).starts_with(&format!("{part}.image_url: ")));
-    let low = json!({"type": "image_url", "image_url": {"url": "x", "detail": "low"}});
+    let huge = json!({"type": "image_url", "image_url": {"url": "x", "detail": "huge"}});
     assert_eq!(
-        error(with_part(low)),
-        format!("{part}.image_url.detail: expected auto or high, found \"low\"")
+        error(with_part(huge)),
+        format!("{part}.image_url.detail: expected low, auto, high or original, found \"huge\"")
     );
 }
 

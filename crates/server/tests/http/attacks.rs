@@ -208,6 +208,43 @@ fn requests_together_take_no_more_memory_than_allowed() {
 }
 
 #[test]
+fn a_hundred_million_characters_of_base64_are_refused_before_they_are_decoded() {
+    // No character of base64: whoever decoded the first one would say so.
+    let body = picture(&format!(
+        "data:image/png;base64,{}",
+        "!".repeat(100_000_000)
+    ));
+    let asked = |config| answer_of(&app(FakeChat::new(9), config), CHAT, &body);
+    let (status, json) = asked(config());
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(json["error"]["code"], "body_too_large");
+    let mut long = config();
+    long.limits.body_bytes = 200_000_000;
+    let (status, json) = asked(long);
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(json["error"]["code"], "image_file_too_large");
+}
+
+#[test]
+fn a_picture_with_more_behind_its_header_than_that_says_is_no_larger_than_it_says() {
+    use base64::Engine as _;
+    // Twelve million pixels under a header of sixteen.
+    let mut bytes = png(4000, 3000);
+    let small = png(4, 4);
+    bytes[8..33].copy_from_slice(&small[8..33]);
+    let data = base64::engine::general_purpose::STANDARD.encode(bytes);
+    let mut config = config();
+    config.limits.picture_pixels = 100;
+    let chat = FakeChat::new(9);
+    let url = format!("data:image/png;base64,{data}");
+    let (status, json) = answer_of(&app(chat.clone(), config), CHAT, &picture(&url));
+    match status {
+        StatusCode::OK => assert_eq!(chat.last().images[0].rgb.len(), 4 * 4 * 3),
+        _ => assert_eq!(json["error"]["code"], "image_parse_error", "{json}"),
+    }
+}
+
+#[test]
 fn json_a_million_deep_is_refused() {
     let router = app(FakeChat::new(9), config());
     for body in [

@@ -8,8 +8,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request as HttpRequest, Response, StatusCode};
 use engine::{
-    Cancel, EngineError, FinishReason, ImageInfo, Message, Reply, Request, Role, Thinking, Timings,
-    Usage,
+    Cancel, EngineError, FinishReason, ImageInfo, Message, Progress, Reply, Request, Role,
+    Thinking, Timings, Usage,
 };
 use http_body_util::BodyExt;
 use image_prep::tiling::Grid;
@@ -43,6 +43,17 @@ struct FakeAhead(Arc<AtomicUsize>);
 impl Ahead for FakeAhead {
     fn is_done(&self) -> bool {
         true
+    }
+
+    fn has_failed(&self) -> bool {
+        false
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            tiles_done: 3,
+            tiles: 3,
+        }
     }
 }
 
@@ -136,6 +147,8 @@ impl Chat for FakeChat {
     fn measure(&self, request: &Request) -> Result<Measure, EngineError> {
         let image = |picture: &image_prep::Picture| self.plan(picture.width, picture.height).1;
         let images: Vec<ImageInfo> = request.images.iter().map(image).collect();
+        let plan = |picture: &image_prep::Picture| self.plan(picture.width, picture.height).0;
+        let plans = request.images.iter().map(plan).collect();
         let image_tokens = images.iter().map(|image| image.tokens).sum();
         let prompt_tokens = words(&request.messages) + image_tokens;
         if prompt_tokens > self.card.context_tokens {
@@ -149,6 +162,7 @@ impl Chat for FakeChat {
             prompt_tokens,
             image_tokens,
             images,
+            plans,
         })
     }
 
@@ -170,6 +184,7 @@ impl Chat for FakeChat {
             grid: [columns, rows],
             tiles,
             tokens: 4 * tiles,
+            reduced: None,
         };
         (plan, info)
     }

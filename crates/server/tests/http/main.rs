@@ -7,6 +7,7 @@ mod completions;
 mod fake;
 mod messages;
 mod pictures;
+mod remote;
 mod responses;
 mod sockets;
 mod tools;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use engine::{Detail, Policy, Vision};
 use serde_json::{Value as Json, json};
 use server::app;
 
@@ -37,7 +38,7 @@ fn a_picture_is_handed_over_asked_about_twice_and_removed() {
     let router = app(chat.clone(), config());
     let (response, text) = call(&router, raw(png(20, 5)));
     assert_eq!(response.status(), StatusCode::OK, "{text}");
-    insta::assert_snapshot!(without_ids(&text), @r#"{"id":"img_ID","object":"image","expires_in_s":1800,"encoding":"done","width":20,"height":5,"grid":[2,1],"tiles":2,"tokens":8,"tile_side":8,"canvas":[16,8],"resized":[16,5],"offset":[0,0],"thumbnail":false}"#);
+    insta::assert_snapshot!(without_ids(&text), @r#"{"id":"img_ID","object":"image","expires_in_s":1800,"encoding":"done","tiles_done":3,"width":20,"height":5,"grid":[2,1],"tiles":2,"tokens":8,"tile_side":8,"canvas":[16,8],"resized":[16,5],"offset":[0,0],"thumbnail":false}"#);
     let id = serde_json::from_str::<Json>(&text).unwrap()["id"]
         .as_str()
         .unwrap()
@@ -131,26 +132,98 @@ fn another_key_does_not_find_a_picture() {
 }
 
 #[test]
-fn low_detail_is_one_tile() {
+fn how_closely_to_look_reaches_the_engine_in_every_api() {
     let chat = FakeChat::new(9);
     let router = app(chat.clone(), config());
-    for (detail, size) in [
-        ("low", (8, 3)),
-        ("high", (24, 10)),
-        ("auto", (24, 10)),
-        ("original", (24, 10)),
+    for (name, detail) in [
+        ("low", Detail::Low),
+        ("auto", Detail::Auto),
+        ("high", Detail::High),
+        ("original", Detail::High),
     ] {
-        let part =
-            json!({"type": "image_url", "image_url": {"url": data_url(24, 10), "detail": detail}});
-        let (status, json) = answer_of(&router, CHAT, &about(part));
-        assert_eq!(status, StatusCode::OK, "{json}");
-        let picture = &chat.last().images[0];
-        assert_eq!((picture.width, picture.height), size, "{detail}");
+        let openai =
+            json!({"type": "image_url", "image_url": {"url": data_url(24, 10), "detail": name}});
+        let responses =
+            json!({"type": "input_image", "image_url": data_url(24, 10), "detail": name});
+        let data = data_url(24, 10);
+        let data = data.split_once(',').unwrap().1;
+        let source = json!({"type": "base64", "media_type": "image/png", "data": data});
+        let anthropic = json!({"type": "image", "source": source, "detail": name});
+        let vision = json!({"max_tiles": 3, "max_tokens": 8, "policy": "refuse"});
+        for (path, list, part) in [
+            (CHAT, "messages", openai),
+            ("/v1/responses", "input", responses),
+            ("/v1/messages", "messages", anthropic),
+        ] {
+            let mut body = json!({"max_tokens": 9, "vision": vision});
+            if path == "/v1/responses" {
+                body = json!({"vision": vision});
+            }
+            body[list] = about(part)["messages"].clone();
+            let (status, json) = answer_of(&router, path, &body);
+            assert_eq!(status, StatusCode::OK, "{path}: {json}");
+            let expected = Vision {
+                details: vec![detail],
+                max_tiles: Some(3),
+                max_tokens: Some(8),
+                policy: Policy::Refuse,
+            };
+            assert_eq!(chat.last().vision, expected, "{path} {name}");
+            // The picture itself is not touched: the engine cuts it.
+            assert_eq!(chat.last().images[0].width, 24);
+        }
     }
     let part =
         json!({"type": "image_url", "image_url": {"url": data_url(24, 10), "detail": "blurred"}});
     let (_, json) = answer_of(&router, CHAT, &about(part));
     assert_eq!(json["error"]["param"], "messages[0].content[0].detail");
+    let mut body = about(json!({"type": "text", "text": "hi"}));
+    body["vision"] = json!({"max_tiles": 0});
+    let (_, json) = answer_of(&router, CHAT, &body);
+    assert_eq!(json["error"]["param"], "vision.max_tiles");
+}
+
+#[test]
+fn events_tell_how_far_an_encoding_is() {
+    let router = app(FakeChat::new(9), config());
+    let id_of = |height| {
+        let (_, json) = answer_of(
+            &router,
+            "/v1/images",
+            &json!({"image": data_url(3, height)}),
+        );
+        json["id"].as_str().unwrap().to_owned()
+    };
+    let events = |id: &str| call(&router, get(&format!("/v1/images/{id}/events")));
+    let (response, text) = events(&id_of(3));
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    insta::assert_snapshot!(without_ids(&text), @r#"
+    data: {"encoding":"done","tiles_done":3,"tiles":3,"id":"img_ID","time_ms":0}
+
+    data: [DONE]
+    "#);
+    // One whose encoding is left to its first question has nothing to wait for.
+    let (_, text) = events(&id_of(1));
+    assert!(text.contains(r#""encoding":"on_request""#), "{text}");
+    assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+    assert_eq!(events("img_0000").0.status(), StatusCode::NOT_FOUND);
+}
+
+#[test]
+fn a_conversation_is_read_before_its_question() {
+    let chat = FakeChat::new(9);
+    let router = app(chat.clone(), config());
+    let body =
+        json!({"messages": [{"role": "user", "content": "one two three"}], "max_tokens": 50});
+    let (status, json) = answer_of(&router, "/v1/sessions/my-chat_1/prefill", &body);
+    assert_eq!(status, StatusCode::OK, "{json}");
+    insta::assert_snapshot!(json.to_string(), @r#"{"id":"my-chat_1","object":"session.prefill","model":"fake","prompt_tokens":3,"cached_tokens":1,"image_tokens":0,"images":[],"image_ms":2.0,"prefill_ms":3.0}"#);
+    // A token is chosen, and nothing computed after it.
+    assert_eq!(chat.last().max_tokens, Some(1));
+    for id in ["a%20b", "a%2Fb", &"x".repeat(129)] {
+        let (_, json) = answer_of(&router, &format!("/v1/sessions/{id}/prefill"), &body);
+        assert_eq!(json["error"]["param"], "id", "{json}");
+    }
 }
 
 #[test]

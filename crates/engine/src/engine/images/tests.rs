@@ -272,3 +272,88 @@ fn a_model_that_sees_nothing_and_batches_of_no_tile_are_mistakes() {
     let error = blind.encode_ahead(five_tiles()).err().unwrap();
     assert_eq!(error.to_string(), "images: this model takes none");
 }
+
+#[test]
+fn a_kept_image_is_encoded_once_for_all_requests_and_answers_are_the_same_bits() {
+    let expected = rows(&engine(Encoder::Ready), vec![five_tiles()]);
+    let engine = engine(Encoder::Ready)
+        .with_image_cache(ImageCache::new(1 << 20))
+        .unwrap();
+    for _ in 0..2 {
+        assert_eq!(rows(&engine, vec![five_tiles()]), expected);
+    }
+    assert_eq!(encoded(&engine), [4, 1]);
+    // What was encoded ahead is kept when nobody holds it any more, and what was kept need not be encoded ahead.
+    let ahead = engine.encode_ahead(picture(8, 8, 3)).unwrap();
+    ahead.wait(&Cancel::new());
+    assert_eq!(
+        (ahead.progress().tiles_done, ahead.progress().tiles),
+        (1, 1)
+    );
+    drop(ahead);
+    assert!(engine.knows_image(&picture(8, 8, 3)) && !engine.knows_image(&picture(8, 8, 4)));
+    rows(&engine, vec![picture(8, 8, 3)]);
+    let again = engine.encode_ahead(five_tiles()).unwrap();
+    again.wait(&Cancel::new());
+    assert!(again.is_done());
+    assert_eq!(again.progress().tiles_done, 5);
+    assert_eq!(encoded(&engine), [4, 1, 1]);
+    let counts = engine.image_cache_counts().unwrap();
+    assert_eq!((counts.images, counts.bytes), (2, 6 * 4 * 2 * 4));
+}
+
+#[test]
+fn another_engine_of_the_same_weights_takes_images_from_the_folder_and_one_of_others_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let with_folder = |weights: u8| {
+        let mut engine = engine(Encoder::Ready);
+        engine.weights = crate::identity::Weights::Named([weights; 32]);
+        let cache = ImageCache::new(0).with_folder(folder.path(), 1 << 20);
+        engine.with_image_cache(cache.unwrap()).unwrap()
+    };
+    let first = with_folder(1);
+    let expected = rows(&first, vec![five_tiles()]);
+    drop(first);
+    let second = with_folder(1);
+    assert!(second.knows_image(&five_tiles()));
+    assert_eq!(rows(&second, vec![five_tiles()]), expected);
+    assert!(encoded(&second).is_empty());
+    let other = with_folder(2);
+    assert_eq!(rows(&other, vec![five_tiles()]), expected);
+    assert_eq!(encoded(&other), [4, 1]);
+}
+
+#[test]
+fn an_image_that_was_cancelled_half_way_is_not_kept() {
+    let engine = engine(Encoder::FailsAt(2))
+        .with_image_cache(ImageCache::new(1 << 20))
+        .unwrap();
+    let request = Request::question(vec![five_tiles()], "hi");
+    let failed = engine.generate(&request, &Cancel::new(), &mut |_| {});
+    assert!(matches!(failed, Err(EngineError::Cancelled)));
+    assert_eq!(engine.image_cache_counts().unwrap().images, 0);
+    assert!(!engine.knows_image(&five_tiles()));
+}
+
+#[test]
+fn a_picture_is_encoded_ahead_as_its_request_will_look_at_it() {
+    let engine = engine(Encoder::Ready);
+    let vision = Vision {
+        max_tiles: Some(1),
+        ..Vision::default()
+    };
+    let ahead = engine.encode_ahead_as(five_tiles(), &vision).unwrap();
+    ahead.wait(&Cancel::new());
+    assert_eq!(ahead.progress().tiles, 1);
+    let request = Request {
+        vision,
+        ..Request::question(vec![five_tiles()], "hi")
+    };
+    engine
+        .generate(&request, &Cancel::new(), &mut |_| {})
+        .unwrap();
+    assert_eq!(encoded(&engine), [1]);
+    // Looked at otherwise it is another image.
+    rows(&engine, vec![five_tiles()]);
+    assert_eq!(encoded(&engine), [1, 4, 1]);
+}
