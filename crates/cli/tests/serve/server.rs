@@ -21,6 +21,8 @@ impl Server {
             .args(["serve", "--port", "0"])
             .args(arguments)
             .env_remove("BLUELM_API_KEY")
+            // One heap for all threads (glibc), so that its memory at two times can be compared.
+            .env("MALLOC_ARENA_MAX", "1")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -50,6 +52,11 @@ impl Server {
     /// What is there.
     pub fn get(&self, path: &str) -> Json {
         serde_json::from_str(&self.send("GET", path, "", 200)).unwrap()
+    }
+
+    /// The same as it is.
+    pub fn text(&self, path: &str) -> String {
+        self.send("GET", path, "", 200)
     }
 
     fn send(&self, method: &str, path: &str, body: &str, status: u16) -> String {

@@ -9,3 +9,4 @@ mod messages;
 mod pictures;
 mod responses;
 mod sockets;
+mod worker;
