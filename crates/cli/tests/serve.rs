@@ -1,5 +1,7 @@
-//! `bluelm serve` from end to end: the model inside the program answers through a real socket.
+//! `bluelm serve` from end to end: the model inside the program answers through real sockets, one client or many.
 
+#[path = "serve/load.rs"]
+mod load;
 #[path = "serve/page.rs"]
 mod page;
 #[path = "serve/server.rs"]

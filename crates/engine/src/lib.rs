@@ -65,6 +65,7 @@ pub use image_cache::{CacheCounts, ImageCache};
 pub use logprobs::{Logprob, TokenLogprob};
 pub use memory::Memory;
 pub use message::{Message, Part, Role};
+pub use model::{LogitRows, Patches, Taps};
 pub use network::{Cache, ImageIds, Network, NetworkShape, Segment};
 pub use picture::{MAX_PICTURE_BYTES, read_picture, read_picture_stream};
 pub use prefill::{Overlap, STEP_TOKENS};

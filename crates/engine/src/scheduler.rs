@@ -39,8 +39,8 @@ pub struct Capacity {
     pub chunk_tokens: usize,
 }
 
-/// Rows of a prompt beside others' tokens: with half of them a prompt takes a tenth longer, with twice as many a gap is twice as
-/// long.
+/// Rows of a prompt beside others' tokens: half a step of [`crate::STEP_TOKENS`] costs an eighth of the prefill's speed and halves the
+/// gaps of others (docs/numbers.md).
 pub const CHUNK_TOKENS: usize = 64;
 
 /// A request for a [`Scheduler`].

@@ -4,8 +4,8 @@ mod quantized;
 
 use crate::ModelError;
 use crate::cache::{Asked, LayerCache};
-use crate::layers::{Linear, Norm, WORTH_SPLITTING, each_row, each_task};
-use crate::matrix::{Intake, multiply_rows};
+use crate::layers::{Linear, Norm, each_row, each_task};
+use crate::matrix::{Intake, multiply_rows, threads_for};
 use crate::spec::{DecoderSpec, QkNorm};
 use crate::weights::Source;
 use kernels::isa::Isa;
@@ -349,10 +349,7 @@ impl Layers {
         let spec = &self.spec;
         let (group, width) = (spec.heads / spec.kv_heads, spec.head_dim);
         let work = (before + 1) * spec.heads * width;
-        let threads = match work < WORTH_SPLITTING {
-            true => 1,
-            false => rayon::current_num_threads(),
-        };
+        let threads = threads_for(work);
         let tasks = stretches(spec.heads, group, spec.heads.div_ceil(threads));
         let parts = each_task(tasks.len(), work, |task| {
             let heads = tasks[task].clone();

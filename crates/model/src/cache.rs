@@ -6,7 +6,7 @@ use kernels::isa::Isa;
 use kernels::matmul::View;
 use kernels::matmul_quantized::Precision;
 
-use crate::layers::{WORTH_SPLITTING, head_of};
+use crate::layers::{head_of, worth_splitting};
 use rayon::prelude::*;
 
 /// Keys (rotated) and values of every layer, ready to be attended to.
@@ -109,9 +109,9 @@ impl LayerCache {
                     let [k, v] = rows(head);
                     memory.append(isa, m, k, v);
                 };
-                match k.len() < WORTH_SPLITTING / 16 {
-                    true => heads.iter_mut().enumerate().for_each(append),
-                    false => heads.par_iter_mut().enumerate().for_each(append),
+                match worth_splitting(16 * k.len()) {
+                    true => heads.par_iter_mut().enumerate().for_each(append),
+                    false => heads.iter_mut().enumerate().for_each(append),
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::block::{Block, Buffers, Layers, Place, Stretch};
 use crate::cache::{CacheShape, KvCache};
-use crate::layers::{Linear, Norm};
+use crate::layers::{Linear, Norm, WORTH_SPLITTING, alone};
 use crate::matrix::Intake;
 use crate::spec::{EmbeddingNorm, ModelSpec};
 use crate::weights::{Source, Table};
@@ -29,6 +29,9 @@ pub struct Segment<'a> {
     /// Of which rows logits are wanted.
     pub logits: LogitRows,
 }
+
+/// Multiply-adds of one step of several conversations that one thread does alone: some hundreds of microseconds.
+const LITTLE: usize = 128 * WORTH_SPLITTING;
 
 /// The decoder of one model.
 pub(crate) struct Decoder {
@@ -132,6 +135,28 @@ impl Decoder {
 
     /// Rows of several conversations to the logits of each, in one reading of the weights.
     pub fn forward_batch(
+        &self,
+        isa: Isa,
+        batch: &mut [Segment],
+        cancel: &dyn Fn() -> bool,
+    ) -> Result<Vec<Vec<f32>>, ModelError> {
+        let rows: usize = batch.iter().map(|segment| segment.inputs.len()).sum();
+        match self.is_little(rows / self.layers.spec.hidden) {
+            true => alone(|| self.forward_together(isa, batch, cancel)),
+            false => self.forward_together(isa, batch, cancel),
+        }
+    }
+
+    /// Whether rows are so little work that other threads would be there too late: waking one takes as long as some products.
+    fn is_little(&self, rows: usize) -> bool {
+        let spec = &self.layers.spec;
+        let d = spec.hidden;
+        let attention = 2 * (spec.heads + spec.kv_heads) * spec.head_dim;
+        let row = spec.layers * d * (attention + 3 * spec.ffn) + d * spec.vocabulary;
+        rows * row <= LITTLE
+    }
+
+    fn forward_together(
         &self,
         isa: Isa,
         batch: &mut [Segment],

@@ -10,9 +10,32 @@ use kernels::matmul::{View, Write};
 use kernels::matmul_quantized::{Columns, QuantizedRows, Start};
 use kernels::rows;
 use rayon::prelude::*;
+use std::cell::Cell;
 
 /// Multiply-adds below which other threads cost more than they bring.
 pub(crate) const WORTH_SPLITTING: usize = 1 << 18;
+
+thread_local! {
+    /// Whether this thread is to do all of its work alone.
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does some work on this thread alone: none of it is worth splitting.
+pub(crate) fn alone<T>(work: impl FnOnce() -> T) -> T {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            ALONE.set(self.0);
+        }
+    }
+    let _before = Before(ALONE.replace(true));
+    work()
+}
+
+/// Whether so many multiply-adds are worth other threads.
+pub(crate) fn worth_splitting(multiply_adds: usize) -> bool {
+    multiply_adds >= WORTH_SPLITTING && !ALONE.get()
+}
 
 /// `y = x · Wᵀ + b`.
 pub(crate) struct Linear {
@@ -189,7 +212,7 @@ impl Norm {
 pub(crate) fn each_row(x: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
     let rows = x.len() / width;
     let share = rows.div_ceil(rayon::current_num_threads() * 4).max(1);
-    if x.len() < WORTH_SPLITTING / 16 {
+    if !worth_splitting(16 * x.len()) {
         work(0, x);
         return;
     }
@@ -204,7 +227,7 @@ pub(crate) fn each_task<T: Send>(
     multiply_adds: usize,
     work: impl Fn(usize) -> T + Sync + Send,
 ) -> Vec<T> {
-    if multiply_adds < WORTH_SPLITTING {
+    if !worth_splitting(multiply_adds) {
         (0..count).map(work).collect()
     } else {
         (0..count).into_par_iter().map(work).collect()

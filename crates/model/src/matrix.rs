@@ -5,7 +5,7 @@
 //! of threads nor on how many rows come together.
 
 use crate::bundle::{Part, Shared};
-use crate::layers::WORTH_SPLITTING;
+use crate::layers::worth_splitting;
 use kernels::isa::Isa;
 use kernels::matmul::{self, Panels, View, Write, matmul};
 use kernels::matmul_quantized::{
@@ -155,10 +155,10 @@ pub(crate) fn with_scratch<T>(count: usize, work: impl FnOnce(&mut [f32]) -> T) 
 }
 
 /// Threads that are worth it.
-fn threads_for(multiply_adds: usize) -> usize {
-    match multiply_adds < WORTH_SPLITTING {
-        true => 1,
-        false => rayon::current_num_threads(),
+pub(crate) fn threads_for(multiply_adds: usize) -> usize {
+    match worth_splitting(multiply_adds) {
+        true => rayon::current_num_threads(),
+        false => 1,
     }
 }
 

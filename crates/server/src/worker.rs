@@ -135,6 +135,7 @@ impl Desk {
             // The encoder's panics are told by those who wait for its images.
             drop(worked);
             lock(&self.current).clear();
+            *lock(&self.activity) = Activity::default();
         }
     }
 
@@ -150,11 +151,12 @@ impl Desk {
             }
             let step = scheduler.step();
             let idle = !step.worked && step.finished.is_empty();
+            let activity = scheduler.activity();
+            // Before the answers: who has one and asks what runs finds himself gone.
+            *lock(&self.activity) = activity;
             for finished in step.finished {
                 self.finish(scheduler.engine(), finished);
             }
-            let activity = scheduler.activity();
-            *lock(&self.activity) = activity;
             if idle {
                 self.waker.wait(match activity.requests {
                     0 => Duration::from_secs(3600),

@@ -24,6 +24,8 @@ impl Server {
             // What this machine's user has stored is none of the tests' business.
             .env("XDG_CACHE_HOME", std::env::temp_dir().join("bluelm-none"))
             .env("XDG_CONFIG_HOME", std::env::temp_dir().join("bluelm-none"))
+            // One heap for all threads (glibc), so that its memory at two times can be compared.
+            .env("MALLOC_ARENA_MAX", "1")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -53,6 +55,11 @@ impl Server {
     /// What is there.
     pub fn get(&self, path: &str) -> Json {
         serde_json::from_str(&self.send("GET", path, "", 200)).unwrap()
+    }
+
+    /// The same as it is.
+    pub fn text(&self, path: &str) -> String {
+        self.send("GET", path, "", 200)
     }
 
     fn send(&self, method: &str, path: &str, body: &str, status: u16) -> String {

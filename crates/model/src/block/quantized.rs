@@ -3,7 +3,7 @@
 
 use super::Block;
 use crate::layers::{Linear, Norm};
-use crate::matrix::{self, Format, Intake, with_scratch};
+use crate::matrix::{self, Format, Intake, threads_for, with_scratch};
 use crate::spec::DecoderSpec;
 use kernels::isa::Isa;
 use kernels::matmul::Write;
@@ -70,7 +70,9 @@ impl<'a> Quantized<'a> {
         let mut rest: Vec<TileMut> = room
             .tiles_mut(rows.len(), linear.inputs(), format.multiple)
             .collect();
-        let shares = (rayon::current_num_threads() * SHARES).min(self.blocks);
+        let work = rows.len() * rows.inputs() * 2 * linear.inputs();
+        let threads = threads_for(work);
+        let shares = (threads * SHARES).min(self.blocks);
         let mut tasks = Vec::with_capacity(shares);
         for share in 1..=shares {
             let end = self.blocks * share / shares;
@@ -78,9 +80,11 @@ impl<'a> Quantized<'a> {
             tasks.push(now);
             rest = later;
         }
-        tasks
-            .into_par_iter()
-            .for_each(|tiles| self.gate_blocks(isa, rows, tiles));
+        let gate = |tiles| self.gate_blocks(isa, rows, tiles);
+        match threads {
+            1 => tasks.into_iter().for_each(gate),
+            _ => tasks.into_par_iter().for_each(gate),
+        }
     }
 
     /// Some blocks of all tiles.

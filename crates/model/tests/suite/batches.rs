@@ -6,8 +6,8 @@ use kernels::isa::Isa;
 use model::convert::Recipe;
 use model::{KvCache, LogitRows, Model, ModelError, NoTaps, Segment};
 use proptest::prelude::*;
-use std::cell::Cell;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// f32; bf16; INT4 with an INT8 head, and rows of INT8 and of INT16: on every instruction set that is here.
 static MODELS: LazyLock<Vec<Model>> = LazyLock::new(|| {
@@ -153,7 +153,7 @@ fn a_cancelled_batch_leaves_all_caches_as_they_were() {
         bits(&logits.unwrap())
     });
     let mut caches = [(); 2].map(|()| model.new_cache(9));
-    let mut run = |cancel: &dyn Fn() -> bool| {
+    let mut run = |cancel: &(dyn Fn() -> bool + Sync)| {
         let counts = [4, 5].into_iter();
         let segment = |(count, cache)| Segment {
             inputs: &rows[..count * model.spec().hidden_size()],
@@ -168,8 +168,8 @@ fn a_cancelled_batch_leaves_all_caches_as_they_were() {
         )
     };
     // The second layer is where it stops: the first has written its keys already.
-    let asked = Cell::new(0);
-    let (result, lengths) = run(&|| asked.replace(asked.get() + 1) == 1);
+    let asked = AtomicUsize::new(0);
+    let (result, lengths) = run(&|| asked.fetch_add(1, Ordering::SeqCst) == 1);
     assert!(matches!(result, Err(ModelError::Cancelled)));
     assert_eq!(lengths, [0, 0]);
     let (result, lengths) = run(&|| false);

@@ -11,3 +11,4 @@ mod remote;
 mod responses;
 mod sockets;
 mod tools;
+mod worker;
