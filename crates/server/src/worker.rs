@@ -144,7 +144,7 @@ impl Desk {
             while scheduler.has_room()
                 && let Some(job) = self.next_job()
             {
-                if let Err(finished) = scheduler.begin(task(job)) {
+                if let Some(finished) = scheduler.begin(task(job)) {
                     self.finish(scheduler.engine(), finished);
                 }
             }
