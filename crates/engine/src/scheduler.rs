@@ -140,18 +140,18 @@ impl<'a, 'env, N: Network, T> Scheduler<'a, 'env, N, T> {
 
     /// Begins with a request, or has it wait until there is memory for it. Gives it back with its error where it cannot be
     /// answered at all. To be called when [`Scheduler::has_room`].
-    pub fn begin(&mut self, task: Task<'a, T>) -> Result<(), Box<Finished<T>>> {
+    pub fn begin(&mut self, task: Task<'a, T>) -> Option<Finished<T>> {
         let started = Instant::now();
         match self.engine.prepare_rows(&task.request) {
             Ok(prepared) => {
                 self.waiting = Some((task, prepared, started));
                 self.admit();
-                Ok(())
+                None
             }
-            Err(error) => Err(Box::new(Finished {
+            Err(error) => Some(Finished {
                 tag: task.tag,
                 result: Err(error),
-            })),
+            }),
         }
     }
 

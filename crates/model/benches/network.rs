@@ -1,6 +1,5 @@
 //! How long the embedded model's network takes for a picture, for a prompt and for a token; weights are random.
 
-#[allow(dead_code)] // bundles are for tests
 #[path = "../tests/suite/support/random.rs"]
 mod random;
 

@@ -6,6 +6,9 @@
 #[cfg(test)]
 extern crate self as model; // what tests of the crate and tests inside of it share says so
 #[cfg(test)]
+#[path = "../tests/suite/support/bundled.rs"]
+mod bundled;
+#[cfg(test)]
 #[allow(dead_code)] // tests inside of the crate need less of it
 #[path = "../tests/suite/support/random.rs"]
 mod random;

@@ -82,11 +82,11 @@ fn an_answer_goes_on_in_every_step_while_a_newcomer_is_read_chunk_by_chunk() {
     let long = question(&"a".repeat(60), 5);
     let prompt = engine.prompt(&long).unwrap().ids.len();
     let new = with_scheduler(&engine, capacity(2), |scheduler| {
-        assert!(scheduler.begin(task(&question("hi", 100), 0)).is_ok());
+        assert!(scheduler.begin(task(&question("hi", 100), 0)).is_none());
         scheduler.step();
         assert_eq!(scheduler.activity().reading, 0);
         steps(&engine);
-        assert!(scheduler.begin(task(&long, 1)).is_ok());
+        assert!(scheduler.begin(task(&long, 1)).is_none());
         assert!(!scheduler.has_room());
         let finished = until_end(scheduler).remove(0);
         assert_eq!(finished.tag, 1);
@@ -107,7 +107,7 @@ fn alone_a_prompt_is_read_in_whole_steps() {
     let engine = engine(1, 32);
     let long = question(&"a".repeat(70), 1);
     with_scheduler(&engine, capacity(2), |scheduler| {
-        assert!(scheduler.begin(task(&long, 1)).is_ok());
+        assert!(scheduler.begin(task(&long, 1)).is_none());
         until_end(scheduler);
     });
     let rest = engine.prompt(&long).unwrap().ids.len() - 64;
@@ -131,12 +131,12 @@ fn prompts_take_turns_and_a_newcomer_is_next() {
     };
     std::thread::scope(|scope| {
         let mut scheduler = Scheduler::new(&engine, scope, capacity(3), Waker::new());
-        assert!(scheduler.begin(watched(0, 40)).is_ok());
-        assert!(scheduler.begin(watched(1, 41)).is_ok());
+        assert!(scheduler.begin(watched(0, 40)).is_none());
+        assert!(scheduler.begin(watched(1, 41)).is_none());
         for _ in 0..4 {
             scheduler.step();
         }
-        assert!(scheduler.begin(watched(2, 42)).is_ok());
+        assert!(scheduler.begin(watched(2, 42)).is_none());
         for _ in 0..4 {
             scheduler.step();
         }
@@ -151,7 +151,7 @@ fn whoever_is_cancelled_is_gone_with_the_next_step_and_nobody_else() {
         let tasks = [0, 1, 2].map(|tag| task(&question("hello", 50), tag));
         let cancel = tasks[1].cancel.clone();
         for task in tasks {
-            assert!(scheduler.begin(task).is_ok());
+            assert!(scheduler.begin(task).is_none());
         }
         for _ in 0..12 {
             assert!(scheduler.step().finished.is_empty());
@@ -183,11 +183,11 @@ fn others_go_on_while_an_image_is_encoded() {
         ..Request::question(vec![picture(8, 8, 3)], "hi")
     };
     with_scheduler(&engine, capacity(2), |scheduler| {
-        assert!(scheduler.begin(task(&seen, 0)).is_ok());
+        assert!(scheduler.begin(task(&seen, 0)).is_none());
         // The encoder is in its layer, and stays there until the other is done.
         engine.network().in_layer.wait();
         assert!(!scheduler.step().worked);
-        assert!(scheduler.begin(task(&question("hello", 20), 1)).is_ok());
+        assert!(scheduler.begin(task(&question("hello", 20), 1)).is_none());
         assert_eq!(until_end(scheduler)[0].tag, 1);
         engine.network().in_layer.wait();
         assert_eq!(until_end(scheduler)[0].tag, 0);
@@ -202,15 +202,15 @@ fn a_request_waits_for_memory_and_so_does_who_comes_after_it() {
         ..capacity(3)
     };
     with_scheduler(&engine, small, |scheduler| {
-        assert!(scheduler.begin(task(&question("a", 50), 0)).is_ok());
-        assert!(scheduler.begin(task(&question("b", 60), 1)).is_ok());
+        assert!(scheduler.begin(task(&question("a", 50), 0)).is_none());
+        assert!(scheduler.begin(task(&question("b", 60), 1)).is_none());
         scheduler.step();
         assert!(!scheduler.has_room());
         assert_eq!(scheduler.activity().requests, 2);
         assert_eq!(until_end(scheduler)[0].tag, 0);
         assert!(scheduler.step().worked && scheduler.has_room());
         // Beyond all memory, and alone in the end: it is answered all the same.
-        assert!(scheduler.begin(task(&question("c", 200), 2)).is_ok());
+        assert!(scheduler.begin(task(&question("c", 200), 2)).is_none());
         assert_eq!(until_end(scheduler)[0].tag, 1);
         let last = until_end(scheduler).remove(0);
         assert_eq!(last.result.unwrap().usage.completion_tokens, 200);
@@ -222,7 +222,7 @@ fn a_request_that_cannot_be_answered_comes_back_at_once() {
     let engine = engine(1, 64);
     with_scheduler(&engine, capacity(1), |scheduler| {
         let too_long = question(&"a".repeat(300), 1);
-        let back = scheduler.begin(task(&too_long, 7)).err().unwrap();
+        let back = scheduler.begin(task(&too_long, 7)).unwrap();
         assert_eq!(back.tag, 7);
         assert!(back.result.is_err());
         assert!(scheduler.has_room());
@@ -239,15 +239,15 @@ fn the_beginning_of_a_prompt_is_taken_from_whoever_has_most_of_it() {
         usage.cached_tokens
     };
     with_scheduler(&engine, capacity(2), |scheduler| {
-        assert!(scheduler.begin(task(&asked("b"), 0)).is_ok());
+        assert!(scheduler.begin(task(&asked("b"), 0)).is_none());
         scheduler.step();
         // From one that is being answered.
-        assert!(scheduler.begin(task(&asked("c"), 1)).is_ok());
+        assert!(scheduler.begin(task(&asked("c"), 1)).is_none());
         assert_eq!(cached(until_end(scheduler)), 0);
         assert!(cached(until_end(scheduler)) >= 40);
         // From memory: all but the last row of the same prompt.
         for end in ["b", "c", "b"] {
-            assert!(scheduler.begin(task(&asked(end), 2)).is_ok());
+            assert!(scheduler.begin(task(&asked(end), 2)).is_none());
             let tokens = engine.prompt(&asked(end)).unwrap().ids.len();
             assert_eq!(cached(until_end(scheduler)), tokens - 1, "{end}");
         }
@@ -342,7 +342,7 @@ proptest! {
                         Event::Prefill { .. } | Event::Token(_) => {}
                     });
                     leaving.extend(guest.leaves.map(|leaves| (now + leaves, task.cancel.clone())));
-                    assert!(scheduler.begin(task).is_ok());
+                    assert!(scheduler.begin(task).is_none());
                     next += 1;
                     wait = guests.get(next).map_or(0, |guest| guest.after);
                 }

@@ -1,7 +1,8 @@
 //! Several conversations in one reading of the weights: each has the bits that it has alone, whoever else is there.
 
 use crate::support::WIDE;
-use crate::support::random::{bundle, model, numbers};
+use crate::support::bundled::bundle;
+use crate::support::random::{model, numbers};
 use kernels::isa::Isa;
 use model::convert::Recipe;
 use model::{KvCache, LogitRows, Model, ModelError, NoTaps, Segment};

@@ -2,7 +2,8 @@
 //! nothing left of what was forgotten.
 
 use crate::support::WIDE;
-use crate::support::random::{bundle, numbers};
+use crate::support::bundled::bundle;
+use crate::support::random::numbers;
 use model::convert::Recipe;
 use model::{KvCache, LogitRows, Model, NoTaps};
 use proptest::prelude::*;

@@ -1,9 +1,9 @@
 //! Chunks give the bits of the block computed layer by layer.
 
 use super::*;
+use crate::bundled::bundle;
 use crate::convert::Recipe;
 use crate::encoder::Encoder;
-use crate::random;
 use crate::weights::Source;
 
 /// 1200 inputs of the last matrix are three blocks; 64 patches are no whole number of tiles of rows.
@@ -16,7 +16,7 @@ const CONFIG: &str = r#"{"model_type": "bluelm_v",
   "image_token_id": 1, "image_start_token_id": 2, "image_end_token_id": 3}"#;
 
 fn encoder(recipe: Recipe) -> Encoder {
-    let bundle = random::bundle(CONFIG, recipe);
+    let bundle = bundle(CONFIG, recipe);
     let encoder = Encoder::load(Source::Bundle(&bundle), bundle.spec());
     encoder.unwrap().unwrap()
 }

@@ -1,5 +1,6 @@
 //! Models to test with.
 
+pub mod bundled;
 pub mod random;
 pub mod reference;
 

@@ -1,7 +1,6 @@
 //! A checkpoint in memory with random weights, as f32, that a test may meddle with.
 
-use model::convert::{Conversion, Options, Origin, Recipe, Rounding};
-use model::{Bundle, Checkpoint, Model, ModelError, ModelSpec};
+use model::{Checkpoint, Model, ModelError, ModelSpec};
 use safetensors::{Dtype, tensor::TensorView};
 use std::borrow::Cow;
 
@@ -72,28 +71,4 @@ pub fn load(config: &str, tensors: &[Tensor]) -> Result<Model, ModelError> {
 /// A model with random weights.
 pub fn model(config: &str) -> Model {
     load(config, &tensors(config)).unwrap()
-}
-
-/// A bundle of random weights, INT4 ones in groups of 32.
-pub fn bundle(config: &str, recipe: Recipe) -> Bundle {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.bluelm");
-    let weights = Cow::Owned(file(&tensors(config)));
-    let mut checkpoint = Checkpoint::from_memory(config, weights).unwrap();
-    Conversion {
-        weights: Origin::Checkpoint(&mut checkpoint),
-        files: &[("config.json".into(), config.into())],
-        options: Options {
-            recipe,
-            group: 32,
-            rounding: Rounding::Nearest,
-        },
-        sequences: Vec::new(),
-        progress: &mut |_| {},
-        cancel: &|| false,
-    }
-    .write(&path)
-    .unwrap();
-    // What is mapped stays, whatever becomes of the name.
-    Bundle::open(&path).unwrap()
 }
