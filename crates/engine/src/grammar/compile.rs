@@ -110,8 +110,8 @@ fn factory(target: Target) -> Result<ParserFactory, String> {
     Ok(factory)
 }
 
-/// Bounds for hostile grammars: half a second and some tens of megabytes for reading one, and some tens of milliseconds for
-/// one token (the library says how fast its units are used up).
+/// Bounds for hostile grammars: about a second and some tens of megabytes for reading the worst that is let in, and some tens
+/// of milliseconds for one token (the library says how fast its units are used up).
 fn limits() -> ParserLimits {
     ParserLimits {
         max_items_in_row: 2000,
@@ -162,6 +162,8 @@ pub(super) fn of_matching(message: &str) -> String {
 }
 
 fn one_line(text: &str) -> String {
+    // The parser's state follows between tags.
+    let text = text.split("\n<").next().unwrap_or(text);
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(MAX_MESSAGE) {
         Some((end, _)) => format!("{}...", &line[..end]),
