@@ -232,3 +232,39 @@ pub struct Reply {
     #[serde(skip)]
     pub output_ids: Vec<u32>,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::testing::nano_files;
+
+    #[test]
+    fn a_budget_of_nothing_is_the_mode_without_thoughts_where_there_is_one() {
+        let template = nano_files().template;
+        let of_time = |time| ThinkingBudget {
+            time: Some(time),
+            ..ThinkingBudget::default()
+        };
+        for (thinking, budget, expected) in [
+            (Some(true), ThinkingBudget::of_tokens(0), Some(false)),
+            (None, ThinkingBudget::of_tokens(0), Some(false)),
+            (Some(true), of_time(Duration::ZERO), Some(false)),
+            (None, of_time(Duration::from_secs(1)), Some(true)),
+            (Some(true), ThinkingBudget::of_tokens(1), Some(true)),
+            (None, ThinkingBudget::default(), None),
+        ] {
+            let request = Request {
+                thinking,
+                budget,
+                ..Request::default()
+            };
+            assert_eq!(
+                request.effective_thinking(&template),
+                expected,
+                "{budget:?}"
+            );
+        }
+    }
+}

@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::{
-    Activity, Cancel, Capacity, Engine, EngineError, Event, FinishReason, Finished, ImageAhead,
-    ImageInfo, Network, Piece, Reply, Request, Scheduler, Task, Waker,
+    Activity, CacheCounts, Cancel, Capacity, Engine, EngineError, Event, FinishReason, Finished,
+    ImageAhead, ImageInfo, Network, Piece, Progress, Reply, Request, Scheduler, Task, Waker,
 };
 use image_prep::{Picture, TilePlan};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::chat::{
-    Ahead, Answer, Chat, Load, Measure, ModelCard, Said, Sees, Submission, Thinks, Ticket,
+    Ahead, Answer, Chat, Explained, Load, Measure, ModelCard, Said, Sees, Submission, Thinks,
+    Ticket,
 };
 use crate::error::ApiError;
 use crate::queue::Queue;
@@ -249,6 +250,14 @@ impl Ahead for ImageAhead {
     fn is_done(&self) -> bool {
         ImageAhead::is_done(self)
     }
+
+    fn has_failed(&self) -> bool {
+        ImageAhead::has_failed(self)
+    }
+
+    fn progress(&self) -> Progress {
+        ImageAhead::progress(self)
+    }
 }
 
 impl<N: Network + 'static> Chat for Worker<N> {
@@ -257,17 +266,30 @@ impl<N: Network + 'static> Chat for Worker<N> {
     }
 
     fn measure(&self, request: &Request) -> Result<Measure, EngineError> {
-        let prompt = self.engine.prompt(request)?;
+        let look = self.engine.look(request)?;
         let of_images = |piece: &Piece| match piece {
             Piece::Image { places, .. } => places.len(),
             Piece::Text(_) => 0,
         };
-        let plan = |picture: &Picture| self.engine.plan(picture.width, picture.height);
         Ok(Measure {
-            prompt_tokens: prompt.ids.len(),
-            image_tokens: prompt.pieces.iter().map(of_images).sum(),
-            images: request.images.iter().map(plan).collect(),
+            prompt_tokens: look.prompt.ids.len(),
+            image_tokens: look.prompt.pieces.iter().map(of_images).sum(),
+            images: look.images,
+            plans: look.plans,
         })
+    }
+
+    fn explain(&self, request: &Request) -> Result<Option<Explained>, EngineError> {
+        // What the thread that answers remembers is its own.
+        let remembered_tokens = 0;
+        Ok(Some(Explained {
+            cost: self.engine.cost(request, remembered_tokens)?,
+            cheaper: self.engine.cheaper(request, remembered_tokens)?,
+        }))
+    }
+
+    fn image_cache(&self) -> Option<CacheCounts> {
+        self.engine.image_cache_counts()
     }
 
     fn plan(&self, width: u32, height: u32) -> (TilePlan, ImageInfo) {

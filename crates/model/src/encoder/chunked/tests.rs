@@ -4,6 +4,7 @@ use super::*;
 use crate::bundled::bundle;
 use crate::convert::Recipe;
 use crate::encoder::Encoder;
+use crate::random;
 use crate::weights::Source;
 
 /// 1200 inputs of the last matrix are three blocks; 64 patches are no whole number of tiles of rows.
