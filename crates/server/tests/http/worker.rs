@@ -102,7 +102,6 @@ impl Taps for Silent {
     fn tap(&mut self, _: &str, _: &[usize], _: &[f32]) {}
 }
 
-
 fn files() -> PromptFiles {
     PromptFiles::from_files(&ModelFiles {
         config: "".into(),
