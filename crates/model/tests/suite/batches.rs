@@ -154,7 +154,7 @@ fn a_cancelled_batch_leaves_all_caches_as_they_were() {
         bits(&logits.unwrap())
     });
     let mut caches = [(); 2].map(|()| model.new_cache(9));
-    let mut run = |cancel: &(dyn Fn() -> bool + Sync)| {
+    let mut run = |rows: &[f32], cancel: &(dyn Fn() -> bool + Sync)| {
         let counts = [4, 5].into_iter();
         let segment = |(count, cache)| Segment {
             inputs: &rows[..count * model.spec().hidden_size()],
@@ -170,10 +170,11 @@ fn a_cancelled_batch_leaves_all_caches_as_they_were() {
     };
     // The second layer is where it stops: the first has written its keys already.
     let asked = AtomicUsize::new(0);
-    let (result, lengths) = run(&|| asked.fetch_add(1, Ordering::SeqCst) == 1);
+    let other = numbers(rows.len(), 4);
+    let (result, lengths) = run(&other, &|| asked.fetch_add(1, Ordering::SeqCst) == 1);
     assert!(matches!(result, Err(ModelError::Cancelled)));
     assert_eq!(lengths, [0, 0]);
-    let (result, lengths) = run(&|| false);
+    let (result, lengths) = run(&rows, &|| false);
     let found: Vec<Vec<u32>> = result.unwrap().iter().map(|logits| bits(logits)).collect();
     assert_eq!(found, expected);
     assert_eq!(lengths, [4, 5]);
