@@ -248,10 +248,13 @@ impl Writer<'_> {
         if let Some(id) = self.start_tag.filter(|_| self.may_not_think_again()) {
             logits[id as usize] = f32::NEG_INFINITY;
         }
-        let thoughts = match self.decoding.request.thinking {
+        let request = self.decoding.request;
+        let thoughts = match request.thinking {
             Some(false) => Thoughts::Forbidden,
             _ if self.may_not_think_again() => Thoughts::Forbidden,
-            _ => Thoughts::Allowed,
+            Some(true) => Thoughts::Allowed,
+            None if request.budget.wants_thought() => Thoughts::Allowed,
+            None => Thoughts::IfLikeliest,
         };
         let masked = match &mut self.guide {
             Some(guide) => guide.mask(logits, &self.answer.thought, thoughts)?,

@@ -21,6 +21,9 @@ const MOST_BLANKS: usize = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Thoughts {
     Allowed,
+    /// Where nobody asked: only if it is what the model would say without a grammar. One whose answer the grammar does not
+    /// allow would else say it in a thought.
+    IfLikeliest,
     Forbidden,
 }
 
@@ -106,8 +109,9 @@ impl Guide {
         }
         let tag = self
             .tag
-            .filter(|_| thoughts == Thoughts::Allowed && !thought.is_answer())
-            .and_then(|at| self.before.tag.get(at).copied());
+            .filter(|_| thoughts != Thoughts::Forbidden && !thought.is_answer())
+            .and_then(|at| self.before.tag.get(at).copied())
+            .filter(|&id| thoughts == Thoughts::Allowed || self.begun || is_likeliest(logits, id));
         let untouched = !self.begun && self.tag == Some(0);
         let blank = untouched && thought.is_between() && self.blanks < MOST_BLANKS;
         let allowed = match self.alive {
@@ -198,4 +202,9 @@ impl Guide {
     fn wrong(&self, message: &str) -> EngineError {
         EngineError::request(&self.name, of_matching(message))
     }
+}
+
+fn is_likeliest(logits: &[f32], id: u32) -> bool {
+    let logit = logits.get(id as usize);
+    logit.is_some_and(|logit| logits.iter().all(|other| other <= logit))
 }

@@ -227,6 +227,27 @@ fn the_thought_is_free_and_the_grammar_begins_after_it() {
     );
 }
 
+/// A model that nobody told to think does so only if that is what it would say anyway.
+#[test]
+fn without_being_asked_a_model_thinks_only_if_it_would_anyway() {
+    let grammar = || request(Grammar::regex("yes|no").unwrap());
+    let own = ask(&saying("<think>ab</think>no</s>"), &grammar()).unwrap();
+    assert_eq!((own.reasoning.as_str(), own.text.as_str()), ("ab", "no"));
+    let tag = nano_tokenizer().token_to_id("<think>").unwrap();
+    let thoughts = |thinking: Option<bool>| {
+        let mut request = grammar();
+        request.thinking = thinking;
+        // More than the grammar's tokens, less than what the network wants to say.
+        request.sampling.logit_bias = vec![(tag, 0.5)];
+        ask(&saying("maybe"), &request)
+            .unwrap()
+            .usage
+            .reasoning_tokens
+    };
+    assert_eq!(thoughts(None), 0);
+    assert!(thoughts(Some(true)) > 0);
+}
+
 #[test]
 fn a_thought_that_the_prompt_has_opened_is_free() {
     let source = "<s>{{ messages[0].content }}[|AI|]:<think>\n";
