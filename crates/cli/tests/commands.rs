@@ -84,15 +84,21 @@ fn a_thought_is_cut_at_its_budget_and_the_line_of_numbers_says_so() {
         (&"budget".into(), &3.into())
     );
     assert!(reply["speculation"].is_object());
-    let outcome = run(&["--thinking-time", "0", "--json"]);
-    let reply: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
-    assert_eq!(
-        (
-            &reply["thinking"]["ended"],
-            &reply["usage"]["reasoning_tokens"]
-        ),
-        (&"time".into(), &0.into())
-    );
+    // No time at all is the mode without thoughts, as no token at all is: there is nothing to be cut.
+    for none in ["--thinking-time=0", "--thinking-budget=0"] {
+        let outcome = run(&[none, "--json"]);
+        let reply: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+        assert_eq!(
+            (
+                &reply["thinking"]["ended"],
+                &reply["usage"]["reasoning_tokens"]
+            ),
+            (&serde_json::Value::Null, &0.into())
+        );
+        let without = run(&["--no-think", "--json"]);
+        let without: serde_json::Value = serde_json::from_str(&without.stdout).unwrap();
+        assert_eq!(reply["text"], without["text"], "{none}");
+    }
 }
 
 #[test]
