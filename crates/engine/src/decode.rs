@@ -248,7 +248,7 @@ impl Writer<'_> {
         if let Some(id) = self.start_tag.filter(|_| self.may_not_think_again()) {
             logits[id as usize] = f32::NEG_INFINITY;
         }
-        let request = self.decoding.request;
+        let request = &self.decoding.request;
         let thoughts = match request.thinking {
             Some(false) => Thoughts::Forbidden,
             _ if self.may_not_think_again() => Thoughts::Forbidden,
