@@ -10,11 +10,15 @@ use engine::{
 use image_prep::Picture;
 use model::Model;
 use serde_json::{Value as Json, json};
-use support::write_random_model;
+use support::{TINY_CONFIG, write_random_model};
 
 fn load(seed: u64) -> Engine {
     let folder = tempfile::tempdir().unwrap();
     write_random_model(folder.path(), seed);
+    // The description of a tool is long in letters.
+    let config = TINY_CONFIG.replace(": 512, \"hidden_act\"", ": 1024, \"hidden_act\"");
+    assert_ne!(config, TINY_CONFIG);
+    std::fs::write(folder.path().join("config.json"), config).unwrap();
     Engine::load(folder.path()).unwrap()
 }
 

@@ -205,7 +205,10 @@ impl Target {
             .strip_prefix('[')
             .and_then(|host| host.strip_suffix(']'))
             .unwrap_or(host);
-        if host.is_empty() {
+        let port = uri.port_u16();
+        // A port beyond 65,535 is none to the parser.
+        let has_odd_port = port.is_none() && authority.as_str() != authority.host();
+        if host.is_empty() || has_odd_port {
             return Err(wrong());
         }
         let usual = match scheme {
@@ -215,7 +218,7 @@ impl Target {
         Ok(Target {
             scheme,
             host: host.to_ascii_lowercase(),
-            port: uri.port_u16().unwrap_or(usual),
+            port: port.unwrap_or(usual),
             path: uri
                 .path_and_query()
                 .map_or("/".into(), |path| path.as_str().to_owned()),

@@ -192,8 +192,10 @@ fn eight_clients_some_of_whom_vanish_get_the_answers_that_they_get_alone_and_lea
         memory.extend(resident_kb(&server));
         eprintln!("round {number}: {answered} answers, {:?} kB", memory.last());
     }
+    // A heap that is shared by all threads and cut into pieces of all sizes was seen to go up and down by a tenth over ten
+    // rounds. One encoded picture that was forgotten in each answer would be 300 times 80 kB: half as much again.
     if let [_, before, .., after] = memory[..] {
-        assert!(after * 100 <= before * 105, "{memory:?} kB: it grows");
+        assert!(after * 100 <= before * 120, "{memory:?} kB: it grows");
     }
     let metrics = server.text("/metrics");
     assert!(
