@@ -328,10 +328,13 @@ mod tests {
             }
         }
 
-        fn embed_patches(&self, pixels: &[f32], tiles: usize) -> Patches {
-            assert_eq!(pixels.len(), tiles * 12);
-            let rows = Vec::new();
-            Patches { tiles, rows }
+        fn embed_patches(&self, pixels: &[f32], size: (u32, u32)) -> Patches {
+            assert_eq!(size, (2, 2));
+            Patches {
+                tiles: pixels.len() / 12,
+                grid: [1, 1],
+                rows: Vec::new(),
+            }
         }
 
         fn encode_patches(&self, patches: Patches, _: &Cancel) -> Result<Vec<f32>, EngineError> {

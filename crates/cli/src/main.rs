@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{bench, chat, completions, convert, data, eval, explain, run, serve, tiles, train};
+use commands::{bench, chat, completions, convert, data, eval, explain, run, serve, tiles, train, verify};
 pub use failure::Interrupted;
 
 /// Ask a picture a question.
@@ -64,6 +64,8 @@ enum Command {
     Train(train::TrainArguments),
     /// Make one file of a model, smaller and faster
     Convert(convert::ConvertArguments),
+    /// Compare a model with what a reference computed
+    Verify(verify::VerifyArguments),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArguments),
 }
@@ -93,6 +95,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             train::run(arguments, cancel.flag())
         }
         Command::Convert(arguments) => convert::run(arguments, cancel),
+        Command::Verify(arguments) => verify::run(arguments, cancel),
         Command::Completions(arguments) => completions::run(arguments),
     }
 }

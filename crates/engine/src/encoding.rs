@@ -4,6 +4,7 @@
 //! At most two batches exist at once, whatever the picture's size. How tiles are put together and what runs beside what
 //! changes no bit: tiles do not see each other.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -63,8 +64,8 @@ pub enum EncoderWeights {
 pub(crate) struct Batch {
     /// `[tiles · tokens_per_tile, d]`; shared where the image was encoded ahead.
     pub features: Arc<[f32]>,
-    /// Pixels and their tiles, only for a record.
-    pub pixels: Option<(Vec<f32>, usize)>,
+    /// Pixels and their shape, only for a record.
+    pub pixels: Option<(Vec<f32>, Vec<usize>)>,
     /// How long it took.
     pub time: Duration,
 }
@@ -108,6 +109,21 @@ impl<N> Clone for ImageEncoder<N> {
 struct Prepared {
     patches: Patches,
     pixels: Vec<f32>,
+    /// Width and height of a tile.
+    size: (u32, u32),
+}
+
+impl<N> ImageEncoder<N> {
+    /// What encodes a picture that stands with so many others in a prompt: another one where the family then shows less of it.
+    pub fn among(&self, pictures: usize) -> Cow<'_, Self> {
+        match self.preprocessor.among(pictures) {
+            Cow::Borrowed(_) => Cow::Borrowed(self),
+            Cow::Owned(preprocessor) => Cow::Owned(ImageEncoder {
+                preprocessor,
+                ..self.clone()
+            }),
+        }
+    }
 }
 
 impl<N: Network> ImageEncoder<N> {
@@ -128,6 +144,7 @@ impl<N: Network> ImageEncoder<N> {
         take: &mut dyn FnMut(Batch) -> Wanted,
     ) -> Result<(), EngineError> {
         let tiles = &mut self.preprocessor.tiles(picture);
+        let mut whole = self.network.assembles().then(Vec::new);
         let mut started = Instant::now();
         let mut next = self.threads.run(|| self.prepare(tiles, cancel))?;
         while let Some(now) = next {
@@ -136,13 +153,21 @@ impl<N: Network> ImageEncoder<N> {
                 Schedule::Pipeline => self.threads.join(blocks, || self.prepare(tiles, cancel)),
                 Schedule::Sequence => self.threads.run(|| (blocks(), self.prepare(tiles, cancel))),
             };
-            let tiles = now.pixels.len() / self.values_per_tile();
+            next = following?;
+            let (width, height) = (now.size.0 as usize, now.size.1 as usize);
+            let shape = vec![now.pixels.len() / (3 * width * height), 3, height, width];
+            let mut features = features?;
+            if let Some(whole) = &mut whole {
+                whole.append(&mut features);
+                if next.is_none() {
+                    features = self.network.assemble(tiles.views(), std::mem::take(whole));
+                }
+            }
             let batch = Batch {
-                features: features?.into(),
-                pixels: (pixels == Pixels::Keep).then_some((now.pixels, tiles)),
+                features: features.into(),
+                pixels: (pixels == Pixels::Keep).then_some((now.pixels, shape)),
                 time: started.elapsed(),
             };
-            next = following?;
             if take(batch) == Wanted::Nothing {
                 return Ok(());
             }
@@ -157,22 +182,22 @@ impl<N: Network> ImageEncoder<N> {
         tiles: &mut TileReader,
         cancel: &Cancel,
     ) -> Result<Option<Prepared>, EngineError> {
-        let count = tiles.left().min(self.encoding.batch_tiles.max(1));
+        let (count, size) = tiles.alike(self.encoding.batch_tiles.max(1));
         if count == 0 {
             return Ok(None);
         }
-        let mut pixels = Vec::with_capacity(count * self.values_per_tile());
+        let mut pixels = Vec::with_capacity(count * 3 * size.0 as usize * size.1 as usize);
         for _ in 0..count {
             cancel.check()?;
             tiles.read(1, &mut pixels);
         }
         cancel.check()?;
-        let patches = self.network.embed_patches(&pixels, count);
-        Ok(Some(Prepared { patches, pixels }))
-    }
-
-    fn values_per_tile(&self) -> usize {
-        3 * self.preprocessor.tile_size().pow(2)
+        let patches = self.network.embed_patches(&pixels, size);
+        Ok(Some(Prepared {
+            patches,
+            pixels,
+            size,
+        }))
     }
 }
 

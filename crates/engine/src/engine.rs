@@ -1,13 +1,15 @@
 //! A loaded model that answers requests.
 
 mod images;
+mod trace;
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use image_prep::Picture;
+use image_prep::{Picture, Views};
 use image_prep::tiling::Grid;
 use model::{Bundle, Checkpoint, Model};
 
@@ -58,10 +60,7 @@ impl Engine<Model> {
         }
         // The small files first: their mistakes show at once, those of the weights after seconds.
         let files = PromptFiles::open(folder)?;
-        let needed: [&[&'static str]; 2] = [
-            &["config.json"],
-            &["model.safetensors", "model.safetensors.index.json"],
-        ];
+        let needed: [&[&'static str]; 2] = [&["config.json"], &model::WEIGHT_FILES];
         if let Some(missing) = needed
             .iter()
             .find(|names| !names.iter().any(|name| folder.join(name).exists()))
@@ -171,12 +170,8 @@ impl<N: Network> Engine<N> {
 
     /// How a picture of this size is cut, without reading it.
     pub fn plan(&self, width: u32, height: u32) -> ImageInfo {
-        ImageInfo::plan(
-            &self.files.preprocessor,
-            self.network.shape().tokens_per_tile,
-            width,
-            height,
-        )
+        let views = self.files.preprocessor.views(width, height);
+        ImageInfo::of(&views, self.network.image_tokens(&views))
     }
 
     /// The prompt of a request, made but not read. Errors as [`Engine::generate`] before it begins.
@@ -196,7 +191,8 @@ impl<N: Network> Engine<N> {
     }
 
     fn rows(&self, prompt: &Prompt, pictures: &[Picture]) -> Vec<Row> {
-        memory::rows(prompt, pictures, &self.files.preprocessor)
+        let preprocessor = self.files.preprocessor.among(pictures.len());
+        memory::rows(prompt, pictures, &preprocessor)
     }
 
     /// Answers a request; `events` sees the answer as it grows.
@@ -249,16 +245,29 @@ impl<N: Network> Engine<N> {
         .run(&mut Memory::new())
     }
 
+    /// How the pictures of a request are cut.
+    pub fn images(&self, request: &Request) -> Vec<ImageInfo> {
+        let plan = |views: &Views| ImageInfo::of(views, self.network.image_tokens(views));
+        self.views(request).iter().map(plan).collect()
+    }
+
+    fn views(&self, request: &Request) -> Vec<Views> {
+        let preprocessor = self.files.preprocessor.among(request.images.len());
+        let views = |picture: &Picture| preprocessor.views(picture.width, picture.height);
+        request.images.iter().map(views).collect()
+    }
+
     fn prepare(&self, request: &Request) -> Result<(Prompt, Vec<ImageInfo>), EngineError> {
         request.check(self.network.shape().vocabulary)?;
-        let images: Vec<ImageInfo> = request
-            .images
-            .iter()
-            .map(|picture: &Picture| self.plan(picture.width, picture.height))
+        let (views, images) = (self.views(request), self.images(request));
+        let texts = views.iter().enumerate();
+        let texts: Vec<_> = texts
+            .map(|(index, views)| self.network.image_text(views, index))
             .collect();
         let parts = PromptParts {
             messages: &request.messages,
             images: &images,
+            texts: &texts,
             thinking: request.effective_thinking(&self.files.template),
             template_kwargs: &request.template_kwargs,
         };
@@ -269,11 +278,12 @@ impl<N: Network> Engine<N> {
 
 /// Files of one model agree in these numbers.
 fn check(shape: &NetworkShape, files: &PromptFiles) -> Result<(), EngineError> {
-    if shape.image_ids.is_some() && files.preprocessor.tile_size() != shape.tile_side {
+    let tile = files.preprocessor.tile_size();
+    if shape.image_ids.is_some() && tile != 0 && tile != shape.tile_side {
         return Err(EngineError::Mismatch {
             what: "tile_size in preprocessor_config.json against image_size in config.json",
             expected: shape.tile_side.to_string(),
-            found: files.preprocessor.tile_size().to_string(),
+            found: tile.to_string(),
         });
     }
     let of_images = shape
@@ -367,11 +377,18 @@ impl<N: Network> Turn<'_, N> {
 
     fn prefill(&mut self, prompt: &Prompt, cache: &mut N::Cache) -> Result<Prefilled, EngineError> {
         let total = prompt.ids.len();
+        // What was encoded ahead was encoded as a picture alone.
+        let (alone, nothing) = (&self.engine.encoder, Ahead::default());
+        let encoder = alone.among(self.request.images.len());
+        let ahead = match encoder {
+            Cow::Borrowed(_) => &self.engine.ahead,
+            Cow::Owned(_) => &nothing,
+        };
         let events = &mut *self.events;
         Prefill {
             network: &*self.engine.network,
-            encoder: &self.engine.encoder,
-            ahead: &self.engine.ahead,
+            encoder: &encoder,
+            ahead,
             prompt,
             pictures: &self.request.images,
             step_tokens: self.engine.step_tokens,

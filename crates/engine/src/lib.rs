@@ -37,6 +37,7 @@ mod text_stream;
 mod thought;
 mod threads;
 mod tokenizer;
+pub mod verify;
 mod weights;
 
 pub use ahead::ImageAhead;

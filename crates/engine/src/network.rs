@@ -1,6 +1,8 @@
 //! What the engine needs of a network, so that its own logic is tested with a fake one.
 
-use model::{LogitRows, Patches, Taps};
+use image_prep::Views;
+use model::spec::Segment;
+use model::{Inputs, LogitRows, Patches, Taps};
 
 use crate::cancel::Cancel;
 use crate::error::EngineError;
@@ -22,7 +24,8 @@ pub struct NetworkShape {
     pub image_ids: Option<ImageIds>,
 }
 
-/// Control tokens of images.
+/// Control tokens of images. What marks an image's borders in a prompt of another family than the native one, its layout says;
+/// all three are then the image's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageIds {
     /// `<im_start>`.
@@ -54,21 +57,31 @@ pub trait Network: Send + Sync {
     /// Its sizes.
     fn shape(&self) -> NetworkShape;
 
-    /// Pixels `[tiles, 3, side, side]` to what the encoder's blocks begin with.
-    fn embed_patches(&self, pixels: &[f32], tiles: usize) -> Patches;
+    /// Rows that a picture becomes.
+    fn image_tokens(&self, views: &Views) -> usize {
+        views.list.len() * self.shape().tokens_per_tile
+    }
+
+    /// What stands in the prompt for a picture, the `index`th of it: as many places as it has rows.
+    fn image_text(&self, views: &Views, _index: usize) -> Vec<Segment> {
+        vec![Segment::Rows(self.image_tokens(views))]
+    }
+
+    /// Pixels `[tiles, 3, height, width]` of one size (width and height) to what the encoder's blocks begin with.
+    fn embed_patches(&self, pixels: &[f32], size: (u32, u32)) -> Patches;
+
+    /// Whether the rows of a picture come from all of its views at once.
+    fn assembles(&self) -> bool {
+        false
+    }
+
+    /// The rows of a picture, of the features of all its views: only where [`Network::assembles`] says so.
+    fn assemble(&self, _views: &Views, features: Vec<f32>) -> Vec<f32> {
+        features
+    }
 
     /// From there to features `[tiles · tokens_per_tile, d]`. Ends within a layer of a cancel.
     fn encode_patches(&self, patches: Patches, cancel: &Cancel) -> Result<Vec<f32>, EngineError>;
-
-    /// Both, one after the other.
-    fn encode(
-        &self,
-        pixels: &[f32],
-        tiles: usize,
-        cancel: &Cancel,
-    ) -> Result<Vec<f32>, EngineError> {
-        self.encode_patches(self.embed_patches(pixels, tiles), cancel)
-    }
 
     /// No image is being encoded: memory that only encoding needs may go. Encoding goes on to work.
     fn release_encoder(&self) {}
@@ -100,4 +113,16 @@ pub trait Network: Send + Sync {
         cancel: &Cancel,
         taps: &mut dyn Taps,
     ) -> Result<Vec<f32>, EngineError>;
+
+    /// The same of rows that say where they stand, for decoders whose positions do not count by one.
+    fn forward_at(
+        &self,
+        inputs: Inputs,
+        cache: &mut Self::Cache,
+        logits: LogitRows,
+        cancel: &Cancel,
+        taps: &mut dyn Taps,
+    ) -> Result<Vec<f32>, EngineError> {
+        self.forward(inputs.rows, cache, logits, cancel, taps)
+    }
 }

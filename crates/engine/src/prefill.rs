@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use image_prep::Picture;
-use model::{LogitRows, NoTaps, Taps};
+use model::{Inputs, LogitRows, NoTaps, Taps};
 
 use crate::ahead::{Ahead, ImageAhead, Next};
 use crate::cancel::Cancel;
@@ -71,6 +71,21 @@ impl Batches {
         Ok(())
     }
 
+    /// The next batch, of which at most so many numbers: the rest comes next.
+    fn next_up_to(&mut self, most: usize) -> Result<Batch, EngineError> {
+        let mut batch = self.next()?;
+        if batch.features.len() > most {
+            let (now, later) = batch.features.split_at(most);
+            self.ready.push_front(Batch {
+                features: later.into(),
+                pixels: None,
+                time: Duration::ZERO,
+            });
+            batch.features = now.into();
+        }
+        Ok(batch)
+    }
+
     fn next(&mut self) -> Result<Batch, EngineError> {
         match self.ready.pop_front() {
             Some(batch) => Ok(batch),
@@ -92,7 +107,11 @@ impl<N: Network> Prefill<'_, N> {
             .pieces
             .iter()
             .filter_map(|piece| match piece {
-                Piece::Image { image, places } if places.start >= done => {
+                Piece::Image {
+                    image,
+                    places,
+                    first_row: 0,
+                } if places.start >= done => {
                     Some(&self.pictures[*image])
                 }
                 _ => None,
@@ -159,11 +178,8 @@ impl<N: Network> Prefill<'_, N> {
                 Piece::Image { places, .. } => {
                     let mut missing = places.len() * hidden;
                     while missing > 0 {
-                        let batch = images.next()?;
-                        missing = missing
-                            .checked_sub(batch.features.len())
-                            .filter(|_| !batch.features.is_empty())
-                            .expect("an image has as many rows as its plan says");
+                        let batch = images.next_up_to(missing)?;
+                        missing -= batch.features.len();
                         done.image_time += batch.time;
                         self.keep(&batch);
                         rows.extend(batch.features.iter());
@@ -218,7 +234,13 @@ impl<N: Network> Prefill<'_, N> {
             None => &mut silent,
         };
         let (network, cancel) = (self.network, self.cancel);
-        let forward = || network.forward(&inputs, cache, wanted, cancel, taps);
+        let before = cache.tokens();
+        let positions = self.prompt.positions.as_deref();
+        let inputs_at = Inputs {
+            rows: &inputs,
+            positions: positions.map(|positions| &positions[before..before + tokens]),
+        };
+        let forward = || network.forward_at(inputs_at, cache, wanted, cancel, taps);
         let mut logits = self.encoder.threads.run(forward)?;
         done.decoder_time += started.elapsed();
         if let Some(record) = &mut self.record {
@@ -234,19 +256,18 @@ impl<N: Network> Prefill<'_, N> {
     }
 
     fn keep(&mut self, encoded: &Batch) {
-        let shape = self.network.shape();
-        if let (Some(record), Some((pixels, tiles))) = (&mut self.record, &encoded.pixels) {
-            record.append(
-                "pixel_values",
-                &[*tiles, 3, shape.tile_side, shape.tile_side],
-                pixels,
-            );
-            record.append(
-                "image_embeds",
-                &[encoded.features.len() / shape.hidden, shape.hidden],
-                &encoded.features,
-            );
+        let hidden = self.network.shape().hidden;
+        let Some(record) = &mut self.record else {
+            return;
+        };
+        if let Some((pixels, shape)) = &encoded.pixels {
+            record.append("pixel_values", shape, pixels);
         }
+        record.append(
+            "image_embeds",
+            &[encoded.features.len() / hidden, hidden],
+            &encoded.features,
+        );
     }
 }
 

@@ -216,15 +216,18 @@ impl Network for FakeNetwork {
     }
 
     /// The first pixel of each tile.
-    fn embed_patches(&self, pixels: &[f32], tiles: usize) -> Patches {
+    fn embed_patches(&self, pixels: &[f32], size: (u32, u32)) -> Patches {
         let tile = 3 * self.shape.tile_side.pow(2);
-        assert_eq!(pixels.len(), tiles * tile);
+        assert_eq!(size, (self.shape.tile_side as u32, self.shape.tile_side as u32));
+        assert!(pixels.len().is_multiple_of(tile));
+        let tiles = pixels.len() / tile;
         self.embedded.lock().unwrap().push(tiles);
         let mut batches = self.batches.lock().unwrap();
         batches.0 += 1;
         batches.1 = batches.1.max(batches.0);
         Patches {
             tiles,
+            grid: [1, 1],
             rows: pixels.iter().step_by(tile).copied().collect(),
         }
     }

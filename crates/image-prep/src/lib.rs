@@ -23,8 +23,10 @@ mod picture;
 mod plan;
 mod prepare;
 mod preprocessor;
+pub mod recipe;
 pub mod resize;
 pub mod tiling;
+mod views;
 
 pub use decode::{Limits, decode, dimensions};
 pub use encode::encode_png;
@@ -32,4 +34,6 @@ pub use error::ImageError;
 pub use picture::Picture;
 pub use plan::{Placement, ThumbnailPosition, TileLayout, TilePlan};
 pub use prepare::{TileReader, Tiles};
-pub use preprocessor::Preprocessor;
+pub use preprocessor::{PixelValues, Preprocessor};
+pub use recipe::Recipe;
+pub use views::{Canvas, Cut, View, Views};

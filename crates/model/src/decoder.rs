@@ -4,10 +4,12 @@ use crate::block::{Block, Buffers, Layers, Place};
 use crate::cache::{CacheShape, KvCache};
 use crate::layers::{Linear, Norm};
 use crate::matrix::Intake;
-use crate::spec::{EmbeddingNorm, ModelSpec};
+use crate::rotary::Angles;
+use crate::spec::{EmbeddingNorm, ModelSpec, RopeAxes};
 use crate::weights::{Source, Table};
 use crate::{ModelError, Taps};
 use kernels::isa::Isa;
+use std::borrow::Cow;
 
 /// Which rows the head is applied to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +20,35 @@ pub enum LogitRows {
     Last,
     /// Every row.
     All,
+}
+
+/// Rows on their way into the decoder.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// `[m, d]`.
+    pub rows: &'a [f32],
+    /// Where they stand (time, row, column), for decoders whose positions are those; None: each follows the one before.
+    pub positions: Option<&'a [[u32; 3]]>,
+}
+
+impl<'a> From<&'a [f32]> for Inputs<'a> {
+    fn from(rows: &'a [f32]) -> Inputs<'a> {
+        Inputs {
+            rows,
+            positions: None,
+        }
+    }
+}
+
+fn scale_rows(rows: &mut [f32], factor: f32) {
+    rows.iter_mut().for_each(|value| *value *= factor);
+}
+
+fn scaled(rows: &[f32], factor: f32) -> Cow<'_, [f32]> {
+    match factor {
+        1.0 => Cow::Borrowed(rows),
+        factor => Cow::Owned(rows.iter().map(|value| value * factor).collect()),
+    }
 }
 
 /// The decoder of one model.
@@ -58,7 +89,7 @@ impl Decoder {
             blocks: (0..d.layers)
                 .map(|layer| Block::load(source, d, &format!("{prefix}model.layers.{layer}.")))
                 .collect::<Result<_, _>>()?,
-            norm: Norm::rms(source, &format!("{prefix}model.norm"), d.norm_eps)?,
+            norm: Norm::rms(source, &format!("{prefix}model.norm"), Layers::eps(d))?,
             head: Linear::from_weight(source, &head, d.vocabulary, d.hidden)?,
             layers: Layers::new(d),
             cache: CacheShape {
@@ -97,6 +128,9 @@ impl Decoder {
                 None => self.head.matrix.read_row(*id as usize, row),
             }
         }
+        if self.layers.spec.embedding_scale != 1.0 {
+            scale_rows(&mut rows, self.layers.spec.embedding_scale);
+        }
         match &self.embedding_norm {
             Some(norm) => {
                 let mut normed = Vec::new();
@@ -111,22 +145,26 @@ impl Decoder {
     pub fn forward(
         &self,
         isa: Isa,
-        inputs: &[f32],
+        inputs: Inputs,
         cache: &mut KvCache,
         logits: LogitRows,
         cancel: &dyn Fn() -> bool,
         taps: &mut dyn Taps,
     ) -> Result<Vec<f32>, ModelError> {
         let d = self.layers.spec.hidden;
-        let (m, before) = (inputs.len() / d, cache.len());
+        let (m, before) = (inputs.rows.len() / d, cache.len());
         assert!(
             before + m <= cache.capacity(),
             "{m} rows after {before}, the cache was made for {}",
             cache.capacity()
         );
-        let angles = self.layers.angles(before, m);
+        let angles = self.angles(&inputs, m, cache);
         let mut buffers = Buffers::default();
-        let mut x = inputs.to_vec();
+        let mut x = inputs.rows.to_vec();
+        let scale = self.layers.spec.residual_scale;
+        if scale != 1.0 {
+            scale_rows(&mut x, 1.0 / scale);
+        }
         for (layer, block) in self.blocks.iter().enumerate() {
             if cancel() {
                 cache.truncate(before);
@@ -134,7 +172,7 @@ impl Decoder {
             }
             let name = format!("hidden.{layer}");
             if taps.wants(&name) {
-                taps.tap(&name, &[m, d], &x);
+                taps.tap(&name, &[m, d], &scaled(&x, scale));
             }
             let place = Place {
                 isa,
@@ -147,6 +185,23 @@ impl Decoder {
         }
         cache.advance(before + m);
         Ok(self.logits(isa, &x, logits, &mut buffers.intake, taps))
+    }
+
+    /// The angles of the next `m` rows; the cache remembers positions that do not count by one.
+    fn angles(&self, inputs: &Inputs, m: usize, cache: &mut KvCache) -> Angles {
+        let rotary = &self.layers.rotary;
+        if self.layers.spec.rope_axes == RopeAxes::One {
+            return rotary.angles(cache.len(), m);
+        }
+        let first = cache.next_position();
+        let counted = (first..).take(m).map(|position| [position; 3]);
+        let positions: Vec<[u32; 3]> = match inputs.positions {
+            Some(positions) => positions.to_vec(),
+            None => counted.collect(),
+        };
+        assert_eq!(positions.len(), m, "a position for each row");
+        cache.remember_positions(&positions);
+        rotary.angles_of(positions.into_iter())
     }
 
     fn logits(
@@ -176,8 +231,9 @@ impl Decoder {
             LogitRows::Last => &normed[normed.len().saturating_sub(d)..],
             LogitRows::All => &normed[..],
         };
+        let rows = scaled(rows, 1.0 / self.layers.spec.logit_divisor);
         let mut out = Vec::new();
-        self.head.apply(isa, intake, rows, &mut out);
+        self.head.apply(isa, intake, &rows, &mut out);
         if logits == LogitRows::All && taps.wants("prefill_logits") {
             taps.tap(
                 "prefill_logits",

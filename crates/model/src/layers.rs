@@ -4,6 +4,7 @@
 
 use crate::ModelError;
 use crate::matrix::{Intake, Matrix, Output, Product, Quantized, multiply_quantized};
+use crate::spec::NormKind;
 use crate::weights::Source;
 use kernels::isa::Isa;
 use kernels::matmul::{View, Write};
@@ -159,6 +160,19 @@ impl Norm {
             weight: source.numbers(&format!("{name}.weight"))?,
             eps,
         })
+    }
+
+    /// A norm of some kind.
+    pub fn of(source: Source, kind: NormKind, name: &str, eps: f32) -> Result<Norm, ModelError> {
+        match kind {
+            NormKind::Layer => Norm::layer(source, name, eps),
+            NormKind::Rms => Norm::rms(source, name, eps),
+            NormKind::RmsPlusOne => {
+                let mut weight = source.numbers(&format!("{name}.weight"))?;
+                weight.iter_mut().for_each(|weight| *weight += 1.0);
+                Ok(Norm::Rms { weight, eps })
+            }
+        }
     }
 
     /// Numbers of a row.

@@ -6,6 +6,7 @@
 #[cfg(test)]
 extern crate self as model; // what tests of the crate and tests inside of it share says so
 
+mod assembly;
 mod block;
 mod bundle;
 mod cache;
@@ -18,7 +19,9 @@ mod families;
 mod layers;
 mod mapped;
 mod matrix;
+mod names;
 mod network;
+mod rotary;
 pub mod spec;
 mod taps;
 mod weights;
@@ -26,8 +29,9 @@ mod write;
 
 pub use bundle::{Activations, Bundle, BundleTensor, Packed, Storage};
 pub use cache::KvCache;
-pub use checkpoint::{Checkpoint, Numbers};
-pub use decoder::LogitRows;
+pub use checkpoint::{Checkpoint, Numbers, WEIGHT_FILES};
+pub use decoder::{Inputs, LogitRows};
+pub use names::{Fused, Names};
 pub use encoder::Patches;
 pub use error::{ModelError, TensorProblems};
 pub use network::Model;

@@ -12,3 +12,4 @@ pub mod run;
 pub mod serve;
 pub mod tiles;
 pub mod train;
+pub mod verify;

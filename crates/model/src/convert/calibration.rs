@@ -138,7 +138,7 @@ impl Calibration {
                 self.sums.root = weight.sqrt();
                 let place = Place {
                     isa: self.isa,
-                    angles: &self.layers.angles(before, rows(x)),
+                    angles: &self.layers.rotary.angles(before, rows(x)),
                     before,
                 };
                 let memory = cache.layer(0);
