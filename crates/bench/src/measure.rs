@@ -216,7 +216,9 @@ impl<N: Network> Bench<'_, N> {
         let started = Instant::now();
         for pixels in self.pixels.chunks(batch * tile) {
             let tiles = pixels.len() / tile;
-            self.network.encode(pixels, tiles, self.cancel)?;
+            let side = self.network.shape().tile_side as u32;
+            let patches = self.network.embed_patches(pixels, (side, side));
+            self.network.encode_patches(patches, self.cancel)?;
         }
         Ok(started.elapsed().as_secs_f64())
     }

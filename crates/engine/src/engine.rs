@@ -251,7 +251,7 @@ impl<N: Network> Engine<N> {
         self.views(request).iter().map(plan).collect()
     }
 
-    fn views(&self, request: &Request) -> Vec<Views> {
+    pub(crate) fn views(&self, request: &Request) -> Vec<Views> {
         let preprocessor = self.files.preprocessor.among(request.images.len());
         let views = |picture: &Picture| preprocessor.views(picture.width, picture.height);
         request.images.iter().map(views).collect()
@@ -260,6 +260,7 @@ impl<N: Network> Engine<N> {
     fn prepare(&self, request: &Request) -> Result<(Prompt, Vec<ImageInfo>), EngineError> {
         request.check(self.network.shape().vocabulary)?;
         let (views, images) = (self.views(request), self.images(request));
+        let grids: Vec<_> = (views.iter()).map(|views| self.network.position_grid(views)).collect();
         let texts = views.iter().enumerate();
         let texts: Vec<_> = texts
             .map(|(index, views)| self.network.image_text(views, index))
@@ -268,6 +269,7 @@ impl<N: Network> Engine<N> {
             messages: &request.messages,
             images: &images,
             texts: &texts,
+            grids: &grids,
             thinking: request.effective_thinking(&self.files.template),
             template_kwargs: &request.template_kwargs,
         };

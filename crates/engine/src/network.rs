@@ -67,6 +67,11 @@ pub trait Network: Send + Sync {
         vec![Segment::Rows(self.image_tokens(views))]
     }
 
+    /// Rows and columns of a picture whose rows have positions of their own; none where positions count by one.
+    fn position_grid(&self, _views: &Views) -> Option<[usize; 2]> {
+        None
+    }
+
     /// Pixels `[tiles, 3, height, width]` of one size (width and height) to what the encoder's blocks begin with.
     fn embed_patches(&self, pixels: &[f32], size: (u32, u32)) -> Patches;
 

@@ -326,7 +326,7 @@ impl<N: Network> Images<'_, N> {
             .encode(picture, self.pixels, self.cancel, &mut |mut batch| {
                 let again = sent.min(batch.features.len());
                 sent -= again;
-                if again == batch.features.len() {
+                if again > 0 && again == batch.features.len() {
                     return Wanted::More;
                 }
                 if again > 0 {

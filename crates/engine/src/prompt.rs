@@ -79,6 +79,8 @@ pub struct PromptParts<'a> {
     pub images: &'a [ImageInfo],
     /// What stands in the prompt for each of them.
     pub texts: &'a [Vec<Segment>],
+    /// Rows and columns of those whose rows have positions of their own.
+    pub grids: &'a [Option<[usize; 2]>],
     /// Whether to think, if said.
     pub thinking: Option<bool>,
     /// Further names for the template.
@@ -130,11 +132,37 @@ impl Prompt {
         let pieces = cut(&ids, image_id(files, shape), &shown, &counts)?;
         Ok(Prompt {
             text: disguise.reveal(&text),
+            positions: positions(&pieces, parts.grids),
             ids,
             pieces,
-            positions: None,
         })
     }
+}
+
+/// Time, row and column of every position, where an image has them: a text counts by one; an image stands at one time, its rows
+/// and columns count from there, and the text after it goes on where the larger of them ends (Qwen2-VL).
+fn positions(pieces: &[Piece], grids: &[Option<[usize; 2]>]) -> Option<Vec<[u32; 3]>> {
+    grids.iter().flatten().next()?;
+    let (mut positions, mut next) = (Vec::new(), 0);
+    for piece in pieces {
+        match piece {
+            Piece::Text(range) => {
+                positions.extend((next..).take(range.len()).map(|at| [at; 3]));
+                next += range.len() as u32;
+            }
+            Piece::Image {
+                image,
+                places,
+                first_row,
+            } => {
+                let [rows, columns] = grids[*image].unwrap_or([1, places.len()]);
+                let at = |row: usize| [next, next + (row / columns) as u32, next + (row % columns) as u32];
+                positions.extend((*first_row..first_row + places.len()).map(at));
+                next += rows.max(columns) as u32;
+            }
+        }
+    }
+    Some(positions)
 }
 
 /// What the tokenizer puts before a text, where the family wants it.
@@ -318,6 +346,7 @@ mod tests {
             messages,
             images,
             texts: &images.iter().map(text).collect::<Vec<_>>(),
+            grids: &vec![None; images.len()],
             thinking: None,
             template_kwargs: &Map::new(),
         };

@@ -82,7 +82,14 @@ pub fn verify_case(
     let reference = Reference::open(folder)?;
     let request = reference.request(folder)?;
     let record = engine.trace(&request, &reference.tokens, cancel)?;
-    let tiles: Vec<usize> = (engine.images(&request).iter()).map(|image| image.tiles).collect();
+    let views = engine.views(&request);
+    let pixels = record.numbers("pixel_values").map(|pixels| {
+        let sizes = views.iter().flat_map(|views| &views.list);
+        let sizes: Vec<(u32, u32)> = sizes.map(|view| (view.cut.width, view.cut.height)).collect();
+        engine.network().spec().reference_pixels(&sizes, pixels)
+    });
+    let tiles: Vec<usize> = views.iter().map(|views| views.list.len()).collect();
+    let pictures = Pictures { pixels, tiles };
     let mut case = Case {
         name: folder.file_name().unwrap_or_default().to_string_lossy().into(),
         prompt_tokens: reference.ids.len(),
@@ -97,10 +104,18 @@ pub fn verify_case(
     let order = ["pixel_values", "image_embeds", "inputs_embeds"].into_iter();
     let order = order.chain(hidden.iter().map(String::as_str));
     for name in order.chain(["hidden.norm", "prefill_logits", "decode_logits"]) {
-        case.compared.extend(reference.compare(name, &record, &tiles, relative)?);
+        case.compared.extend(reference.compare(name, &record, &pictures, relative)?);
     }
     reference.compare_tokens(&record, &mut case, relative);
     Ok(case)
+}
+
+/// What is known of a case's pictures.
+struct Pictures {
+    /// As the reference lays them out.
+    pixels: Option<Vec<f32>>,
+    /// Views of each.
+    tiles: Vec<usize>,
 }
 
 /// What a case's files say.
@@ -210,7 +225,7 @@ impl Reference {
         &self,
         name: &str,
         record: &Record,
-        tiles: &[usize],
+        pictures: &Pictures,
         relative: f64,
     ) -> Result<Option<Compared>, EngineError> {
         let in_file = if name == "pixel_values" { "in.pixel_values" } else { name };
@@ -222,9 +237,12 @@ impl Reference {
         let mut expected = self.tensors.tensor_f32(in_file)?;
         let pixels = name == "pixel_values";
         if pixels && shape.len() == 5 {
-            expected = without_padding(&expected, &shape, tiles);
+            expected = without_padding(&expected, &shape, &pictures.tiles);
         }
-        let found = record.numbers(name).unwrap_or_default();
+        let found = match &pictures.pixels {
+            Some(pixels) if name == "pixel_values" => pixels.as_slice(),
+            _ => record.numbers(name).unwrap_or_default(),
+        };
         if found.len() != expected.len() {
             let ours = record.shapes().find(|(known, _)| *known == name);
             let ours = ours.map_or("nothing".into(), |(_, shape)| format!("{shape:?}"));

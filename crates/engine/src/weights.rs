@@ -51,6 +51,10 @@ impl Network for Model {
         self.spec().image_text(views, index)
     }
 
+    fn position_grid(&self, views: &Views) -> Option<[usize; 2]> {
+        self.spec().position_grid(views)
+    }
+
     fn embed_patches(&self, pixels: &[f32], size: (u32, u32)) -> Patches {
         Model::embed_patches(self, pixels, size)
     }

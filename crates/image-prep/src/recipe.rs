@@ -4,11 +4,13 @@
 //! is half to even, its `int` truncates.
 
 mod pinpoints;
+mod slices;
 
 use crate::tiling::Grid;
 use crate::views::{Canvas, Cut, Views};
 use crate::TileLayout;
-pub use pinpoints::{Pinpoints, Several};
+pub use pinpoints::Pinpoints;
+pub use slices::Slicing;
 
 /// How a picture becomes views.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +26,17 @@ pub enum Recipe {
     },
     /// LLaVA-NeXT and LLaVA-OneVision: the best of a list of resolutions, and the whole picture first.
     Pinpoints(Pinpoints),
+    /// MiniCPM-V: the whole picture, and slices of it.
+    Slices(Slicing),
+    /// Qwen-VL: the picture's own size, its sides rounded to multiples of `factor`, within limits of its area.
+    Rounded {
+        /// Patches of this many pixels are one row.
+        factor: u32,
+        /// Smaller pictures grow.
+        min_pixels: u64,
+        /// Larger pictures shrink.
+        max_pixels: u64,
+    },
     /// One size for all.
     Stretch {
         /// Columns.
@@ -43,16 +56,19 @@ impl Recipe {
             }
             Recipe::CentreCrop { edge, crop } => centre_crop(size, *edge, *crop),
             Recipe::Pinpoints(pinpoints) => pinpoints.views(size),
+            Recipe::Slices(slicing) => slicing.views(size),
+            Recipe::Rounded {
+                factor,
+                min_pixels,
+                max_pixels,
+            } => Views::stretched(size, rounded(size, *factor, [*min_pixels, *max_pixels])),
             Recipe::Stretch { width, height } => Views::stretched(size, (*width, *height)),
         }
     }
 
-    /// Another recipe, where there is one for pictures of which so many stand in a prompt.
-    pub fn among(&self, pictures: usize) -> Option<Recipe> {
-        match self {
-            Recipe::Pinpoints(pinpoints) => pinpoints.among(pictures),
-            _ => None,
-        }
+    /// Another recipe, where there is one for pictures of which so many stand in a prompt: some families show less of each then.
+    pub fn among(&self, _pictures: usize) -> Option<Recipe> {
+        None
     }
 
     /// Pixels of all views of one picture together, at most.
@@ -63,9 +79,32 @@ impl Recipe {
             }
             Recipe::CentreCrop { crop, .. } => u64::from(*crop).pow(2),
             Recipe::Pinpoints(pinpoints) => pinpoints.most_pixels(),
+            Recipe::Slices(slicing) => slicing.most_pixels(),
+            // A side is never below one factor, so that a line of a picture may take somewhat more.
+            Recipe::Rounded { max_pixels, .. } => *max_pixels,
             Recipe::Stretch { width, height } => u64::from(*width) * u64::from(*height),
         }
     }
+}
+
+/// `smart_resize` of the published code, without its refusal of pictures 200 times as long as wide: these become one row of
+/// patches, cut at the limit.
+fn rounded((width, height): (u32, u32), factor: u32, [min, max]: [u64; 2]) -> (u32, u32) {
+    let (w, h, f) = (f64::from(width), f64::from(height), f64::from(factor));
+    let near = |side: f64| (side / f).round_ties_even() * f;
+    let (mut across, mut down) = (near(w), near(h));
+    if across * down > max as f64 {
+        let beta = ((h * w) / max as f64).sqrt();
+        let fit = |side: f64| f.max((side / beta / f).floor() * f);
+        (across, down) = (fit(w), fit(h));
+    } else if across * down < min as f64 {
+        let beta = (min as f64 / (h * w)).sqrt();
+        let grow = |side: f64| (side * beta / f).ceil() * f;
+        (across, down) = (grow(w), grow(h));
+    }
+    let longest = (max as f64 / f / f).floor() * f;
+    let within = |side: f64| side.clamp(f, longest.max(f)) as u32;
+    (within(across), within(down))
 }
 
 /// The longer side is truncated, as CLIP's processor does.

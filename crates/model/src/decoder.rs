@@ -162,8 +162,8 @@ impl Decoder {
         let mut buffers = Buffers::default();
         let mut x = inputs.rows.to_vec();
         let scale = self.layers.spec.residual_scale;
-        if scale != 1.0 {
-            scale_rows(&mut x, 1.0 / scale);
+        if scale != 1.0 || self.layers.spec.input_scale != 1.0 {
+            scale_rows(&mut x, self.layers.spec.input_scale / scale);
         }
         for (layer, block) in self.blocks.iter().enumerate() {
             if cancel() {

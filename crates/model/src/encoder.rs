@@ -2,7 +2,9 @@
 
 mod block;
 mod chunked;
+mod places;
 mod projector;
+mod resampler;
 
 use crate::layers::{Bias, Linear, Norm};
 use crate::matrix::Intake;
@@ -14,6 +16,7 @@ use chunked::Chunked;
 use kernels::isa::Isa;
 use kernels::matmul_quantized::Precision;
 use kernels::rows;
+use places::Places;
 use projector::Projector;
 use rayon::prelude::*;
 
@@ -53,6 +56,8 @@ struct Taken<'a> {
     precision: Option<Precision>,
     /// Rows of a tile.
     count: usize,
+    places: &'a Places,
+    layer: usize,
 }
 
 impl Encoder {
@@ -70,7 +75,7 @@ impl Encoder {
             true => source.numbers(name),
             false => Ok(Vec::new()),
         };
-        let table = vision.positions == PatchPositions::Table;
+        let table = vision.positions != PatchPositions::None;
         Ok(Some(Encoder {
             precision: source
                 .attention(&format!("{v}encoder.layers."), vision.hidden / vision.heads),
@@ -118,11 +123,19 @@ impl Encoder {
             let tile = grid[0] * grid[1] * d;
             rows = (rows.chunks_exact(tile).flat_map(|tile| [&self.class, tile].concat())).collect();
         }
-        if self.spec.positions == PatchPositions::Table {
-            let tile = self.positions.len();
+        let spread;
+        let positions = match self.spec.positions {
+            PatchPositions::Spread { side } => {
+                spread = self.spread(side, grid);
+                &spread
+            }
+            PatchPositions::None | PatchPositions::Table => &self.positions,
+        };
+        if !positions.is_empty() {
+            let tile = positions.len();
             assert_eq!(rows.len(), tiles * tile, "a position for each row of a tile");
             for tile in rows.chunks_exact_mut(tile) {
-                rows::add(isa, tile, &self.positions);
+                rows::add(isa, tile, positions);
             }
         }
         if let Some(norm) = &self.pre_norm {
@@ -131,6 +144,23 @@ impl Encoder {
             rows = normed;
         }
         Patches { tiles, grid, rows }
+    }
+
+    /// The positions of a grid over which the table is spread: each patch takes the row and column of the table that its share of
+    /// the way falls into. Shares are counted in f64 and compared as f32, as the published code does it.
+    fn spread(&self, side: usize, grid: [usize; 2]) -> Vec<f32> {
+        let d = self.spec.hidden;
+        let bucket = |at: usize, count: usize| {
+            let share = (at as f64 / count as f64) as f32;
+            let edge = |edge: usize| (edge as f64 * (1.0 / side as f64)) as f32;
+            (1..side).take_while(|at| edge(*at) <= share).count()
+        };
+        let rows: Vec<usize> = (0..grid[0]).map(|row| bucket(row, grid[0])).collect();
+        let columns: Vec<usize> = (0..grid[1]).map(|column| bucket(column, grid[1])).collect();
+        let places = rows.iter().flat_map(|row| columns.iter().map(move |column| row * side + column));
+        places
+            .flat_map(|place| self.positions[place * d..][..d].iter().copied())
+            .collect()
     }
 
     /// Patches to rows `[tiles * tokens_per_tile, d]`; asks `cancel` before every block and before the projector.
@@ -147,28 +177,32 @@ impl Encoder {
             rows: mut x,
         } = patches;
         let spec = &self.spec;
-        let taken = Taken {
-            isa,
-            spec,
-            precision: self.precision,
-            count: grid[0] * grid[1] + usize::from(spec.class_token),
-        };
-        let tile_rows = taken.count;
+        let tile_rows = grid[0] * grid[1] + usize::from(spec.class_token);
+        let places = Places::new(spec, grid, tile_rows);
         assert_eq!(
             x.len(),
             tiles * tile_rows * spec.hidden,
             "patches of {tiles} tiles"
         );
+        x = places.arrange(x, spec.hidden);
         // Tiles do not see each other: each thread takes one through all blocks, and memory is needed for as many at once.
         let at_once = rayon::current_num_threads();
         let mut buffers: Vec<Buffers> = Vec::new();
         buffers.resize_with(at_once, Buffers::default);
         let mut in_chunks = chunked::Buffers::default();
         for tiles in x.chunks_mut(at_once * tile_rows * spec.hidden) {
-            for block in &self.blocks {
+            for (layer, block) in self.blocks.iter().enumerate() {
                 if cancel() {
                     return Err(ModelError::Cancelled);
                 }
+                let taken = Taken {
+                    isa,
+                    spec,
+                    precision: self.precision,
+                    count: tile_rows,
+                    places: &places,
+                    layer,
+                };
                 if let Some(chunked) = Chunked::of(taken, block) {
                     chunked.apply(tiles, &mut in_chunks);
                     continue;
@@ -180,6 +214,7 @@ impl Encoder {
             }
         }
         drop(buffers);
+        x = places.restore(x, spec.hidden);
         if let Some(norm) = &self.post_norm {
             let mut normed = Vec::new();
             norm.apply(isa, &x, &mut normed);

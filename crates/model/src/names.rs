@@ -5,7 +5,8 @@ use std::ops::Range;
 /// How names and layouts of a family's tensors become canonical ones.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Names {
-    /// Parts of names and what stands for them, one after the other; `^` begins a part that must begin the name.
+    /// Parts of names and what stands for them, one after the other. `^` begins a part that must begin the name; what stands
+    /// before a `|` must begin the name too, and stays.
     pub replaced: Vec<(&'static str, &'static str)>,
     /// Matrices that stand for several.
     pub fused: Vec<Fused>,
@@ -55,7 +56,9 @@ impl Names {
         }
         let mut name = name.to_owned();
         for (from, to) in &self.replaced {
+            let (begins, from) = from.split_once('|').unwrap_or(("", from));
             match from.strip_prefix('^') {
+                _ if !name.starts_with(begins) => {}
                 Some(from) => {
                     if let Some(rest) = name.strip_prefix(from) {
                         name = format!("{to}{rest}");
@@ -101,7 +104,7 @@ mod tests {
     #[test]
     fn rows_of_a_fused_tensor_come_group_by_group() {
         let names = Names {
-            replaced: vec![("^a.", "b."), ("wqkv", "qkv")],
+            replaced: vec![("^a.", "b."), ("b.|wqkv", "qkv")],
             fused: vec![Fused {
                 part: "qkv",
                 into: vec!["q", "k"],

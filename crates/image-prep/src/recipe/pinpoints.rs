@@ -1,6 +1,5 @@
 //! LLaVA-NeXT's "any resolution": a list of resolutions, the picture fitted into the best, and the whole of it on one tile.
 
-use super::Recipe;
 use crate::tiling::Grid;
 use crate::views::{Canvas, Views};
 
@@ -11,17 +10,6 @@ pub struct Pinpoints {
     pub tile: u32,
     /// Widths and heights, multiples of the tile's side, in the order of the file: the first of equals wins.
     pub resolutions: Vec<(u32, u32)>,
-    /// What is shown where several pictures stand in a prompt.
-    pub several: Several,
-}
-
-/// What is shown of each of several pictures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Several {
-    /// As much as of a single one.
-    All,
-    /// The whole picture on one tile and no more.
-    WholeOnly,
 }
 
 impl Pinpoints {
@@ -54,14 +42,6 @@ impl Pinpoints {
             }
         }
         best.map_or((self.tile, self.tile), |(resolution, _, _)| resolution)
-    }
-
-    pub(super) fn among(&self, pictures: usize) -> Option<Recipe> {
-        let whole = Recipe::Stretch {
-            width: self.tile,
-            height: self.tile,
-        };
-        (self.several == Several::WholeOnly && pictures > 1).then_some(whole)
     }
 
     pub(super) fn most_pixels(&self) -> u64 {

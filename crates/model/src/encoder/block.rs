@@ -4,6 +4,7 @@ use super::Taken;
 use crate::ModelError;
 use crate::layers::{Bias, Linear, Norm, each_row, each_task, head_of, side_by_side};
 use crate::matrix::Intake;
+use crate::rotary::Angles;
 use crate::spec::{Activation, QkNorm, VisionMlp, VisionSpec};
 use crate::weights::Source;
 use kernels::attention::{self, Reach};
@@ -89,8 +90,20 @@ impl Block {
                 norm.apply(isa, rows, out);
                 std::mem::swap(rows, out);
             }
+            if let Some(angles) = &taken.places.angles {
+                rotate(isa, spec, angles, rows);
+            }
         }
-        attend(isa, spec, taken.precision, [q, k, v], normed);
+        normed.clear();
+        for stretch in taken.places.stretches(spec, taken.layer) {
+            let of_stretch = stretch.start * spec.hidden..stretch.end * spec.hidden;
+            let rows = [&*q, &*k, &*v].map(|rows| &rows[of_stretch.clone()]);
+            attend(isa, spec, taken.precision, rows, out);
+            match stretch.len() == taken.count {
+                true => std::mem::swap(normed, out),
+                false => normed.extend_from_slice(out),
+            }
+        }
         match &self.scale_1 {
             None => self.out.add_to(isa, intake, normed, x, out),
             Some(scale) => {
@@ -116,6 +129,40 @@ impl Block {
             }
         }
     }
+}
+
+/// Turns every head of rows by where they stand.
+fn rotate(isa: Isa, spec: &VisionSpec, angles: &Angles, x: &mut [f32]) {
+    let (d, width) = (spec.hidden, spec.hidden / spec.heads);
+    let half = width / 2;
+    each_row(x, d, |first, x| {
+        for (row, values) in (first..).zip(x.chunks_exact_mut(d)) {
+            let at = row * half..(row + 1) * half;
+            rows::rope_half(isa, values, width, &angles.cos[at.clone()], &angles.sin[at]);
+        }
+    });
+}
+
+/// What the rows of queries find among as many keys as values, all heads side by side.
+pub(super) fn attend_heads(isa: Isa, heads: usize, [q, k, v]: [&[f32]; 3], keys: usize, out: &mut Vec<f32>) {
+    let d = k.len() / keys.max(1);
+    let (width, count) = (d / heads, q.len() / d);
+    let parts = each_task(heads, count * keys * d, |head| {
+        let at = head * width;
+        let mut memory = attention::Memory::empty(width);
+        memory.append(keys, head_of(k, d, at), head_of(v, d, at));
+        let queries = attention::Queries {
+            count,
+            rows: head_of(q, d, at),
+            scale: 1.0 / (width as f32).sqrt(),
+            reach: Reach::Everything,
+        };
+        let mut out = vec![0.0; count * width];
+        let scratch = &mut attention::Scratch::default();
+        attention::attend(isa, &queries, &memory, scratch, &mut out, width);
+        out
+    });
+    side_by_side(&parts, width, out);
 }
 
 /// A norm of an encoder.

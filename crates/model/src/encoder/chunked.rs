@@ -71,8 +71,10 @@ impl<'a> Chunked<'a> {
             spec,
             precision,
             count,
+            places,
+            ..
         } = taken;
-        if !block.is_plain() {
+        if !block.is_plain() || !places.is_plain() {
             return None;
         }
         let with_weights = |linear: &'a Linear| Some((linear, linear.matrix.quantized()?));

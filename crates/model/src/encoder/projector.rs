@@ -1,20 +1,18 @@
 //! From features of patches to rows of the decoder: block merge, norm, linear layers.
 
 use super::activate;
+use super::resampler::Resampler;
 use crate::layers::{Bias, Linear, Norm};
 use crate::matrix::Intake;
-use crate::spec::{MergeNorm, NormKind, ProjectorSpec, VisionSpec};
+use crate::spec::{MergeNorm, NormKind, ProjectorKind, ProjectorSpec, VisionSpec};
 use crate::weights::Source;
 use crate::{ModelError, Taps};
 use kernels::isa::Isa;
 
-pub(super) struct Projector {
-    spec: ProjectorSpec,
-    /// Width of a patch.
-    hidden: usize,
-    norm: Option<Norm>,
-    linear_1: Linear,
-    linear_2: Linear,
+/// A projector of one of the kinds.
+pub(super) enum Projector {
+    Linears(Linears),
+    Resampler(Box<Resampler>),
 }
 
 impl Projector {
@@ -24,6 +22,52 @@ impl Projector {
         spec: &ProjectorSpec,
         d: usize,
     ) -> Result<Projector, ModelError> {
+        Ok(match spec.kind {
+            ProjectorKind::Linears => {
+                Projector::Linears(Linears::load(source, vision, spec, d)?)
+            }
+            ProjectorKind::Resampler { .. } => {
+                Projector::Resampler(Box::new(Resampler::load(source, vision, spec, d)?))
+            }
+        })
+    }
+
+    /// Features `[tiles, rows * columns, hidden]` to rows of the decoder, tile by tile. Taps: `merged`, `image_embeds`.
+    pub fn project(
+        &self,
+        isa: Isa,
+        x: Vec<f32>,
+        tiles: usize,
+        grid: [usize; 2],
+        taps: &mut dyn Taps,
+    ) -> Vec<f32> {
+        match self {
+            Projector::Linears(linears) => linears.project(isa, x, tiles, grid, taps),
+            Projector::Resampler(resampler) => {
+                let views = x.chunks_exact((x.len() / tiles.max(1)).max(1));
+                views.flat_map(|view| resampler.view(isa, view, grid)).collect()
+            }
+        }
+    }
+}
+
+/// Merge, norm and linear layers.
+pub(super) struct Linears {
+    spec: ProjectorSpec,
+    /// Width of a patch.
+    hidden: usize,
+    norm: Option<Norm>,
+    linear_1: Linear,
+    linear_2: Linear,
+}
+
+impl Linears {
+    fn load(
+        source: Source,
+        vision: &VisionSpec,
+        spec: &ProjectorSpec,
+        d: usize,
+    ) -> Result<Linears, ModelError> {
         let p = &spec.prefix;
         let merged = vision.hidden * spec.merge * spec.merge;
         let kind = match spec.norm {
@@ -35,7 +79,7 @@ impl Projector {
         let linear = |name: &str, outputs, inputs| {
             Linear::load(source, &format!("{p}{name}"), outputs, inputs, Bias::Present)
         };
-        Ok(Projector {
+        Ok(Linears {
             hidden: vision.hidden,
             norm: norm.transpose()?,
             linear_1: linear("linear_1", spec.inner, merged)?,
@@ -44,8 +88,7 @@ impl Projector {
         })
     }
 
-    /// Features `[tiles, rows * columns, hidden]` to rows of the decoder, tile by tile. Taps: `merged`, `image_embeds`.
-    pub fn project(
+    fn project(
         &self,
         isa: Isa,
         mut x: Vec<f32>,

@@ -1,7 +1,7 @@
 //! The native family: BlueLM-V-3B and BlueLM-2.5-3B (SigLIP, 2x2 merge, two linear layers, a decoder of the text families).
 
 use super::{Family, Keys, text, towers};
-use crate::spec::{MergeNorm, ModelSpec, ProjectorSpec, PromptSpec, VisionSpec};
+use crate::spec::{MergeNorm, ModelSpec, ProjectorKind, ProjectorSpec, PromptSpec, VisionSpec};
 
 pub(super) const FAMILY: Family = Family {
     types: &["bluelm_v"],
@@ -32,6 +32,7 @@ fn read(keys: &Keys) -> Result<ModelSpec, String> {
         prefix: "multi_modal_projector.".into(),
         norm: MergeNorm::AfterMerge,
         inner: spec.decoder.hidden,
+        kind: ProjectorKind::Linears,
     });
     // What a text family does with a folder of its own is not what the native format does.
     spec.prompt = PromptSpec::default();

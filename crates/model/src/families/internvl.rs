@@ -3,7 +3,7 @@
 
 use super::{Family, Keys, pictures, text, towers};
 use crate::names::Fused;
-use crate::spec::{Layout, MergeNorm, ModelSpec, ProjectorSpec, Spot, VisionSpec};
+use crate::spec::{Layout, MergeNorm, ModelSpec, ProjectorKind, ProjectorSpec, Spot, VisionSpec};
 use image_prep::tiling::GridChoice;
 use image_prep::{Preprocessor, Recipe, TileLayout};
 
@@ -75,6 +75,7 @@ fn with_tower(keys: &Keys, mut spec: ModelSpec, tower: VisionSpec) -> Result<Mod
         prefix: "multi_modal_projector.".into(),
         norm: MergeNorm::AfterMerge,
         inner: spec.decoder.hidden,
+        kind: ProjectorKind::Linears,
     });
     spec.decoder_prefix = "language_model.".into();
     spec.stop_token_ids.extend(keys.ids("eos_token_id")?);

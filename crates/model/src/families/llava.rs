@@ -2,8 +2,8 @@
 
 use super::{Family, Keys, pictures, text, towers};
 use crate::names::Names;
-use crate::spec::{Assembly, Begin, Layout, MergeNorm, ModelSpec, ProjectorSpec, Spot, VisionSpec};
-use image_prep::recipe::{Pinpoints, Several};
+use crate::spec::{Assembly, Begin, Layout, MergeNorm, ModelSpec, ProjectorKind, ProjectorSpec, Spot, VisionSpec};
+use image_prep::recipe::Pinpoints;
 use image_prep::{Preprocessor, Recipe};
 use serde_json::{Value, json};
 
@@ -16,12 +16,12 @@ pub(super) const FAMILIES: [Family; 3] = [
     Family {
         types: &["llava_next"],
         read: read_next,
-        pictures: Some(|config, keys| pinpoints(config, keys, Several::All)),
+        pictures: Some(pinpoints),
     },
     Family {
         types: &["llava_onevision"],
         read: read_onevision,
-        pictures: Some(|config, keys| pinpoints(config, keys, Several::WholeOnly)),
+        pictures: Some(pinpoints),
     },
 ];
 
@@ -80,6 +80,7 @@ fn with_tower(keys: &Keys, large: &Value, layer: i64, image: u32) -> Result<Mode
         prefix: "multi_modal_projector.".into(),
         norm: MergeNorm::None,
         inner: spec.decoder.hidden,
+        kind: ProjectorKind::Linears,
     });
     spec.decoder_prefix = "language_model.".into();
     let id = keys.id("image_token_id")?.or(keys.id("image_token_index")?);
@@ -121,7 +122,7 @@ fn centre_crop(_: &Keys, keys: &Keys) -> Result<Preprocessor, String> {
     pictures::preprocessor(recipe, pictures::values(keys, pictures::CLIP)?)
 }
 
-fn pinpoints(config: &Keys, keys: &Keys, several: Several) -> Result<Preprocessor, String> {
+fn pinpoints(config: &Keys, keys: &Keys) -> Result<Preprocessor, String> {
     let tile = pictures::side(keys, "size", &["shortest_edge", "height"], 336)?;
     let of = |keys: &Keys| keys.pairs("image_grid_pinpoints");
     let resolutions = of(keys)?.or(of(config)?).ok_or("image_grid_pinpoints is missing")?;
@@ -131,7 +132,6 @@ fn pinpoints(config: &Keys, keys: &Keys, several: Several) -> Result<Preprocesso
     let recipe = Recipe::Pinpoints(Pinpoints {
         tile,
         resolutions: resolutions.iter().map(|&[height, width]| (width, height)).collect(),
-        several,
     });
     pictures::preprocessor(recipe, pictures::values(keys, pictures::CLIP)?)
 }

@@ -5,7 +5,9 @@ mod bluelm_v;
 mod internvl;
 mod keys;
 mod llava;
+mod minicpmv;
 mod pictures;
+mod qwen_vl;
 mod text;
 mod towers;
 
@@ -24,11 +26,13 @@ struct Family {
 }
 
 /// All of them. A line here and a file beside it are a new family.
-const FAMILIES: [&[Family]; 4] = [
+const FAMILIES: [&[Family]; 6] = [
     &[bluelm_v::FAMILY],
     &[text::FAMILY],
     &llava::FAMILIES,
     &internvl::FAMILIES,
+    &[minicpmv::FAMILY],
+    &qwen_vl::FAMILIES,
 ];
 
 fn find(keys: &Keys) -> Result<&'static Family, String> {

@@ -9,7 +9,6 @@ pub(super) const CLIP: ([f64; 3], [f64; 3]) = (
     [0.26862954, 0.26130258, 0.27577711],
 );
 pub(super) const IMAGENET: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-#[allow(dead_code)] // until the first SigLIP family without a configuration is there
 pub(super) const HALF: ([f64; 3], [f64; 3]) = ([0.5; 3], [0.5; 3]);
 
 /// Settings of pixels, with the family's mean and deviation where the file says nothing; bicubic, on black.

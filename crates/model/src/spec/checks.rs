@@ -90,8 +90,9 @@ impl ModelSpec {
 }
 
 fn check_vision(v: &VisionSpec, p: &ProjectorSpec) -> Result<(), String> {
-    let fits = v.hidden.is_multiple_of(v.heads) && v.grid() > 0;
-    if fits && p.merge > 0 && p.merge <= v.grid() {
+    let fits = v.hidden.is_multiple_of(v.heads) && v.grid() > 0 && v.frames > 0;
+    let turns = v.rotary.is_none() || (v.hidden / v.heads.max(1)).is_multiple_of(4);
+    if fits && turns && p.merge > 0 && p.merge <= v.grid() {
         return Ok(());
     }
     Err(format!(

@@ -1,13 +1,15 @@
 //! A model as data: enums and numbers read from config.json. What computes it never asks for a family's name.
 
 mod checks;
+mod pixels;
 mod prompt;
 mod tensors;
 
 use crate::names::Names;
 use crate::{ModelError, families};
 
-pub use prompt::{Assembly, Begin, Layout, PromptSpec, Segment, Spot};
+pub use pixels::ReferencePixels;
+pub use prompt::{Assembly, Begin, Layout, PromptSpec, Segment, Slices, Spot};
 
 /// A whole network.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +36,8 @@ pub struct ModelSpec {
     pub prompt: PromptSpec,
     /// How the rows of a picture's views become the picture's rows.
     pub assembly: Assembly,
+    /// How a reference lays out pixels.
+    pub pixels: ReferencePixels,
     /// What the tensors are called in the files of the family.
     pub names: Names,
 }
@@ -85,6 +89,26 @@ pub struct VisionSpec {
     pub positions: PatchPositions,
     /// How often a patch takes the same picture, as encoders of videos do.
     pub frames: usize,
+    /// Whether queries and keys are turned by where their patch stands.
+    pub rotary: Option<PatchRotary>,
+    /// Windows in which patches see each other; none where they see all of their tile.
+    pub windows: Option<PatchWindows>,
+}
+
+/// Rotary positions of two numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchRotary {
+    /// The first half of the frequencies turns with the row, the second with the column.
+    RowThenColumn,
+}
+
+/// Squares of patches that see each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PatchWindows {
+    /// Patches along a side.
+    pub side: usize,
+    /// Layers in which all patches see each other.
+    pub full_layers: Vec<usize>,
 }
 
 /// The MLP of an encoder's block, with biases.
@@ -103,6 +127,11 @@ pub enum PatchPositions {
     None,
     /// One for each patch of a tile, and of the class token.
     Table,
+    /// A square table of so many rows and columns, over which any grid is spread: MiniCPM-V, SmolVLM.
+    Spread {
+        /// Rows, and columns.
+        side: usize,
+    },
 }
 
 /// Norms of rows.
@@ -142,6 +171,8 @@ impl VisionSpec {
             mlp: VisionMlp::Plain,
             positions: PatchPositions::Table,
             frames: 1,
+            rotary: None,
+            windows: None,
         }
     }
 
@@ -166,6 +197,35 @@ pub struct ProjectorSpec {
     pub norm: MergeNorm,
     /// Numbers between the linear layers.
     pub inner: usize,
+    /// What it is made of.
+    pub kind: ProjectorKind,
+}
+
+/// What a projector is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProjectorKind {
+    /// Merge, norm, two linear layers.
+    Linears,
+    /// Learned queries that attend to the features of a view: MiniCPM-V.
+    Resampler {
+        /// Rows that a view becomes.
+        queries: usize,
+    },
+}
+
+impl ProjectorSpec {
+    /// A merge of so many patches along a side and two linear layers with so many numbers between them.
+    pub fn linears(merge: usize, inner: usize) -> ProjectorSpec {
+        ProjectorSpec {
+            merge,
+            norm_eps: 1e-5,
+            activation: Activation::Gelu,
+            prefix: "multi_modal_projector.".into(),
+            norm: MergeNorm::None,
+            inner,
+            kind: ProjectorKind::Linears,
+        }
+    }
 }
 
 /// The norm of a projector.
@@ -251,6 +311,8 @@ pub struct DecoderSpec {
     pub rope_axes: RopeAxes,
     /// Text embeddings are multiplied with it.
     pub embedding_scale: f32,
+    /// All rows are multiplied with it on their way into the first layer.
+    pub input_scale: f32,
     /// What a layer adds is multiplied with it.
     pub residual_scale: f32,
     /// The last rows are divided by it before the head.
@@ -290,7 +352,8 @@ impl DecoderSpec {
     pub fn is_plain(&self) -> bool {
         self.rope_scaling == RopeScaling::None
             && self.rope_axes == RopeAxes::One
-            && [self.embedding_scale, self.residual_scale, self.logit_divisor] == [1.0; 3]
+            && [self.embedding_scale, self.input_scale] == [1.0; 2]
+            && [self.residual_scale, self.logit_divisor] == [1.0; 2]
     }
 }
 

@@ -1,6 +1,6 @@
 //! How pictures stand in a prompt, as data.
 
-use super::ModelSpec;
+use super::{ModelSpec, ProjectorKind, RopeAxes};
 use image_prep::{View, Views};
 
 /// What a family does between messages and token ids.
@@ -61,6 +61,42 @@ pub enum Layout {
         /// After them.
         after: String,
     },
+    /// The whole picture, then its slices row by row.
+    Slices(Slices),
+}
+
+/// The texts around a picture and its slices: MiniCPM-V.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slices {
+    /// Before and after the picture's number; none where it is not told.
+    pub number: Option<[String; 2]>,
+    /// Before and after the rows of the whole picture.
+    pub whole: [String; 2],
+    /// Before and after the rows of a slice.
+    pub slice: [String; 2],
+    /// Between two rows of slices.
+    pub between: String,
+}
+
+impl Slices {
+    /// The text of the `index`th picture; every view has so many rows.
+    fn text(&self, views: &Views, index: usize, rows: usize) -> Vec<Segment> {
+        let around = |[before, after]: &[String; 2]| {
+            let (before, after) = (before.clone(), after.clone());
+            [Segment::Text(before), Segment::Rows(rows), Segment::Text(after)]
+        };
+        let number = self.number.as_ref();
+        let number = number.map(|[before, after]| Segment::Text(format!("{before}{index}{after}")));
+        let mut segments: Vec<Segment> = number.into_iter().chain(around(&self.whole)).collect();
+        let columns = views.grid.columns.max(1) as usize;
+        for slice in 0..views.list.len().saturating_sub(1) {
+            if slice > 0 && slice % columns == 0 {
+                segments.push(Segment::Text(self.between.clone()));
+            }
+            segments.extend(around(&self.slice));
+        }
+        segments
+    }
 }
 
 impl Layout {
@@ -110,9 +146,25 @@ impl ModelSpec {
         self.patches(view).map(|side| side.div_ceil(merge))
     }
 
+    /// Decoder rows that a view becomes.
+    pub fn view_tokens(&self, view: &View) -> usize {
+        match self.projector.as_ref().map(|projector| projector.kind) {
+            Some(ProjectorKind::Resampler { queries }) => queries,
+            _ => self.view_grid(view).iter().product(),
+        }
+    }
+
+    /// Rows and columns of a picture whose rows have positions of their own; none where positions count by one.
+    pub fn position_grid(&self, views: &Views) -> Option<[usize; 2]> {
+        match (self.decoder.rope_axes, views.list.as_slice()) {
+            (RopeAxes::Bands(_), [view]) => Some(self.view_grid(view)),
+            _ => None,
+        }
+    }
+
     /// Decoder rows that a picture becomes.
     pub fn image_tokens(&self, views: &Views) -> usize {
-        let of_view = |view| self.view_grid(view).iter().product::<usize>();
+        let of_view = |view| self.view_tokens(view);
         match self.assembly {
             Assembly::Views => views.list.iter().map(of_view).sum(),
             Assembly::Unpadded { most_tiles } => {
@@ -124,8 +176,12 @@ impl ModelSpec {
     }
 
     /// What stands in the prompt for a picture, the `index`th of it.
-    pub fn image_text(&self, views: &Views, _index: usize) -> Vec<Segment> {
+    pub fn image_text(&self, views: &Views, index: usize) -> Vec<Segment> {
         match &self.prompt.layout {
+            Layout::Slices(slices) => {
+                let rows = views.list.first().map_or(0, |view| self.view_tokens(view));
+                slices.text(views, index, rows)
+            }
             Layout::Whole { before, after } => vec![
                 Segment::Text(before.clone()),
                 Segment::Rows(self.image_tokens(views)),

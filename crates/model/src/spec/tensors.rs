@@ -2,7 +2,7 @@
 
 use super::{
     Assembly, DecoderSpec, EmbeddingNorm, MergeNorm, ModelSpec, NormKind, PatchPositions,
-    ProjectorSpec, QkNorm, Role, TensorSpec, VisionMlp, VisionSpec,
+    ProjectorKind, ProjectorSpec, QkNorm, Role, TensorSpec, VisionMlp, VisionSpec,
 };
 
 impl ModelSpec {
@@ -65,8 +65,12 @@ impl TensorList {
             let name = format!("{p}embeddings.class_embedding");
             self.push(name, &[v.hidden], Role::Numbers);
         }
-        if v.positions == PatchPositions::Table {
-            let rows = v.grid() * v.grid() + usize::from(v.class_token);
+        let rows = match v.positions {
+            PatchPositions::None => 0,
+            PatchPositions::Table => v.grid() * v.grid() + usize::from(v.class_token),
+            PatchPositions::Spread { side } => side * side,
+        };
+        if rows > 0 {
             let name = format!("{p}embeddings.position_embedding.weight");
             self.push(name, &[rows, v.hidden], Role::Numbers);
         }
@@ -124,6 +128,9 @@ impl TensorList {
     fn projector(&mut self, p: &ProjectorSpec, from: usize, to: usize) {
         let merged = from * p.merge * p.merge;
         let named = |layer: &str| format!("{}{layer}", p.prefix);
+        if let ProjectorKind::Resampler { queries } = p.kind {
+            return self.resampler(p, from, [queries, to]);
+        }
         match p.norm {
             MergeNorm::None => {}
             MergeNorm::AfterMerge => self.pair(&named("norm"), &[merged], Role::Numbers),
@@ -134,6 +141,19 @@ impl TensorList {
         }
         self.pair(&named("linear_1"), &[p.inner, merged], Role::Projector);
         self.pair(&named("linear_2"), &[to, p.inner], Role::Projector);
+    }
+
+    fn resampler(&mut self, p: &ProjectorSpec, from: usize, [queries, to]: [usize; 2]) {
+        let named = |layer: &str| format!("{}{layer}", p.prefix);
+        self.push(named("query"), &[queries, to], Role::Numbers);
+        for norm in ["ln_q", "ln_kv", "ln_post"] {
+            self.pair(&named(norm), &[to], Role::Numbers);
+        }
+        self.maybe_pair(&named("kv_proj"), &[to, from], Role::Projector, false);
+        for projection in ["q_proj", "k_proj", "v_proj", "out_proj"] {
+            self.pair(&named(&format!("attn.{projection}")), &[to, to], Role::Projector);
+        }
+        self.maybe_pair(&named("proj"), &[to, to], Role::Projector, false);
     }
 
     fn decoder(&mut self, d: &DecoderSpec, prefix: &str) {

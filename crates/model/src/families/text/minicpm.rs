@@ -18,7 +18,7 @@ const TEMPLATE: &str = "{% for m in messages %}{% if m['role'] == 'user' %}<ç”¨æ
 
 pub(super) fn finish(keys: &Keys, spec: &mut ModelSpec) -> Result<(), String> {
     let d = &mut spec.decoder;
-    d.embedding_scale = keys.number_or("scale_emb", 1.0)? as f32;
+    d.input_scale = keys.number_or("scale_emb", 1.0)? as f32;
     let depth = keys.number_or("scale_depth", 1.0)?;
     if keys.get("scale_depth").is_some() {
         d.residual_scale = (depth / (d.layers as f64).sqrt()) as f32;

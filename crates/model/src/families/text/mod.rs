@@ -11,7 +11,7 @@ mod rotary;
 use super::{Family, Keys};
 use crate::names::Names;
 use crate::spec::{
-    Activation, Assembly, DecoderSpec, EmbeddingNorm, ModelSpec, PromptSpec, QkNorm, RopeAxes,
+    Activation, Assembly, DecoderSpec, EmbeddingNorm, ModelSpec, PromptSpec, QkNorm, ReferencePixels, RopeAxes,
     RopeScaling,
 };
 
@@ -100,6 +100,7 @@ pub(super) fn read_as(family: &str, keys: &Keys) -> Result<ModelSpec, String> {
         decoder_prefix: String::new(),
         prompt: PromptSpec::default(),
         assembly: Assembly::Views,
+        pixels: ReferencePixels::Views,
         names: Names::default(),
     };
     rotary::read(keys, &mut spec.decoder)?;
@@ -129,6 +130,7 @@ fn plain(keys: &Keys, defaults: &Defaults) -> Result<DecoderSpec, String> {
         rope_scaling: RopeScaling::None,
         rope_axes: RopeAxes::One,
         embedding_scale: 1.0,
+        input_scale: 1.0,
         residual_scale: 1.0,
         logit_divisor: 1.0,
     })
