@@ -47,6 +47,7 @@ mod thought;
 mod threads;
 mod tokenizer;
 pub mod tools;
+pub mod verify;
 mod vision;
 mod wake;
 mod weights;

@@ -6,13 +6,17 @@
 use crate::ModelError;
 use crate::error::TensorProblems;
 use crate::mapped::map;
+use crate::names::{Names, Part};
 use crate::spec::ModelSpec;
-use safetensors::tensor::Metadata;
+use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+/// Files of weights, any of which a model folder has.
+pub const WEIGHT_FILES: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
 
 /// Says which shard holds which tensor.
 const INDEX: &str = "model.safetensors.index.json";
@@ -49,19 +53,21 @@ struct Place {
     file: usize,
     dtype: Dtype,
     shape: Vec<usize>,
-    begin: usize,
-    end: usize,
+    /// Bytes of the file's data, one stretch after the other.
+    pieces: Vec<Range<usize>>,
+    /// The file has its columns as rows.
+    transposed: bool,
 }
 
-/// The numbers of a tensor as they stand in the file.
-#[derive(Clone, Copy, Debug)]
+/// The numbers of a tensor as they stand in the file, put together where they lie apart.
+#[derive(Clone, Debug)]
 pub enum Numbers<'a> {
     /// Little-endian f32.
-    F32(&'a [u8]),
+    F32(Cow<'a, [u8]>),
     /// Little-endian bf16.
-    Bf16(&'a [u8]),
+    Bf16(Cow<'a, [u8]>),
     /// Little-endian f16.
-    F16(&'a [u8]),
+    F16(Cow<'a, [u8]>),
 }
 
 impl Checkpoint {
@@ -101,6 +107,8 @@ impl Checkpoint {
 
     fn index(config: String, mut files: Vec<File>) -> Result<Checkpoint, ModelError> {
         let mut tensors = BTreeMap::new();
+        // Whoever loads a model says what is wrong with a configuration; others only want to read tensors.
+        let names = ModelSpec::from_json(&config).map_or(Names::default(), |spec| spec.names);
         for (at, file) in files.iter_mut().enumerate() {
             let wrong = |problem: String| ModelError::WeightFile {
                 path: file.path.clone(),
@@ -118,15 +126,12 @@ impl Checkpoint {
                         "tensor {name} ends at byte {end} of {length}"
                     )));
                 }
-                let place = Place {
-                    file: at,
-                    dtype: info.dtype,
-                    shape: info.shape.clone(),
-                    begin,
-                    end,
-                };
-                if tensors.insert(name.clone(), place).is_some() {
-                    return Err(wrong(format!("tensor {name} stands in two files")));
+                let rows = info.shape.first().copied().unwrap_or(1);
+                for part in names.parts(&name, rows) {
+                    let place = Place::of(at, info, &part);
+                    if tensors.insert(part.name, place).is_some() {
+                        return Err(wrong(format!("tensor {name} stands in two files")));
+                    }
                 }
             }
             file.data = data;
@@ -150,7 +155,7 @@ impl Checkpoint {
         for tensor in spec.tensors() {
             match self.tensors.get(&tensor.name) {
                 None => problems.missing.push(tensor.name.clone()),
-                Some(place) if place.shape != tensor.shape => problems.misshapen.push((
+                Some(place) if !place.fits(&tensor.shape) => problems.misshapen.push((
                     tensor.name.clone(),
                     tensor.shape,
                     place.shape.clone(),
@@ -180,13 +185,23 @@ impl Checkpoint {
     /// A tensor's bytes. `check` was called before, so an unknown name is a mistake of ours.
     pub fn numbers(&self, name: &str) -> Numbers<'_> {
         let place = &self.tensors[name];
+        self.numbers_of(place, 0..place.pieces.iter().map(Range::len).sum())
+    }
+
+    /// Some bytes of a tensor, counted without the gaps between its pieces.
+    fn numbers_of(&self, place: &Place, wanted: Range<usize>) -> Numbers<'_> {
         let file = &self.files[place.file];
-        let bytes = &file.bytes.get()[file.data + place.begin..file.data + place.end];
+        let data = &file.bytes.get()[file.data..];
+        let bytes = match place.pieces.as_slice() {
+            _ if place.transposed => Cow::Owned(place.transpose(data)[wanted].to_vec()),
+            [one] => Cow::Borrowed(&data[one.clone()][wanted]),
+            pieces => Cow::Owned(gather(data, pieces, wanted)),
+        };
         match place.dtype {
             Dtype::F32 => Numbers::F32(bytes),
             Dtype::BF16 => Numbers::Bf16(bytes),
             Dtype::F16 => Numbers::F16(bytes),
-            other => panic!("tensor {name} of {other:?} was not checked"),
+            other => panic!("a tensor of {other:?} was not checked"),
         }
     }
 
@@ -197,8 +212,9 @@ impl Checkpoint {
         width: usize,
         rows: Range<usize>,
     ) -> Result<Vec<f32>, ModelError> {
-        let first = rows.start * width;
-        let numbers = self.numbers(name).part(first..rows.end * width);
+        let (place, first) = (&self.tensors[name], rows.start * width);
+        let size = place.dtype.bitsize() / 8;
+        let numbers = self.numbers_of(place, first * size..rows.end * width * size);
         finite(name, first, numbers.to_f32())
     }
 
@@ -242,17 +258,69 @@ fn finite(name: &str, first: usize, values: Vec<f32>) -> Result<Vec<f32>, ModelE
     }
 }
 
-impl Numbers<'_> {
-    /// Some of the elements.
-    fn part(self, elements: Range<usize>) -> Self {
-        let bytes = |size: usize| elements.start * size..elements.end * size;
-        match self {
-            Numbers::F32(all) => Numbers::F32(&all[bytes(4)]),
-            Numbers::Bf16(all) => Numbers::Bf16(&all[bytes(2)]),
-            Numbers::F16(all) => Numbers::F16(&all[bytes(2)]),
+impl Place {
+    /// A part of a tensor. Rows past its end are left out; its shape then tells.
+    fn of(file: usize, info: &TensorInfo, part: &Part) -> Place {
+        let (begin, end) = info.data_offsets;
+        let mut shape = info.shape.clone();
+        let rows = shape.first().copied().unwrap_or(1).max(1);
+        let row = (end - begin) / rows;
+        let pieces = match &part.rows {
+            None => vec![begin..end],
+            Some(ranges) => {
+                shape[0] = ranges.iter().map(Range::len).sum();
+                let bytes = |r: &Range<usize>| begin + r.start * row..begin + r.end * row;
+                ranges.iter().map(bytes).collect()
+            }
+        };
+        if part.transposed {
+            shape.reverse();
+        }
+        Place {
+            file,
+            dtype: info.dtype,
+            shape,
+            pieces,
+            transposed: part.transposed,
         }
     }
 
+    /// Whether it has as many rows and numbers as wanted: convolutions and tables are written with more or fewer sides.
+    fn fits(&self, wanted: &[usize]) -> bool {
+        let count = |shape: &[usize]| shape.iter().product::<usize>();
+        self.shape == wanted
+            || count(&self.shape) == count(wanted)
+                && (self.shape.len() != wanted.len() || self.shape.contains(&1))
+    }
+
+    /// A matrix of the file with its columns as rows.
+    fn transpose(&self, data: &[u8]) -> Vec<u8> {
+        let data = &data[self.pieces[0].clone()];
+        let (rows, columns) = (self.shape[0], self.shape[1..].iter().product::<usize>());
+        let size = data.len() / (rows * columns).max(1);
+        let number = |row: usize, column: usize| &data[(column * rows + row) * size..][..size];
+        let places = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+        places
+            .flat_map(|(row, column)| number(row, column))
+            .copied()
+            .collect()
+    }
+}
+
+/// Bytes of pieces as if they lay side by side.
+fn gather(data: &[u8], pieces: &[Range<usize>], wanted: Range<usize>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(wanted.len());
+    let mut before = 0;
+    for piece in pieces {
+        let from = wanted.start.clamp(before, before + piece.len()) - before;
+        let to = wanted.end.clamp(before, before + piece.len()) - before;
+        bytes.extend_from_slice(&data[piece.start + from..piece.start + to]);
+        before += piece.len();
+    }
+    bytes
+}
+
+impl Numbers<'_> {
     /// Widened, which is exact.
     pub fn to_f32(self) -> Vec<f32> {
         match self {

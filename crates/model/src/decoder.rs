@@ -2,12 +2,13 @@
 
 use crate::block::{Block, Buffers, Layers, Place, Stretch};
 use crate::cache::{CacheShape, KvCache};
-use crate::layers::{Linear, Norm};
+use crate::layers::{Linear, Norm, scale_rows};
 use crate::matrix::Intake;
 use crate::spec::{EmbeddingNorm, ModelSpec};
 use crate::weights::{Source, Table};
 use crate::{ModelError, NoTaps, Taps};
 use kernels::isa::Isa;
+use std::borrow::Cow;
 
 /// Which rows the head is applied to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,14 +21,45 @@ pub enum LogitRows {
     All,
 }
 
+/// Rows on their way into the decoder.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// `[m, d]`.
+    pub rows: &'a [f32],
+    /// Where they stand (time, row, column), for decoders whose positions are those; None: each follows the one before.
+    pub positions: Option<&'a [[u32; 3]]>,
+}
+
+impl<'a> From<&'a [f32]> for Inputs<'a> {
+    fn from(rows: &'a [f32]) -> Inputs<'a> {
+        Inputs {
+            rows,
+            positions: None,
+        }
+    }
+}
+
+impl<'a> From<&'a Vec<f32>> for Inputs<'a> {
+    fn from(rows: &'a Vec<f32>) -> Inputs<'a> {
+        rows.as_slice().into()
+    }
+}
+
 /// Rows of one conversation among those of others.
 pub struct Segment<'a> {
-    /// Input rows `[m, d]`, which take the next m positions.
-    pub inputs: &'a [f32],
+    /// Rows, which take the next places of the cache.
+    pub inputs: Inputs<'a>,
     /// What it remembers.
     pub cache: &'a mut KvCache,
     /// Of which rows logits are wanted.
     pub logits: LogitRows,
+}
+
+fn scaled(rows: &[f32], factor: f32) -> Cow<'_, [f32]> {
+    match factor {
+        1.0 => Cow::Borrowed(rows),
+        factor => Cow::Owned(rows.iter().map(|value| value * factor).collect()),
+    }
 }
 
 /// The decoder of one model.
@@ -68,7 +100,7 @@ impl Decoder {
             blocks: (0..d.layers)
                 .map(|layer| Block::load(source, d, &format!("{prefix}model.layers.{layer}.")))
                 .collect::<Result<_, _>>()?,
-            norm: Norm::rms(source, &format!("{prefix}model.norm"), d.norm_eps)?,
+            norm: Norm::rms(source, &format!("{prefix}model.norm"), Layers::eps(d))?,
             head: Linear::from_weight(source, &head, d.vocabulary, d.hidden)?,
             layers: Layers::new(d),
             cache: CacheShape {
@@ -107,6 +139,9 @@ impl Decoder {
                 None => self.head.matrix.read_row(*id as usize, row),
             }
         }
+        if self.layers.spec.embedding_scale != 1.0 {
+            scale_rows(&mut rows, self.layers.spec.embedding_scale);
+        }
         match &self.embedding_norm {
             Some(norm) => {
                 let mut normed = Vec::new();
@@ -144,7 +179,7 @@ impl Decoder {
         let mut counts = Vec::with_capacity(batch.len());
         for segment in batch {
             let own;
-            (own, rest) = rest.split_at(segment.inputs.len());
+            (own, rest) = rest.split_at(segment.inputs.rows.len());
             let own = match segment.logits {
                 LogitRows::None => &[],
                 LogitRows::Last => &own[own.len().saturating_sub(d)..],
@@ -175,9 +210,10 @@ impl Decoder {
     ) -> Result<Vec<f32>, ModelError> {
         let d = self.layers.spec.hidden;
         let (mut x, mut stretches) = (Vec::new(), Vec::with_capacity(batch.len()));
-        for segment in &*batch {
+        let mut positions = Vec::new();
+        for segment in &mut *batch {
             let (first, before) = (x.len() / d, segment.cache.len());
-            x.extend_from_slice(segment.inputs);
+            x.extend_from_slice(segment.inputs.rows);
             let rows = first..x.len() / d;
             assert!(
                 before + rows.len() <= segment.cache.capacity(),
@@ -185,11 +221,15 @@ impl Decoder {
                 rows.len(),
                 segment.cache.capacity()
             );
+            let given = segment.inputs.positions;
+            positions.extend(self.layers.positions(segment.cache, rows.len(), given));
             stretches.push(Stretch { rows, before });
         }
+        self.layers.enter(&mut x);
+        let scale = self.layers.spec.residual_scale;
         let place = Place {
             isa,
-            angles: &self.layers.angles(&stretches),
+            angles: &self.layers.rotary.angles(&positions),
             stretches: &stretches,
         };
         for (layer, block) in self.blocks.iter().enumerate() {
@@ -201,7 +241,7 @@ impl Decoder {
             }
             let name = format!("hidden.{layer}");
             if taps.wants(&name) {
-                taps.tap(&name, &[x.len() / d, d], &x);
+                taps.tap(&name, &[x.len() / d, d], &scaled(&x, scale));
             }
             let layers = batch.iter_mut().map(|segment| segment.cache.layer(layer));
             let caches = &mut layers.collect::<Vec<_>>();
@@ -241,8 +281,9 @@ impl Decoder {
             LogitRows::Last => &normed[normed.len().saturating_sub(d)..],
             LogitRows::All => &normed[..],
         };
+        let rows = scaled(rows, 1.0 / self.layers.spec.logit_divisor);
         let mut out = Vec::new();
-        self.head.apply(isa, intake, rows, &mut out);
+        self.head.apply(isa, intake, &rows, &mut out);
         if logits == LogitRows::All && taps.wants("prefill_logits") {
             taps.tap(
                 "prefill_logits",

@@ -10,6 +10,7 @@ extern crate self as model; // what tests of the crate and tests inside of it sh
 #[path = "../tests/suite/support/random.rs"]
 mod random;
 
+mod assembly;
 mod block;
 mod bundle;
 mod cache;
@@ -22,7 +23,9 @@ mod families;
 mod layers;
 mod mapped;
 mod matrix;
+mod names;
 mod network;
+mod rotary;
 pub mod spec;
 mod taps;
 mod weights;
@@ -30,8 +33,9 @@ mod write;
 
 pub use bundle::{Activations, Bundle, BundleTensor, Packed, Storage};
 pub use cache::KvCache;
-pub use checkpoint::{Checkpoint, Numbers};
-pub use decoder::{LogitRows, Segment};
+pub use checkpoint::{Checkpoint, Numbers, WEIGHT_FILES};
+pub use decoder::{Inputs, LogitRows, Segment};
+pub use names::{Fused, Names};
 pub use encoder::Patches;
 pub use error::{ModelError, TensorProblems};
 pub use network::Model;

@@ -49,11 +49,14 @@ pub struct Written<'a> {
     pub total: u64,
 }
 
-/// A picture and questions about it with their answers, as the first decoder block takes them in: rows `[m, d]`.
+/// A picture and questions about it with their answers, as the decoder takes them in: rows `[m, d]`.
 #[derive(Clone, Debug)]
 pub struct Sequence {
     /// What all questions begin with.
     pub shared: Vec<f32>,
+    /// Where the shared rows stand (time, row, column), for decoders whose positions are those; None: each follows the one
+    /// before, as those of the branches do.
+    pub positions: Option<Vec<[u32; 3]>>,
     /// What comes after it, for each question apart.
     pub branches: Vec<Vec<f32>>,
     /// How much a row of a branch counts, a shared row counting 1: an image has many rows and an answer few.
