@@ -1,7 +1,10 @@
-//! A checkpoint's weights where they lie: one or several safetensors files, mapped into memory or given as bytes.
+//! A checkpoint's weights where they lie: one or several files of safetensors or of PyTorch, mapped into memory or given as bytes.
 //!
 //! Headers come from outside. The `safetensors` crate checks every offset against the file, so a tensor that is handed out
 //! is really there; shapes are compared with the specification before anything is computed from them.
+
+mod pickle;
+mod zip;
 
 use crate::ModelError;
 use crate::error::TensorProblems;
@@ -16,10 +19,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Files of weights, any of which a model folder has.
-pub const WEIGHT_FILES: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
-
-/// Says which shard holds which tensor.
-const INDEX: &str = "model.safetensors.index.json";
+pub const WEIGHT_FILES: [&str; 4] = [
+    "model.safetensors",
+    // Says which shard holds which tensor.
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
 
 /// A configuration and the bytes of its weights.
 pub struct Checkpoint {
@@ -75,13 +81,12 @@ impl Checkpoint {
     pub fn open(folder: &Path) -> Result<Checkpoint, ModelError> {
         let path = folder.join("config.json");
         let config = std::fs::read_to_string(&path).map_err(ModelError::io("reading", &path))?;
-        let single = folder.join("model.safetensors");
-        let index = folder.join(INDEX);
-        // Without either, the error names the file that most folders have.
-        let names = if single.exists() || !index.exists() {
-            vec!["model.safetensors".to_string()]
-        } else {
-            shards(&index)?
+        let there = WEIGHT_FILES.iter().find(|name| folder.join(name).exists());
+        // Without any, the error names the file that most folders have.
+        let there = *there.unwrap_or(&WEIGHT_FILES[0]);
+        let names = match there.ends_with(".json") {
+            true => shards(&folder.join(there))?,
+            false => vec![there.to_string()],
         };
         let files = names
             .iter()
@@ -114,12 +119,13 @@ impl Checkpoint {
                 path: file.path.clone(),
                 problem,
             };
-            let (header, metadata): (usize, Metadata) =
-                SafeTensors::read_metadata(file.bytes.get())
-                    .map_err(|e| wrong(format!("not a whole safetensors file: {e}")))?;
-            let data = header + 8;
-            let length = file.bytes.get().len() - data;
-            for (name, info) in metadata.tensors() {
+            let bytes = file.bytes.get();
+            let (data, infos) = match file.path.extension().is_some_and(|end| end == "bin") {
+                true => (0, pickle::tensors(bytes).map_err(wrong)?),
+                false => safetensors(bytes).map_err(wrong)?,
+            };
+            let length = bytes.len() - data;
+            for (name, info) in infos {
                 let (begin, end) = info.data_offsets;
                 if end > length || begin > end {
                     return Err(wrong(format!(
@@ -128,7 +134,7 @@ impl Checkpoint {
                 }
                 let rows = info.shape.first().copied().unwrap_or(1);
                 for part in names.parts(&name, rows) {
-                    let place = Place::of(at, info, &part);
+                    let place = Place::of(at, &info, &part);
                     if tensors.insert(part.name, place).is_some() {
                         return Err(wrong(format!("tensor {name} stands in two files")));
                     }
@@ -346,6 +352,14 @@ impl Numbers<'_> {
     }
 }
 
+/// Where the data of a safetensors file begins, and its tensors.
+fn safetensors(bytes: &[u8]) -> Result<(usize, Vec<(String, TensorInfo)>), String> {
+    let (header, metadata): (usize, Metadata) = SafeTensors::read_metadata(bytes)
+        .map_err(|e| format!("not a whole safetensors file: {e}"))?;
+    let tensors = metadata.tensors().into_iter();
+    Ok((header + 8, tensors.map(|(name, info)| (name, info.clone())).collect()))
+}
+
 /// The files that an index names, each once, all inside the folder.
 fn shards(path: &Path) -> Result<Vec<String>, ModelError> {
     let text = std::fs::read_to_string(path).map_err(ModelError::io("reading", path))?;
@@ -362,11 +376,12 @@ fn shards(path: &Path) -> Result<Vec<String>, ModelError> {
     let mut names = BTreeSet::new();
     for name in map.values() {
         let name = name.as_str().filter(|name| {
-            !name.contains(['/', '\\']) && *name != ".." && name.ends_with(".safetensors")
+            let known = name.ends_with(".safetensors") || name.ends_with(".bin");
+            !name.contains(['/', '\\']) && *name != ".." && known
         });
         names.insert(
             name.ok_or_else(|| {
-                wrong("weight_map must name .safetensors files of this folder".into())
+                wrong("weight_map must name .safetensors or .bin files of this folder".into())
             })?
             .to_string(),
         );
