@@ -39,6 +39,8 @@ struct File {
     bytes: Bytes,
     /// Where the data begins, after the header.
     data: usize,
+    /// Begins the names of its tensors in a model of several folders.
+    prefix: String,
 }
 
 enum Bytes {
@@ -79,19 +81,25 @@ pub enum Numbers<'a> {
 impl Checkpoint {
     /// The folder's config.json and `model.safetensors`, or the shards of `model.safetensors.index.json`.
     pub fn open(folder: &Path) -> Result<Checkpoint, ModelError> {
-        let path = folder.join("config.json");
-        let config = std::fs::read_to_string(&path).map_err(ModelError::io("reading", &path))?;
-        let there = WEIGHT_FILES.iter().find(|name| folder.join(name).exists());
-        // Without any, the error names the file that most folders have.
-        let there = *there.unwrap_or(&WEIGHT_FILES[0]);
-        let names = match there.ends_with(".json") {
-            true => shards(&folder.join(there))?,
-            false => vec![there.to_string()],
-        };
-        let files = names
-            .iter()
-            .map(|name| open(folder.join(name)))
-            .collect::<Result<_, _>>()?;
+        let config = folder_config(folder)?;
+        if folder.join(PARTS[0].0).is_dir() {
+            return Checkpoint::of_parts(config, folder);
+        }
+        let files = weight_files(folder)?;
+        Checkpoint::index(config, files)
+    }
+
+    /// A folder with a folder for each of its parts: names begin with that of their folder.
+    fn of_parts(config: String, folder: &Path) -> Result<Checkpoint, ModelError> {
+        let mut files = Vec::new();
+        for (part, _) in PARTS {
+            let of_part = weight_files(&folder.join(part))?;
+            let prefix = format!("{part}.");
+            files.extend(of_part.into_iter().map(|file| File {
+                prefix: prefix.clone(),
+                ..file
+            }));
+        }
         Checkpoint::index(config, files)
     }
 
@@ -106,6 +114,7 @@ impl Checkpoint {
                 path: "model.safetensors (in memory)".into(),
                 bytes: Bytes::Memory(safetensors),
                 data: 0,
+                prefix: String::new(),
             }],
         )
     }
@@ -133,7 +142,7 @@ impl Checkpoint {
                     )));
                 }
                 let rows = info.shape.first().copied().unwrap_or(1);
-                for part in names.parts(&name, rows) {
+                for part in names.parts(&format!("{}{name}", file.prefix), rows) {
                     let place = Place::of(at, &info, &part);
                     if tensors.insert(part.name, place).is_some() {
                         return Err(wrong(format!("tensor {name} stands in two files")));
@@ -352,12 +361,58 @@ impl Numbers<'_> {
     }
 }
 
+/// Folders that a model may lie in instead of one, and what config.json of the whole calls their configurations.
+const PARTS: [(&str, &str); 3] = [
+    ("llm", "llm_config"),
+    ("vision_tower", "vision_config"),
+    ("mm_projector", "projector_config"),
+];
+
+/// A folder's config.json; where its parts have folders of their own, with theirs inside.
+pub fn folder_config(folder: &Path) -> Result<String, ModelError> {
+    let read = |folder: &Path| {
+        let path = folder.join("config.json");
+        std::fs::read_to_string(&path).map_err(ModelError::io("reading", &path))
+    };
+    let config = read(folder)?;
+    if !folder.join(PARTS[0].0).is_dir() {
+        return Ok(config);
+    }
+    let parse = |text: &str| {
+        serde_json::from_str::<serde_json::Value>(text)
+            .map_err(|error| ModelError::Config(format!("not JSON: {error}")))
+    };
+    let mut whole = parse(&config)?;
+    for (part, key) in PARTS {
+        let of_part = parse(&read(&folder.join(part))?)?;
+        if let Some(whole) = whole.as_object_mut() {
+            whole.insert(key.into(), of_part);
+        }
+    }
+    Ok(whole.to_string())
+}
+
+/// The files of weights of a folder.
+fn weight_files(folder: &Path) -> Result<Vec<File>, ModelError> {
+    let there = WEIGHT_FILES.iter().find(|name| folder.join(name).exists());
+    // Without any, the error names the file that most folders have.
+    let there = *there.unwrap_or(&WEIGHT_FILES[0]);
+    let names = match there.ends_with(".json") {
+        true => shards(&folder.join(there))?,
+        false => vec![there.to_string()],
+    };
+    names.iter().map(|name| open(folder.join(name))).collect()
+}
+
 /// Where the data of a safetensors file begins, and its tensors.
 fn safetensors(bytes: &[u8]) -> Result<(usize, Vec<(String, TensorInfo)>), String> {
     let (header, metadata): (usize, Metadata) = SafeTensors::read_metadata(bytes)
         .map_err(|e| format!("not a whole safetensors file: {e}"))?;
     let tensors = metadata.tensors().into_iter();
-    Ok((header + 8, tensors.map(|(name, info)| (name, info.clone())).collect()))
+    Ok((
+        header + 8,
+        tensors.map(|(name, info)| (name, info.clone())).collect(),
+    ))
 }
 
 /// The files that an index names, each once, all inside the folder.
@@ -394,5 +449,6 @@ fn open(path: PathBuf) -> Result<File, ModelError> {
         bytes: Bytes::Mapped(map(&path)?),
         path,
         data: 0,
+        prefix: String::new(),
     })
 }

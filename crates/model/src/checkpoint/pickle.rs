@@ -15,13 +15,17 @@ const MAX_DEPTH: usize = 64;
 
 /// Name, type, shape and bytes of every tensor of a file.
 pub(super) fn tensors(file: &[u8]) -> Result<Vec<(String, TensorInfo)>, String> {
-    let entries = zip::entries(file).map_err(|problem| format!("not a checkpoint of PyTorch: {problem}"))?;
+    let entries =
+        zip::entries(file).map_err(|problem| format!("not a checkpoint of PyTorch: {problem}"))?;
     let (folder, program) = entries
         .iter()
         .find_map(|(name, bytes)| Some((name.strip_suffix("data.pkl")?, bytes)))
         .ok_or("not a checkpoint of PyTorch: there is no data.pkl in it")?;
     if program.len() > MAX_PICKLE_BYTES {
-        return Err(format!("its data.pkl has {} bytes, expected at most {MAX_PICKLE_BYTES}", program.len()));
+        return Err(format!(
+            "its data.pkl has {} bytes, expected at most {MAX_PICKLE_BYTES}",
+            program.len()
+        ));
     }
     let storages: HashMap<&str, _> = entries
         .iter()
@@ -44,7 +48,8 @@ pub(super) fn tensors(file: &[u8]) -> Result<Vec<(String, TensorInfo)>, String> 
         };
         let bytes = storages.get(tensor.storage.as_str());
         let info = bytes.and_then(|bytes| tensor.place(bytes));
-        let info = info.ok_or_else(|| format!("tensor {name} does not lie in its storage row by row"))?;
+        let info =
+            info.ok_or_else(|| format!("tensor {name} does not lie in its storage row by row"))?;
         tensors.push((name, info));
     }
     Ok(tensors)
@@ -188,7 +193,11 @@ impl Machine {
         // Only the longer ones have a sign.
         let bits = 8 * bytes.len() as u32;
         let negative = bytes.len() > 2 && bytes.last().is_some_and(|byte| byte & 0x80 != 0);
-        let value = if negative && bits < 64 { value | u64::MAX << bits } else { value };
+        let value = if negative && bits < 64 {
+            value | u64::MAX << bits
+        } else {
+            value
+        };
         self.stack.push(Value::Number(value as i64));
         Some(())
     }
@@ -213,14 +222,18 @@ impl Machine {
     }
 
     fn tuple(&mut self, first: usize) -> Option<()> {
-        let items = self.stack.split_off(Some(first).filter(|first| *first <= self.stack.len())?);
+        let items = self
+            .stack
+            .split_off(Some(first).filter(|first| *first <= self.stack.len())?);
         let deep = items.iter().map(depth).max().unwrap_or(0);
         self.stack.push(Value::Tuple(items));
         (deep < MAX_DEPTH).then_some(())
     }
 
     fn set_items(&mut self, first: usize) -> Option<()> {
-        let items = self.stack.split_off(Some(first).filter(|first| *first <= self.stack.len())?);
+        let items = self
+            .stack
+            .split_off(Some(first).filter(|first| *first <= self.stack.len())?);
         let into = self.stack.last_mut()?;
         if let Value::Dictionary(into) = into {
             let mut items = items.into_iter();
@@ -252,7 +265,13 @@ fn understood(called: Value, arguments: Value) -> Option<Value> {
         ("torch._utils._rebuild_parameter", [tensor, ..]) => tensor.clone(),
         (
             "torch._utils._rebuild_tensor_v2",
-            [Value::Storage(storage, dtype), Value::Number(offset), Value::Tuple(shape), Value::Tuple(strides), ..],
+            [
+                Value::Storage(storage, dtype),
+                Value::Number(offset),
+                Value::Tuple(shape),
+                Value::Tuple(strides),
+                ..,
+            ],
         ) => Value::Tensor(Tensor {
             storage: storage.clone(),
             dtype: *dtype,

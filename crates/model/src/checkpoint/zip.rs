@@ -13,7 +13,8 @@ pub(super) fn entries(file: &[u8]) -> Result<Vec<(String, Range<usize>)>, String
             return Err("its list of entries is damaged".into());
         }
         let number = |at: usize, bytes: usize| little(header, at, bytes).ok_or_else(cut);
-        let [name, extra, comment] = [number(28, 2)?, number(30, 2)?, number(32, 2)?].map(|n| n as usize);
+        let [name, extra, comment] =
+            [number(28, 2)?, number(30, 2)?, number(32, 2)?].map(|n| n as usize);
         let name_bytes = header.get(46..46 + name).ok_or_else(cut)?;
         let name_text = String::from_utf8_lossy(name_bytes).into_owned();
         if number(10, 2)? != 0 {
@@ -34,7 +35,9 @@ fn directory(file: &[u8]) -> Option<(usize, u64)> {
     let last = file.len().checked_sub(END)?;
     // A comment of at most 64 KiB may follow.
     let first = last.saturating_sub(1 << 16);
-    let end = (first..=last).rev().find(|at| file[*at..].starts_with(b"PK\x05\x06"))?;
+    let end = (first..=last)
+        .rev()
+        .find(|at| file[*at..].starts_with(b"PK\x05\x06"))?;
     let (count, offset) = (little(file, end + 10, 2)?, little(file, end + 16, 4)?);
     if count != 0xffff && offset != 0xffff_ffff {
         return Some((usize::try_from(offset).ok()?, count));
@@ -81,5 +84,10 @@ fn contents(file: &[u8], offset: u64, length: u64) -> Option<Range<usize>> {
 /// A little-endian number of some bytes.
 fn little(bytes: &[u8], at: usize, count: usize) -> Option<u64> {
     let bytes = bytes.get(at..at.checked_add(count)?)?;
-    Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    Some(
+        bytes
+            .iter()
+            .rev()
+            .fold(0, |number, byte| number << 8 | u64::from(*byte)),
+    )
 }

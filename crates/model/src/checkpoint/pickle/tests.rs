@@ -11,14 +11,24 @@ fn tensors_are_found_where_they_lie() {
     let names: Vec<&str> = tensors.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["a", "b"]);
     let (_, a) = &tensors[0];
-    assert_eq!((a.dtype, a.shape.as_slice()), (Dtype::BF16, [2, 3].as_slice()));
+    assert_eq!(
+        (a.dtype, a.shape.as_slice()),
+        (Dtype::BF16, [2, 3].as_slice())
+    );
     let bytes = &FILE[a.data_offsets.0..a.data_offsets.1];
     let numbers = bytes.as_chunks::<2>().0.iter();
-    let numbers: Vec<f32> = numbers.map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect();
+    let numbers: Vec<f32> = numbers
+        .map(|b| half::bf16::from_le_bytes(*b).to_f32())
+        .collect();
     assert_eq!(numbers, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
     let (_, b) = &tensors[1];
     let bytes = &FILE[b.data_offsets.0..b.data_offsets.1];
-    let numbers: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let numbers: Vec<f32> = bytes
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|b| f32::from_le_bytes(*b))
+        .collect();
     assert_eq!(numbers, [2.0, 3.0, 4.0, 5.0]);
 }
 
