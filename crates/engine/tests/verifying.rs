@@ -10,7 +10,9 @@ use engine::verify::{Case, RELATIVE, verify_case};
 use engine::{Cancel, Engine};
 
 fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../golden")
+        .join(name)
 }
 
 fn cases(model: &Path, cases: &Path) -> Vec<Case> {
@@ -30,10 +32,21 @@ fn assert_equal(name: &str, count: usize) {
     for case in cases {
         let first = case.first_difference();
         assert!(first.is_none(), "{name}, {}: {first:?}", case.name);
-        let pixels = case.compared.iter().find(|compared| compared.name == "pixel_values");
+        let pixels = case
+            .compared
+            .iter()
+            .find(|compared| compared.name == "pixel_values");
         // The reference divides and subtracts in f32: an error of 2^-24 of numbers up to 3, some times over.
-        assert!(pixels.is_none_or(|pixels| pixels.apart.unwrap() < 1e-6), "{pixels:?}");
-        assert_eq!(case.tokens_equal + case.tokens_open, 12, "{name}, {}", case.name);
+        assert!(
+            pixels.is_none_or(|pixels| pixels.apart.unwrap() < 1e-6),
+            "{pixels:?}"
+        );
+        assert_eq!(
+            case.tokens_equal + case.tokens_open,
+            12,
+            "{name}, {}",
+            case.name
+        );
     }
 }
 
@@ -76,8 +89,13 @@ fn a_changed_weight_is_found_where_it_first_matters() {
             std::fs::write(changed.path().join(path.file_name().unwrap()), bytes).unwrap();
         }
         let found = cases(changed.path(), &folder.join("cases"));
-        let image = found.iter().find(|case| case.name.starts_with("image")).unwrap();
-        let name = image.first_difference().map(|compared| compared.name.as_str());
+        let image = found
+            .iter()
+            .find(|case| case.name.starts_with("image"))
+            .unwrap();
+        let name = image
+            .first_difference()
+            .map(|compared| compared.name.as_str());
         assert_eq!(name, Some(first), "{tensor}");
     }
 }
@@ -88,7 +106,11 @@ fn negate(file: &mut [u8], tensor: &str) {
     let json: serde_json::Value = serde_json::from_slice(&file[8..8 + header]).unwrap();
     let begin = json[tensor]["data_offsets"][0].as_u64().expect(tensor) as usize;
     let end = json[tensor]["data_offsets"][1].as_u64().unwrap() as usize;
-    for at in (8 + header + begin..8 + header + end).take(128).skip(1).step_by(2) {
+    for at in (8 + header + begin..8 + header + end)
+        .take(128)
+        .skip(1)
+        .step_by(2)
+    {
         file[at] ^= 0x80;
     }
 }

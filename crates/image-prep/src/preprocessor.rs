@@ -200,6 +200,7 @@ impl Preprocessor {
             Recipe::Pinpoints(pinpoints) => pinpoints.tile as usize,
             Recipe::Stretch { width, height } if width == height => *width as usize,
             Recipe::Alone(several) => several.tile() as usize,
+            Recipe::Splits(splits) => splits.tile as usize,
             _ => 0,
         }
     }

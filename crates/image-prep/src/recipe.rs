@@ -6,6 +6,7 @@
 mod alone;
 mod pinpoints;
 mod slices;
+mod splits;
 
 use crate::TileLayout;
 use crate::tiling::Grid;
@@ -13,6 +14,7 @@ use crate::views::{Canvas, Cut, Views};
 pub use alone::{Scales, Several};
 pub use pinpoints::Pinpoints;
 pub use slices::Slicing;
+pub use splits::Splits;
 
 /// How a picture becomes views.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +34,8 @@ pub enum Recipe {
     Alone(Several),
     /// MiniCPM-V: the whole picture, and slices of it.
     Slices(Slicing),
+    /// SmolVLM: tiles, and the whole picture last.
+    Splits(Splits),
     /// Qwen-VL: the picture's own size, its sides rounded to multiples of `factor`, within limits of its area.
     Rounded {
         /// Patches of this many pixels are one row.
@@ -62,6 +66,7 @@ impl Recipe {
             Recipe::Pinpoints(pinpoints) => pinpoints.views(size),
             Recipe::Alone(several) => several.views(size),
             Recipe::Slices(slicing) => slicing.views(size),
+            Recipe::Splits(splits) => splits.views(size),
             Recipe::Rounded {
                 factor,
                 min_pixels,
@@ -89,6 +94,7 @@ impl Recipe {
             Recipe::Pinpoints(pinpoints) => pinpoints.most_pixels(),
             Recipe::Alone(several) => several.most_pixels(),
             Recipe::Slices(slicing) => slicing.most_pixels(),
+            Recipe::Splits(splits) => splits.most_pixels(),
             // A side is never below one factor, so that a line of a picture may take somewhat more.
             Recipe::Rounded { max_pixels, .. } => *max_pixels,
             Recipe::Stretch { width, height } => u64::from(*width) * u64::from(*height),

@@ -9,7 +9,7 @@ mod scales;
 
 use crate::layers::{Bias, Linear, Norm};
 use crate::matrix::Intake;
-use crate::spec::{Assembly, ModelSpec, PatchPositions, VisionSpec};
+use crate::spec::{Assembly, ModelSpec, PatchPositions, Shares, VisionSpec};
 use crate::weights::Source;
 use crate::{ModelError, NoTaps, Taps};
 use block::{Block, Buffers};
@@ -142,8 +142,8 @@ impl Encoder {
         }
         let spread;
         let positions = match self.spec.positions {
-            PatchPositions::Spread { side } => {
-                spread = self.spread(side, grid);
+            PatchPositions::Spread { side, shares } => {
+                spread = self.spread(side, shares, grid);
                 &spread
             }
             PatchPositions::None | PatchPositions::Table => &self.positions,
@@ -168,11 +168,14 @@ impl Encoder {
     }
 
     /// The positions of a grid over which the table is spread: each patch takes the row and column of the table that its share of
-    /// the way falls into. Shares are counted in f64 and compared as f32, as the published code does it.
-    fn spread(&self, side: usize, grid: [usize; 2]) -> Vec<f32> {
+    /// the way falls into. They are compared as f32.
+    fn spread(&self, side: usize, shares: Shares, grid: [usize; 2]) -> Vec<f32> {
         let d = self.spec.hidden;
         let bucket = |at: usize, count: usize| {
-            let share = (at as f64 / count as f64) as f32;
+            let share = match shares {
+                Shares::Divided => (at as f64 / count as f64) as f32,
+                Shares::Stepped => (at as f32 * (1.0 / count as f32)).min(1.0 - 1e-6),
+            };
             let edge = |edge: usize| (edge as f64 * (1.0 / side as f64)) as f32;
             (1..side).take_while(|at| edge(*at) <= share).count()
         };

@@ -26,7 +26,7 @@ impl Projector {
             ProjectorKind::Resampler { .. } => {
                 Projector::Resampler(Box::new(Resampler::load(source, hidden, spec, d)?))
             }
-            ProjectorKind::Linears | ProjectorKind::LinearsTwice { .. } => {
+            ProjectorKind::Linear | ProjectorKind::Linears | ProjectorKind::LinearsTwice { .. } => {
                 Projector::Linears(Linears::load(source, hidden, spec, d)?)
             }
         })
@@ -69,7 +69,8 @@ pub(super) struct Linears {
     norm: Option<Norm>,
     /// A linear layer, and a norm after its activation.
     first: Option<(Linear, Norm)>,
-    linear_1: Linear,
+    /// None where the second is the only one.
+    linear_1: Option<Linear>,
     linear_2: Linear,
 }
 
@@ -108,8 +109,16 @@ impl Linears {
             hidden,
             norm: norm.transpose()?,
             first,
-            linear_1: linear("linear_1", spec.inner, before)?,
-            linear_2: linear("linear_2", d, spec.inner)?,
+            linear_1: match spec.kind {
+                ProjectorKind::Linear => None,
+                _ => Some(linear("linear_1", spec.inner, before)?),
+            },
+            linear_2: match spec.kind {
+                ProjectorKind::Linear => {
+                    Linear::from_weight(source, &format!("{p}linear_2.weight"), d, merged)?
+                }
+                _ => linear("linear_2", d, spec.inner)?,
+            },
             spec: spec.clone(),
         })
     }
@@ -144,9 +153,12 @@ impl Linears {
             activate(isa, self.spec.activation, linear.outputs(), &mut inner);
             norm.apply(isa, &inner, &mut x);
         }
-        self.linear_1.apply(isa, intake, &x, &mut inner);
-        activate(isa, self.spec.activation, self.spec.inner, &mut inner);
-        self.linear_2.apply(isa, intake, &inner, &mut out);
+        if let Some(linear) = &self.linear_1 {
+            linear.apply(isa, intake, &x, &mut inner);
+            activate(isa, self.spec.activation, self.spec.inner, &mut inner);
+            std::mem::swap(&mut x, &mut inner);
+        }
+        self.linear_2.apply(isa, intake, &x, &mut out);
         taps.tap("image_embeds", &[tiles * tokens, d], &out);
         out
     }

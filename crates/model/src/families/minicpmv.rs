@@ -3,8 +3,8 @@
 use super::{Family, Keys, pictures, text, towers};
 use crate::names::{Fused, Names};
 use crate::spec::{
-    Layout, ModelSpec, PatchPositions, ProjectorKind, ProjectorSpec, ReferencePixels, Slices, Spot,
-    VisionSpec,
+    Layout, ModelSpec, PatchPositions, ProjectorKind, ProjectorSpec, ReferencePixels, Shares,
+    Slices, Spot, VisionSpec,
 };
 use image_prep::recipe::Slicing;
 use image_prep::{Preprocessor, Recipe};
@@ -33,7 +33,10 @@ fn read(keys: &Keys) -> Result<ModelSpec, String> {
     spec.vision = Some(VisionSpec {
         used_layers,
         layers: used_layers,
-        positions: PatchPositions::Spread { side: tower.grid() },
+        positions: PatchPositions::Spread {
+            side: tower.grid(),
+            shares: Shares::Divided,
+        },
         ..tower
     });
     let hidden = spec.decoder.hidden;

@@ -7,6 +7,7 @@ mod llava;
 mod minicpmv;
 mod qwen_vl;
 mod shared;
+mod smolvlm;
 mod text;
 mod vila;
 
@@ -26,7 +27,7 @@ struct Family {
 }
 
 /// All of them. A line here and a file beside it are a new family.
-const FAMILIES: [&[Family]; 7] = [
+const FAMILIES: [&[Family]; 8] = [
     &[bluelm_v::FAMILY],
     &[text::FAMILY],
     &llava::FAMILIES,
@@ -34,6 +35,7 @@ const FAMILIES: [&[Family]; 7] = [
     &[minicpmv::FAMILY],
     &qwen_vl::FAMILIES,
     &[vila::FAMILY],
+    &[smolvlm::FAMILY],
 ];
 
 fn find(keys: &Keys) -> Result<&'static Family, String> {

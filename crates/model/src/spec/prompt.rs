@@ -63,6 +63,13 @@ pub enum Layout {
     },
     /// The whole picture, then its slices row by row.
     Slices(Slices),
+    /// Every tile under its place in the grid, the whole picture last: SmolVLM.
+    Tiles {
+        /// Before every view, and after the last.
+        border: String,
+        /// Before the rows of the whole picture.
+        whole: String,
+    },
     /// Rows and newlines, tokenized apart from the text around them and from each other: VILA.
     Apart {
         /// Newlines after each view of a picture that stands alone, or after all of them where they are put together.
@@ -218,6 +225,24 @@ impl ModelSpec {
     /// What stands in the prompt for a picture, the `index`th of `count`.
     pub fn image_text(&self, views: &Views, (index, count): (usize, usize)) -> Vec<Segment> {
         match &self.prompt.layout {
+            Layout::Tiles { border, whole } => {
+                let rows = views.list.first().map_or(0, |view| self.view_tokens(view));
+                let columns = views.grid.columns.max(1) as usize;
+                let mut segments = Vec::new();
+                let tiles = views.list.len().saturating_sub(1);
+                for tile in 0..tiles {
+                    let (row, column) = (tile / columns + 1, tile % columns + 1);
+                    let place = format!("{border}<row_{row}_col_{column}>");
+                    segments.extend([Segment::Text(place), Segment::Rows(rows)]);
+                    if column == columns {
+                        segments.push(Segment::Text("\n".into()));
+                    }
+                }
+                let before = if tiles > 0 { "\n" } else { "" };
+                segments.push(Segment::Text(format!("{before}{border}{whole}")));
+                segments.extend([Segment::Rows(rows), Segment::Text(border.clone())]);
+                segments
+            }
             Layout::Apart { alone, among } => {
                 let stretches = match self.assembly {
                     Assembly::Views => views

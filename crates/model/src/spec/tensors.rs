@@ -73,7 +73,7 @@ impl TensorList {
         let rows = match v.positions {
             PatchPositions::None => 0,
             PatchPositions::Table => v.grid() * v.grid() + usize::from(v.class_token),
-            PatchPositions::Spread { side } => side * side,
+            PatchPositions::Spread { side, .. } => side * side,
         };
         if rows > 0 {
             let name = format!("{p}embeddings.position_embedding.weight");
@@ -155,6 +155,10 @@ impl TensorList {
                 let bias = kind == NormKind::Layer;
                 self.maybe_pair(&named("norm"), &[from], Role::Numbers, bias);
             }
+        }
+        if p.kind == ProjectorKind::Linear {
+            let role = Role::Projector;
+            return self.push(named("linear_2.weight"), &[to, merged], role);
         }
         let mut before = merged;
         if let ProjectorKind::LinearsTwice { first } = p.kind {
