@@ -119,6 +119,9 @@ fn check_selection(keys: &Keys, tower: &VisionSpec) -> Result<(), String> {
 fn centre_crop(_: &Keys, keys: &Keys) -> Result<Preprocessor, String> {
     let crop = pictures::side(keys, "crop_size", &["height"], 336)?;
     let edge = pictures::side(keys, "size", &["shortest_edge", "height"], 336)?;
+    if crop > edge {
+        return Err(format!("crop_size is {crop}, expected at most {edge}"));
+    }
     let recipe = Recipe::CentreCrop { edge, crop };
     pictures::preprocessor(recipe, pictures::values(keys, pictures::CLIP)?)
 }
