@@ -4,13 +4,13 @@ mod costs;
 mod images;
 mod trace;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use image_prep::Views;
 use image_prep::tiling::Grid;
+use image_prep::Views;
 use model::{Bundle, Checkpoint, Model};
 
 use crate::ahead::Ahead;
@@ -90,10 +90,15 @@ impl Engine<Model> {
         // The small files first: their mistakes show at once, those of the weights after seconds.
         let files = PromptFiles::open(folder)?;
         let needed: [&[&'static str]; 2] = [&["config.json"], &model::WEIGHT_FILES];
-        if let Some(missing) = needed
-            .iter()
-            .find(|names| !names.iter().any(|name| folder.join(name).exists()))
-        {
+        if let Some(missing) = needed.iter().find(|names| {
+            let places = [folder.into(), folder.join("llm")];
+            let there = |name| {
+                places
+                    .iter()
+                    .any(|place: &PathBuf| place.join(name).exists())
+            };
+            !names.iter().any(there)
+        }) {
             return Err(EngineError::MissingFile {
                 folder: folder.into(),
                 file: missing[0],
@@ -323,10 +328,13 @@ impl<N: Network> Engine<N> {
         self.looking(request).fit(most, &|views: &[View]| {
             let images: Vec<ImageInfo> = views.iter().map(|view| view.info.clone()).collect();
             let shown = views.iter().map(|view| &view.shown);
-            let grids: Vec<_> = (shown.clone()).map(|shown| self.network.position_grid(shown)).collect();
+            let grids = shown.clone();
+            let grids: Vec<_> = grids
+                .map(|shown| self.network.position_grid(shown))
+                .collect();
             let texts = shown.enumerate();
             let texts: Vec<_> = texts
-                .map(|(index, shown)| self.network.image_text(shown, index))
+                .map(|(index, shown)| self.network.image_text(shown, (index, images.len())))
                 .collect();
             let parts = PromptParts {
                 messages: &request.messages,

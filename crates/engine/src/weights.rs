@@ -52,8 +52,8 @@ impl Network for Model {
         self.spec().image_tokens(views)
     }
 
-    fn image_text(&self, views: &Views, index: usize) -> Vec<PromptSegment> {
-        self.spec().image_text(views, index)
+    fn image_text(&self, views: &Views, of: (usize, usize)) -> Vec<PromptSegment> {
+        self.spec().image_text(views, of)
     }
 
     fn position_grid(&self, views: &Views) -> Option<[usize; 2]> {
@@ -110,7 +110,7 @@ impl Network for Model {
         cancel: &Cancel,
         taps: &mut dyn Taps,
     ) -> Result<Vec<f32>, EngineError> {
-        Ok(Model::forward(
+        Ok(Model::forward_at(
             self,
             inputs,
             cache,

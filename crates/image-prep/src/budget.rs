@@ -1,6 +1,6 @@
 //! Fewer tiles than a rule would give: what a picture gets that may cost only so much.
 
-use crate::recipe::{Pinpoints, Slicing};
+use crate::recipe::{Pinpoints, Slicing, Splits};
 use crate::tiling::{Grid, GridChoice};
 use crate::{Preprocessor, Recipe, TileLayout};
 
@@ -22,7 +22,11 @@ impl Preprocessor {
     /// What a picture may be shown less of.
     pub fn reduction(&self) -> Reduction {
         match self.recipe() {
-            Recipe::Tiles(_) | Recipe::Pinpoints(_) | Recipe::Slices(_) => Reduction::Tiles,
+            Recipe::Tiles(_)
+            | Recipe::Pinpoints(_)
+            | Recipe::Slices(_)
+            | Recipe::Splits(_)
+            | Recipe::Alone(_) => Reduction::Tiles,
             Recipe::Rounded { factor, .. } => Reduction::Pixels {
                 per_row: u64::from(*factor).pow(2),
             },
@@ -64,6 +68,11 @@ impl Preprocessor {
             Recipe::Pinpoints(pinpoints) => {
                 return self.with_recipe(fewer_resolutions(pinpoints, most));
             }
+            Recipe::Splits(splits) => {
+                return self.with_recipe(fewer_splits(*splits, most, (width, height)));
+            }
+            // As it is shown among others.
+            Recipe::Alone(_) => return self.among(2).into_owned(),
             _ => return self.clone(),
         };
         let allowed = limits.into_iter().filter_map(|limit| {
@@ -108,6 +117,24 @@ fn fewer_slices(slicing: Slicing, most: usize) -> Recipe {
     })
 }
 
+/// A shorter longest side, by a tile at a time; at last the whole picture alone.
+fn fewer_splits(splits: Splits, most: usize, (width, height): (u32, u32)) -> Recipe {
+    let shorter = (1..splits.longest.div_ceil(splits.tile)).rev();
+    let shorter = shorter.map(|tiles| Splits {
+        longest: tiles * splits.tile,
+        ..splits
+    });
+    let fits = |splits: &Splits| {
+        let views = Recipe::Splits(*splits).views(width, height);
+        views.list.len() <= most
+    };
+    let alone = Splits {
+        split: false,
+        ..splits
+    };
+    Recipe::Splits(shorter.into_iter().find(fits).unwrap_or(alone))
+}
+
 /// The resolutions that keep to it; where none does, those of the fewest tiles.
 fn fewer_resolutions(pinpoints: &Pinpoints, most: usize) -> Recipe {
     let tile = u64::from(pinpoints.tile);
@@ -129,6 +156,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::recipe::{Scales, Several};
 
     fn settings(tiling: &str) -> Preprocessor {
         let json = format!(
@@ -160,6 +188,17 @@ mod tests {
         };
         // Of two and three slices two are nearer to a square.
         assert_eq!([1, 2, 4, 7, 99].map(|most| views(&slices, most)), [1, 1, 3, 7, 10]);
+        let splits = with(Recipe::Splits(Splits {
+            longest: 32,
+            tile: 8,
+            split: true,
+        }));
+        assert_eq!([1, 5, 10, 99].map(|most| views(&splits, most)), [1, 5, 10, 17]);
+        let alone = with(Recipe::Alone(Several::Scales(Scales {
+            tile: 8,
+            most_tiles: 12,
+        })));
+        assert_eq!([13, 14].map(|most| views(&alone, most)), [1, 14]);
         // Two tiles and the whole are the least that this one shows.
         assert_eq!([1, 3, 4, 5].map(|most| views(&resolutions, most)), [3, 3, 4, 5]);
     }

@@ -40,7 +40,11 @@ impl Rendering {
         if !rows.is_empty() && !columns.is_empty() {
             let left = (offset.0 + columns.start).saturating_sub(part.left);
             let top = (offset.1 + rows.start).saturating_sub(part.top);
-            padded.paste(&resize_part(picture, size, columns, rows, self.filter), left, top);
+            padded.paste(
+                &resize_part(picture, size, columns, rows, self.filter),
+                left,
+                top,
+            );
         }
         padded
     }
@@ -71,8 +75,8 @@ pub struct TileReader<'a> {
     read: usize,
     /// A row of views, and where it lies.
     band: Option<(Canvas, Cut, Picture)>,
-    /// The picture after a first resizing, and its size.
-    resized: Option<Picture>,
+    /// The picture after the first resizings, and their sizes.
+    resized: Option<(Vec<(u32, u32)>, Picture)>,
 }
 
 impl<'a> TileReader<'a> {
@@ -107,7 +111,10 @@ impl<'a> TileReader<'a> {
         let size = |view: &View| (view.cut.width, view.cut.height);
         let next = &self.views.list[self.read..];
         let first = next.first().map_or((0, 0), size);
-        let count = next.iter().take(count).take_while(|view| size(view) == first);
+        let count = next
+            .iter()
+            .take(count)
+            .take_while(|view| size(view) == first);
         (count.count(), first)
     }
 
@@ -162,14 +169,25 @@ impl<'a> TileReader<'a> {
 
     /// What a canvas is resized from.
     fn source(&mut self, canvas: &Canvas) -> &Picture {
-        let Some((width, height)) = canvas.first else {
+        if canvas.first.is_empty() {
             return self.picture;
-        };
-        let known = self.resized.take();
-        let fits = |picture: &Picture| (picture.width, picture.height) == (width, height);
-        self.resized.insert(match known.filter(fits) {
-            Some(picture) => picture,
-            None => resize(self.picture, width, height, self.rendering.filter),
-        })
+        }
+        let known = self
+            .resized
+            .take()
+            .filter(|(sizes, _)| *sizes == canvas.first);
+        let filter = self.rendering.filter;
+        let resized = known.unwrap_or_else(|| {
+            let mut sizes = canvas.first.iter();
+            let first = sizes
+                .next()
+                .map(|size| resize(self.picture, size.0, size.1, filter));
+            let first = first.unwrap_or_else(|| self.picture.clone());
+            let last = sizes.fold(first, |picture, size| {
+                resize(&picture, size.0, size.1, filter)
+            });
+            (canvas.first.clone(), last)
+        });
+        &self.resized.insert(resized).1
     }
 }

@@ -3,14 +3,18 @@
 //! Each is a pure function of two numbers. Divisions and roundings stand as in the published code, in f64: Python's `round`
 //! is half to even, its `int` truncates.
 
+mod alone;
 mod pinpoints;
 mod slices;
+mod splits;
 
+use crate::TileLayout;
 use crate::tiling::Grid;
 use crate::views::{Canvas, Cut, Views};
-use crate::TileLayout;
+pub use alone::{Scales, Several};
 pub use pinpoints::Pinpoints;
 pub use slices::Slicing;
+pub use splits::Splits;
 
 /// How a picture becomes views.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,8 +30,12 @@ pub enum Recipe {
     },
     /// LLaVA-NeXT and LLaVA-OneVision: the best of a list of resolutions, and the whole picture first.
     Pinpoints(Pinpoints),
+    /// NVILA: many views of a picture that stands alone, one of a picture among others.
+    Alone(Several),
     /// MiniCPM-V: the whole picture, and slices of it.
     Slices(Slicing),
+    /// SmolVLM: tiles, and the whole picture last.
+    Splits(Splits),
     /// Qwen-VL: the picture's own size, its sides rounded to multiples of `factor`, within limits of its area.
     Rounded {
         /// Patches of this many pixels are one row.
@@ -56,7 +64,9 @@ impl Recipe {
             }
             Recipe::CentreCrop { edge, crop } => centre_crop(size, *edge, *crop),
             Recipe::Pinpoints(pinpoints) => pinpoints.views(size),
+            Recipe::Alone(several) => several.views(size),
             Recipe::Slices(slicing) => slicing.views(size),
+            Recipe::Splits(splits) => splits.views(size),
             Recipe::Rounded {
                 factor,
                 min_pixels,
@@ -67,8 +77,11 @@ impl Recipe {
     }
 
     /// Another recipe, where there is one for pictures of which so many stand in a prompt: some families show less of each then.
-    pub fn among(&self, _pictures: usize) -> Option<Recipe> {
-        None
+    pub fn among(&self, pictures: usize) -> Option<Recipe> {
+        match self {
+            Recipe::Alone(several) => several.among(pictures),
+            _ => None,
+        }
     }
 
     /// Pixels of all views of one picture together, at most.
@@ -79,7 +92,9 @@ impl Recipe {
             }
             Recipe::CentreCrop { crop, .. } => u64::from(*crop).pow(2),
             Recipe::Pinpoints(pinpoints) => pinpoints.most_pixels(),
+            Recipe::Alone(several) => several.most_pixels(),
             Recipe::Slices(slicing) => slicing.most_pixels(),
+            Recipe::Splits(splits) => splits.most_pixels(),
             // A side is never below one factor, so that a line of a picture may take somewhat more.
             Recipe::Rounded { max_pixels, .. } => *max_pixels,
             Recipe::Stretch { width, height } => u64::from(*width) * u64::from(*height),

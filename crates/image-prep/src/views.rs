@@ -26,8 +26,8 @@ pub struct View {
 /// A resized picture on padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Canvas {
-    /// A size that the picture is brought to first, where it is resized twice.
-    pub first: Option<(u32, u32)>,
+    /// Sizes that the picture is brought to before, one after the other.
+    pub first: Vec<(u32, u32)>,
     /// Width and height that it is resized to.
     pub resized: (u32, u32),
     /// Its left and top edge on the canvas.
@@ -53,7 +53,7 @@ impl Canvas {
     /// The picture stretched over all of it.
     pub fn stretched(size: (u32, u32)) -> Canvas {
         Canvas {
-            first: None,
+            first: Vec::new(),
             resized: size,
             offset: (0, 0),
             size,
@@ -76,7 +76,8 @@ impl Canvas {
     pub fn tiles(&self, grid: Grid) -> Vec<View> {
         let width = self.size.0 / grid.columns;
         let height = self.size.1 / grid.rows;
-        let places = (0..grid.rows).flat_map(|row| (0..grid.columns).map(move |column| (column, row)));
+        let places =
+            (0..grid.rows).flat_map(|row| (0..grid.columns).map(move |column| (column, row)));
         let view = |(column, row): (u32, u32)| View {
             canvas: self.clone(),
             cut: Cut {
@@ -103,7 +104,7 @@ impl Views {
     /// The tiles of a plan.
     pub fn of_plan(original: (u32, u32), plan: &TilePlan, tile: u32) -> Views {
         let canvas = |place: Placement, size| Canvas {
-            first: None,
+            first: Vec::new(),
             resized: place.resized,
             offset: place.offset,
             size,
@@ -113,7 +114,9 @@ impl Views {
             offset: plan.offset,
         };
         let mut list = canvas(on_grid, plan.canvas).tiles(plan.grid);
-        let thumbnail = plan.thumbnail.map(|place| canvas(place, (tile, tile)).whole());
+        let thumbnail = plan
+            .thumbnail
+            .map(|place| canvas(place, (tile, tile)).whole());
         match plan.thumbnail_position {
             ThumbnailPosition::First => list.splice(0..0, thumbnail).for_each(drop),
             ThumbnailPosition::Last => list.extend(thumbnail),

@@ -39,12 +39,6 @@ impl<'a> From<&'a [f32]> for Inputs<'a> {
     }
 }
 
-impl<'a> From<&'a Vec<f32>> for Inputs<'a> {
-    fn from(rows: &'a Vec<f32>) -> Inputs<'a> {
-        rows.as_slice().into()
-    }
-}
-
 /// Rows of one conversation among those of others.
 pub struct Segment<'a> {
     /// Rows, which take the next places of the cache.

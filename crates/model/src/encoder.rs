@@ -5,12 +5,13 @@ mod chunked;
 mod places;
 mod projector;
 mod resampler;
+mod scales;
 
 use crate::layers::{Bias, Linear, Norm};
 use crate::matrix::Intake;
-use crate::spec::{ModelSpec, PatchPositions, VisionSpec};
+use crate::spec::{Assembly, ModelSpec, PatchPositions, Shares, VisionSpec};
 use crate::weights::Source;
-use crate::{ModelError, Taps};
+use crate::{ModelError, NoTaps, Taps};
 use block::{Block, Buffers};
 use chunked::Chunked;
 use kernels::isa::Isa;
@@ -46,6 +47,7 @@ pub(crate) struct Encoder {
     post_norm: Option<Norm>,
     projector: Projector,
     newline: Vec<f32>,
+    assembly: Assembly,
 }
 
 /// What every block of a tile shares.
@@ -86,15 +88,27 @@ impl Encoder {
                 3 * vision.frames * vision.patch * vision.patch,
                 Bias::from(vision.patch_bias),
             )?,
-            class: numbers(vision.class_token, &format!("{v}embeddings.class_embedding"))?,
+            class: numbers(
+                vision.class_token,
+                &format!("{v}embeddings.class_embedding"),
+            )?,
             positions: numbers(table, &format!("{v}embeddings.position_embedding.weight"))?,
             pre_norm: norm(vision.pre_norm, "pre_layernorm")?,
             blocks: (0..vision.used_layers)
                 .map(|layer| Block::load(source, vision, &format!("{v}encoder.layers.{layer}.")))
                 .collect::<Result<_, _>>()?,
             post_norm: norm(vision.post_norm, "post_layernorm")?,
-            projector: Projector::load(source, vision, projector, spec.decoder.hidden)?,
-            newline: numbers(spec.assembles_whole_pictures(), "image_newline")?,
+            projector: Projector::load(
+                source,
+                vision.hidden * spec.assembly.scales(),
+                projector,
+                spec.decoder.hidden,
+            )?,
+            assembly: spec.assembly,
+            newline: numbers(
+                matches!(spec.assembly, Assembly::Unpadded { .. }),
+                "image_newline",
+            )?,
             spec: vision.clone(),
         }))
     }
@@ -121,19 +135,26 @@ impl Encoder {
             .apply(isa, &mut Intake::default(), &unfolded, &mut rows);
         if self.spec.class_token {
             let tile = grid[0] * grid[1] * d;
-            rows = (rows.chunks_exact(tile).flat_map(|tile| [&self.class, tile].concat())).collect();
+            rows = (rows
+                .chunks_exact(tile)
+                .flat_map(|tile| [&self.class, tile].concat()))
+            .collect();
         }
         let spread;
         let positions = match self.spec.positions {
-            PatchPositions::Spread { side } => {
-                spread = self.spread(side, grid);
+            PatchPositions::Spread { side, shares } => {
+                spread = self.spread(side, shares, grid);
                 &spread
             }
             PatchPositions::None | PatchPositions::Table => &self.positions,
         };
         if !positions.is_empty() {
             let tile = positions.len();
-            assert_eq!(rows.len(), tiles * tile, "a position for each row of a tile");
+            assert_eq!(
+                rows.len(),
+                tiles * tile,
+                "a position for each row of a tile"
+            );
             for tile in rows.chunks_exact_mut(tile) {
                 rows::add(isa, tile, positions);
             }
@@ -147,17 +168,22 @@ impl Encoder {
     }
 
     /// The positions of a grid over which the table is spread: each patch takes the row and column of the table that its share of
-    /// the way falls into. Shares are counted in f64 and compared as f32, as the published code does it.
-    fn spread(&self, side: usize, grid: [usize; 2]) -> Vec<f32> {
+    /// the way falls into. They are compared as f32.
+    fn spread(&self, side: usize, shares: Shares, grid: [usize; 2]) -> Vec<f32> {
         let d = self.spec.hidden;
         let bucket = |at: usize, count: usize| {
-            let share = (at as f64 / count as f64) as f32;
+            let share = match shares {
+                Shares::Divided => (at as f64 / count as f64) as f32,
+                Shares::Stepped => (at as f32 * (1.0 / count as f32)).min(1.0 - 1e-6),
+            };
             let edge = |edge: usize| (edge as f64 * (1.0 / side as f64)) as f32;
             (1..side).take_while(|at| edge(*at) <= share).count()
         };
         let rows: Vec<usize> = (0..grid[0]).map(|row| bucket(row, grid[0])).collect();
         let columns: Vec<usize> = (0..grid[1]).map(|column| bucket(column, grid[1])).collect();
-        let places = rows.iter().flat_map(|row| columns.iter().map(move |column| row * side + column));
+        let places = rows
+            .iter()
+            .flat_map(|row| columns.iter().map(move |column| row * side + column));
         places
             .flat_map(|place| self.positions[place * d..][..d].iter().copied())
             .collect()
@@ -232,7 +258,21 @@ impl Encoder {
         if cancel() {
             return Err(ModelError::Cancelled);
         }
-        Ok(self.projector.project(isa, x, tiles, grid, taps))
+        match self.assembly {
+            Assembly::Scales => Ok(x),
+            _ => Ok(self.projector.project(isa, x, tiles, grid, taps)),
+        }
+    }
+
+    /// Features of all views of a picture at three scales to its rows; `tiles` are the rows and columns of the last scale.
+    pub fn project_scales(&self, isa: Isa, features: &[f32], tiles: [usize; 2]) -> Vec<f32> {
+        let side = self.spec.grid();
+        let x = scales::side_by_side(features, side, self.spec.hidden, tiles);
+        let count = tiles[0] * tiles[1];
+        let rows = (self.projector).project(isa, x, count, [side, side], &mut NoTaps);
+        let rows_of_tile = self.projector.side(side);
+        let d = rows.len() / (count * rows_of_tile * rows_of_tile);
+        scales::across_tiles(&rows, rows_of_tile, d, tiles)
     }
 
     /// One row for each patch, in the order of a convolution's weight: channel, frame, line, column. All frames are the same.

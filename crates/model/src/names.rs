@@ -80,8 +80,29 @@ impl Names {
 }
 
 impl Fused {
+    /// Queries, keys and values of an encoder of this width, one after the other.
+    pub(crate) fn qkv(part: &'static str, width: usize) -> Fused {
+        Fused {
+            part,
+            into: vec![
+                ".self_attn.q_proj.",
+                ".self_attn.k_proj.",
+                ".self_attn.v_proj.",
+            ],
+            rows: vec![width; 3],
+        }
+    }
+
     fn parts(&self, name: &str, rows: usize) -> Vec<Part> {
         let group: usize = self.rows.iter().sum::<usize>().max(1);
+        // Rows that are left over are a wrong shape: the tensor keeps its name, which nobody expects, and its parts are missing.
+        if !rows.is_multiple_of(group) {
+            return vec![Part {
+                name: name.into(),
+                rows: None,
+                transposed: false,
+            }];
+        }
         let mut before = 0;
         let parts = self.into.iter().zip(&self.rows).map(|(into, &share)| {
             let first = before;
@@ -118,5 +139,7 @@ mod tests {
         assert_eq!(parts[1].rows, Some(vec![2..3, 5..6]));
         assert_eq!(names.parts("x.a.weight", 1)[0].name, "x.a.weight");
         assert!(names.parts("a.rotary_emb.inv_freq", 1).is_empty());
+        let odd = names.parts("a.wqkv.weight", 7);
+        assert_eq!((odd.len(), odd[0].name.as_str()), (1, "b.qkv.weight"));
     }
 }

@@ -60,7 +60,7 @@ fn fitted((width, height): (u32, u32), (w, h): (u32, u32)) -> Canvas {
         false => (((fw * scale_h).ceil() as u32).min(w), h),
     };
     Canvas {
-        first: None,
+        first: Vec::new(),
         resized,
         offset: ((w - resized.0) / 2, (h - resized.1) / 2),
         size: (w, h),

@@ -131,7 +131,18 @@ pub enum PatchPositions {
     Spread {
         /// Rows, and columns.
         side: usize,
+        /// How a patch's share of the way is computed.
+        shares: Shares,
     },
+}
+
+/// A patch's share of the way across a grid, in the order of operations that decides between neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shares {
+    /// Divided in f64: MiniCPM-V.
+    Divided,
+    /// Multiples of an f32 step, just below one at most: SmolVLM.
+    Stepped,
 }
 
 /// Norms of rows.
@@ -206,10 +217,17 @@ pub struct ProjectorSpec {
 pub enum ProjectorKind {
     /// Merge, norm, two linear layers.
     Linears,
+    /// Merge and one linear layer without a bias: SmolVLM.
+    Linear,
     /// Learned queries that attend to the features of a view: MiniCPM-V.
     Resampler {
         /// Rows that a view becomes.
         queries: usize,
+    },
+    /// Merge, norm, a linear layer, the activation, another norm, two linear layers: NVILA's merge of 3x3.
+    LinearsTwice {
+        /// Numbers after the first.
+        first: usize,
     },
 }
 

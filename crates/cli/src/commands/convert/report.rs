@@ -133,7 +133,7 @@ fn look(
                 rows: &asked.rows[..shared * d],
                 positions: asked.shared_positions(),
             };
-            network.forward(rows, &mut cache, LogitRows::None, &cancelled, &mut taps)?;
+            network.forward_at(rows, &mut cache, LogitRows::None, &cancelled, &mut taps)?;
         }
         cache.truncate(shared);
         let rows = &asked.rows[shared * d..];

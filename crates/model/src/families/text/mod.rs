@@ -11,8 +11,8 @@ mod rotary;
 use super::{Family, Keys};
 use crate::names::Names;
 use crate::spec::{
-    Activation, Assembly, DecoderSpec, EmbeddingNorm, ModelSpec, PromptSpec, QkNorm, ReferencePixels, RopeAxes,
-    RopeScaling,
+    Activation, Assembly, DecoderSpec, EmbeddingNorm, ModelSpec, PromptSpec, QkNorm,
+    ReferencePixels, RopeAxes, RopeScaling,
 };
 
 /// A family of text decoders.
@@ -62,7 +62,14 @@ const TEXTS: [&[Text]; 5] = [
 /// Folders that hold a text model only.
 pub(super) const FAMILY: Family = Family {
     types: &[
-        "llama", "mistral", "qwen2", "qwen3", "bluelm", "BlueLM", "minicpm", "internlm2",
+        "llama",
+        "mistral",
+        "qwen2",
+        "qwen3",
+        "bluelm",
+        "BlueLM",
+        "minicpm",
+        "internlm2",
     ],
     read,
     pictures: None,
