@@ -7,5 +7,6 @@ mod golden;
 mod headers;
 mod quantized_cache;
 mod support;
+mod torch;
 mod weights;
 mod writing;
