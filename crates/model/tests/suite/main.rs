@@ -8,5 +8,6 @@ mod headers;
 mod quantized_cache;
 mod support;
 mod torch;
+mod vila;
 mod weights;
 mod writing;
