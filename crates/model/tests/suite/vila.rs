@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 fn read(change: impl FnOnce(&mut Value)) -> Result<ModelSpec, String> {
     let mut config = json!({"model_type": "llava_llama", "image_aspect_ratio": "dynamic_s2", "s2_scales": "70, 140,210",
         "mm_vision_select_layer": -2, "mm_vision_select_feature": "cls_patch",
-        "llm_config": {"model_type": "qwen2", "hidden_size": 64, "num_attention_heads": 4},
+        "llm_config": {"model_type": "qwen2", "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2},
         "vision_config": {"model_type": "siglip_vision_model", "hidden_size": 32, "num_hidden_layers": 3,
             "num_attention_heads": 4, "image_size": 70, "patch_size": 14},
         "projector_config": {"mm_projector_type": "mlp_downsample"}});
