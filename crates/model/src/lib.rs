@@ -33,7 +33,7 @@ mod write;
 
 pub use bundle::{Activations, Bundle, BundleTensor, Packed, Storage};
 pub use cache::KvCache;
-pub use checkpoint::{Checkpoint, Numbers, WEIGHT_FILES, folder_config};
+pub use checkpoint::{Checkpoint, Numbers, WEIGHT_FILES, folder_config, weight_paths};
 pub use decoder::{Inputs, LogitRows, Segment};
 pub use encoder::Patches;
 pub use error::{ModelError, TensorProblems};

@@ -1,10 +1,9 @@
 //! A checkpoint's weights where they lie: one or several files of safetensors or of PyTorch, mapped into memory or given as bytes.
 //!
-//! Headers come from outside. The `safetensors` crate checks every offset against the file, so a tensor that is handed out
-//! is really there; shapes are compared with the specification before anything is computed from them.
+//! Headers come from outside. The `safetensors` crate and [`torch`] check every offset against the file, so a tensor that is
+//! handed out is really there; shapes are compared with the specification before anything is computed from them.
 
-mod pickle;
-mod zip;
+mod torch;
 
 use crate::ModelError;
 use crate::error::TensorProblems;
@@ -79,28 +78,18 @@ pub enum Numbers<'a> {
 }
 
 impl Checkpoint {
-    /// The folder's config.json and `model.safetensors`, or the shards of `model.safetensors.index.json`.
+    /// The folder's config.json and the first of [`WEIGHT_FILES`] that it has; of a model of several folders those of all.
     pub fn open(folder: &Path) -> Result<Checkpoint, ModelError> {
         let config = folder_config(folder)?;
-        if folder.join(PARTS[0].0).is_dir() {
-            return Checkpoint::of_parts(config, folder);
-        }
-        let files = weight_files(folder)?;
-        Checkpoint::index(config, files)
-    }
-
-    /// A folder with a folder for each of its parts: names begin with that of their folder.
-    fn of_parts(config: String, folder: &Path) -> Result<Checkpoint, ModelError> {
-        let mut files = Vec::new();
-        for (part, _) in PARTS {
-            let of_part = weight_files(&folder.join(part))?;
-            let prefix = format!("{part}.");
-            files.extend(of_part.into_iter().map(|file| File {
-                prefix: prefix.clone(),
-                ..file
-            }));
-        }
-        Checkpoint::index(config, files)
+        let files = weight_files(folder)?.into_iter().map(|(path, prefix)| {
+            Ok(File {
+                bytes: Bytes::Mapped(map(&path)?),
+                path,
+                data: 0,
+                prefix,
+            })
+        });
+        Checkpoint::index(config, files.collect::<Result<_, _>>()?)
     }
 
     /// A configuration's text and the bytes of one safetensors file.
@@ -130,7 +119,7 @@ impl Checkpoint {
             };
             let bytes = file.bytes.get();
             let (data, infos) = match file.path.extension().is_some_and(|end| end == "bin") {
-                true => (0, pickle::tensors(bytes).map_err(wrong)?),
+                true => (0, torch::tensors(bytes).map_err(wrong)?),
                 false => safetensors(bytes).map_err(wrong)?,
             };
             let length = bytes.len() - data;
@@ -392,16 +381,42 @@ pub fn folder_config(folder: &Path) -> Result<String, ModelError> {
     Ok(whole.to_string())
 }
 
-/// The files of weights of a folder.
-fn weight_files(folder: &Path) -> Result<Vec<File>, ModelError> {
+/// The files that [`Checkpoint::open`] reads the weights of a folder from.
+///
+/// # Errors
+/// When an index cannot be read, or names files elsewhere.
+pub fn weight_paths(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    let files = weight_files(folder)?.into_iter();
+    Ok(files.map(|(path, _)| path).collect())
+}
+
+/// The files of weights of a folder or of its parts, and what the names of their tensors begin with.
+fn weight_files(folder: &Path) -> Result<Vec<(PathBuf, String)>, ModelError> {
+    let mut files = Vec::new();
+    if !folder.join(PARTS[0].0).is_dir() {
+        let paths = weight_files_of(folder)?.into_iter();
+        return Ok(paths.map(|path| (path, String::new())).collect());
+    }
+    for (part, _) in PARTS {
+        let paths = weight_files_of(&folder.join(part))?.into_iter();
+        files.extend(paths.map(|path| (path, format!("{part}."))));
+    }
+    Ok(files)
+}
+
+fn weight_files_of(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
     let there = WEIGHT_FILES.iter().find(|name| folder.join(name).exists());
     // Without any, the error names the file that most folders have.
-    let there = *there.unwrap_or(&WEIGHT_FILES[0]);
-    let names = match there.ends_with(".json") {
-        true => shards(&folder.join(there))?,
-        false => vec![there.to_string()],
+    let path = folder.join(there.unwrap_or(&WEIGHT_FILES[0]));
+    let names = match path
+        .to_str()
+        .and_then(|path| path.strip_suffix(".index.json"))
+    {
+        Some(single) if single.ends_with(".bin") => shards(&path, ".bin")?,
+        Some(_) => shards(&path, ".safetensors")?,
+        None => return Ok(vec![path]),
     };
-    names.iter().map(|name| open(folder.join(name))).collect()
+    Ok(names.iter().map(|name| folder.join(name)).collect())
 }
 
 /// Where the data of a safetensors file begins, and its tensors.
@@ -416,7 +431,7 @@ fn safetensors(bytes: &[u8]) -> Result<(usize, Vec<(String, TensorInfo)>), Strin
 }
 
 /// The files that an index names, each once, all inside the folder.
-fn shards(path: &Path) -> Result<Vec<String>, ModelError> {
+fn shards(path: &Path, ending: &str) -> Result<BTreeSet<String>, ModelError> {
     let text = std::fs::read_to_string(path).map_err(ModelError::io("reading", path))?;
     let wrong = |problem: String| ModelError::WeightFile {
         path: path.into(),
@@ -428,27 +443,16 @@ fn shards(path: &Path) -> Result<Vec<String>, ModelError> {
         .get("weight_map")
         .and_then(|map| map.as_object())
         .ok_or_else(|| wrong("no weight_map".into()))?;
-    let mut names = BTreeSet::new();
-    for name in map.values() {
-        let name = name.as_str().filter(|name| {
-            let known = name.ends_with(".safetensors") || name.ends_with(".bin");
-            !name.contains(['/', '\\']) && *name != ".." && known
-        });
-        names.insert(
-            name.ok_or_else(|| {
-                wrong("weight_map must name .safetensors or .bin files of this folder".into())
-            })?
-            .to_string(),
-        );
-    }
-    Ok(names.into_iter().collect())
-}
-
-fn open(path: PathBuf) -> Result<File, ModelError> {
-    Ok(File {
-        bytes: Bytes::Mapped(map(&path)?),
-        path,
-        data: 0,
-        prefix: String::new(),
-    })
+    let names = map.values().map(|name| {
+        let inside = |name: &&str| !name.contains(['/', '\\']) && *name != "..";
+        let name = name.as_str().filter(inside);
+        name.filter(|name| name.ends_with(ending))
+            .map(str::to_owned)
+            .ok_or_else(|| {
+                wrong(format!(
+                    "weight_map must name {ending} files of this folder"
+                ))
+            })
+    });
+    names.collect()
 }

@@ -41,6 +41,7 @@ fn read(keys: &Keys) -> Result<ModelSpec, String> {
     let mut spec = text::read(&keys.object("llm_config")?)?;
     let tower = towers::siglip(&keys.object("vision_config")?)?;
     let show = show(keys)?;
+    refuse_others(keys, tower.image)?;
     let (d, scales) = (
         spec.decoder.hidden,
         if show == Show::Scales { 3 } else { 1 },
@@ -60,7 +61,7 @@ fn read(keys: &Keys) -> Result<ModelSpec, String> {
         ("^mm_projector.layers.1.", "multi_modal_projector.norm."),
     ];
     match keys.object("projector_config")?.text("mm_projector_type")? {
-        "mlp_downsample" => names.extend([
+        "mlp_downsample" | "mlp_downsample_2x2_fix" => names.extend([
             ("^mm_projector.layers.2.", "multi_modal_projector.linear_1."),
             ("^mm_projector.layers.4.", "multi_modal_projector.linear_2."),
         ]),
@@ -76,7 +77,7 @@ fn read(keys: &Keys) -> Result<ModelSpec, String> {
         }
         other => {
             return Err(format!(
-                "mm_projector_type is {other:?}, expected mlp_downsample or mlp_downsample_3x3_fix"
+                "mm_projector_type is {other:?}, expected mlp_downsample, _2x2_fix or _3x3_fix"
             ));
         }
     }
@@ -104,6 +105,21 @@ fn read(keys: &Keys) -> Result<ModelSpec, String> {
         Show::Scales => Layout::Apart { alone: 1, among: 1 },
     };
     Ok(spec)
+}
+
+/// Settings of the published code of which others would change the result.
+fn refuse_others(keys: &Keys, tile: usize) -> Result<(), String> {
+    let scales = [tile, 2 * tile, 3 * tile].map(|side| side.to_string());
+    for (key, expected) in [
+        ("mm_vision_select_feature", "cls_patch"),
+        ("s2_scales", &scales.join(",")),
+    ] {
+        match keys.text_or(key, "")?.replace(' ', "") {
+            found if found.is_empty() || found == expected => {}
+            found => return Err(format!("{key} is {found:?}, expected {expected:?}")),
+        }
+    }
+    Ok(())
 }
 
 fn views(config: &Keys, keys: &Keys) -> Result<Preprocessor, String> {

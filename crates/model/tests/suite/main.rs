@@ -8,5 +8,7 @@ mod golden;
 mod headers;
 mod quantized_cache;
 mod support;
+mod torch;
+mod vila;
 mod weights;
 mod writing;
