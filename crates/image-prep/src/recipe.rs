@@ -3,12 +3,14 @@
 //! Each is a pure function of two numbers. Divisions and roundings stand as in the published code, in f64: Python's `round`
 //! is half to even, its `int` truncates.
 
+mod padded;
 mod pinpoints;
 mod slices;
 
 use crate::tiling::Grid;
 use crate::views::{Canvas, Cut, Views};
 use crate::TileLayout;
+pub use padded::Padding;
 pub use pinpoints::Pinpoints;
 pub use slices::Slicing;
 
@@ -37,6 +39,8 @@ pub enum Recipe {
         /// Larger pictures shrink.
         max_pixels: u64,
     },
+    /// Kimi-VL: the picture's own size within a limit, on padding.
+    Padded(Padding),
     /// One size for all.
     Stretch {
         /// Columns.
@@ -62,6 +66,7 @@ impl Recipe {
                 min_pixels,
                 max_pixels,
             } => Views::stretched(size, rounded(size, *factor, [*min_pixels, *max_pixels])),
+            Recipe::Padded(padding) => padding.views(size),
             Recipe::Stretch { width, height } => Views::stretched(size, (*width, *height)),
         }
     }
@@ -82,6 +87,7 @@ impl Recipe {
             Recipe::Slices(slicing) => slicing.most_pixels(),
             // A side is never below one factor, so that a line of a picture may take somewhat more.
             Recipe::Rounded { max_pixels, .. } => *max_pixels,
+            Recipe::Padded(padding) => padding.most_pixels(),
             Recipe::Stretch { width, height } => u64::from(*width) * u64::from(*height),
         }
     }

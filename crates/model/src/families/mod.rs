@@ -4,6 +4,7 @@
 mod bluelm_v;
 mod internvl;
 mod keys;
+mod kimi_vl;
 mod llava;
 mod minicpmv;
 mod pictures;
@@ -26,13 +27,14 @@ struct Family {
 }
 
 /// All of them. A line here and a file beside it are a new family.
-const FAMILIES: [&[Family]; 6] = [
+const FAMILIES: [&[Family]; 7] = [
     &[bluelm_v::FAMILY],
     &[text::FAMILY],
     &llava::FAMILIES,
     &internvl::FAMILIES,
     &[minicpmv::FAMILY],
     &qwen_vl::FAMILIES,
+    &[kimi_vl::FAMILY],
 ];
 
 fn find(keys: &Keys) -> Result<&'static Family, String> {

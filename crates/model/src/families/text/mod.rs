@@ -2,9 +2,11 @@
 //! stand with it.
 
 mod bluelm;
+mod deepseek;
 mod internlm2;
 mod llama;
 mod minicpm;
+mod minicpm3;
 mod qwen;
 mod rotary;
 
@@ -51,18 +53,21 @@ const LLAMA: Defaults = Defaults {
     tied: false,
 };
 
-const TEXTS: [&[Text]; 5] = [
+const TEXTS: [&[Text]; 7] = [
     &llama::TEXTS,
     &qwen::TEXTS,
     &[bluelm::TEXT],
     &[minicpm::TEXT],
     &[internlm2::TEXT],
+    &[deepseek::TEXT],
+    &[minicpm3::TEXT],
 ];
 
 /// Folders that hold a text model only.
 pub(super) const FAMILY: Family = Family {
     types: &[
         "llama", "mistral", "qwen2", "qwen3", "bluelm", "BlueLM", "minicpm", "internlm2",
+        "deepseek_v3", "minicpm3",
     ],
     read,
     pictures: None,
@@ -133,6 +138,8 @@ fn plain(keys: &Keys, defaults: &Defaults) -> Result<DecoderSpec, String> {
         input_scale: 1.0,
         residual_scale: 1.0,
         logit_divisor: 1.0,
+        latent: None,
+        experts: None,
     })
 }
 
