@@ -191,6 +191,7 @@ fn convert(
             RoundingArgument::Compensated => Rounding::Compensated,
         },
     };
+    options.check(&model::ModelSpec::from_json(source.checkpoint.config())?)?;
     let compensated = arguments.recipe_has_int4() && options.rounding == Rounding::Compensated;
     let reference = match compensated || arguments.report {
         true => Some(load(&arguments.source)?),

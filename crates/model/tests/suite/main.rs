@@ -3,6 +3,7 @@
 mod bundles;
 mod chunks;
 mod config;
+mod experts;
 mod golden;
 mod headers;
 mod quantized_cache;
