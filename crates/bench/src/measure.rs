@@ -215,7 +215,6 @@ impl<N: Network> Bench<'_, N> {
         let tile = self.pixels.len() / self.plan.tiles;
         let started = Instant::now();
         for pixels in self.pixels.chunks(batch * tile) {
-            let tiles = pixels.len() / tile;
             let side = self.network.shape().tile_side as u32;
             let patches = self.network.embed_patches(pixels, (side, side));
             self.network.encode_patches(patches, self.cancel)?;

@@ -4,13 +4,13 @@ mod images;
 mod trace;
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use image_prep::{Picture, Views};
 use image_prep::tiling::Grid;
+use image_prep::{Picture, Views};
 use model::{Bundle, Checkpoint, Model};
 
 use crate::ahead::Ahead;
@@ -61,10 +61,15 @@ impl Engine<Model> {
         // The small files first: their mistakes show at once, those of the weights after seconds.
         let files = PromptFiles::open(folder)?;
         let needed: [&[&'static str]; 2] = [&["config.json"], &model::WEIGHT_FILES];
-        if let Some(missing) = needed
-            .iter()
-            .find(|names| !names.iter().any(|name| folder.join(name).exists()))
-        {
+        if let Some(missing) = needed.iter().find(|names| {
+            let places = [folder.into(), folder.join("llm")];
+            let there = |name| {
+                places
+                    .iter()
+                    .any(|place: &PathBuf| place.join(name).exists())
+            };
+            !names.iter().any(there)
+        }) {
             return Err(EngineError::MissingFile {
                 folder: folder.into(),
                 file: missing[0],
@@ -260,10 +265,12 @@ impl<N: Network> Engine<N> {
     fn prepare(&self, request: &Request) -> Result<(Prompt, Vec<ImageInfo>), EngineError> {
         request.check(self.network.shape().vocabulary)?;
         let (views, images) = (self.views(request), self.images(request));
-        let grids: Vec<_> = (views.iter()).map(|views| self.network.position_grid(views)).collect();
+        let grids: Vec<_> = (views.iter())
+            .map(|views| self.network.position_grid(views))
+            .collect();
         let texts = views.iter().enumerate();
         let texts: Vec<_> = texts
-            .map(|(index, views)| self.network.image_text(views, index))
+            .map(|(index, views)| self.network.image_text(views, (index, images.len())))
             .collect();
         let parts = PromptParts {
             messages: &request.messages,

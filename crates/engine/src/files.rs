@@ -60,7 +60,7 @@ const SMALL_FILES: [&str; 10] = [
 pub fn read_small_files(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, EngineError> {
     let mut files = Vec::new();
     for name in SMALL_FILES {
-        if let Some(bytes) = read_file(folder, name)? {
+        if let Some(bytes) = read_small(folder, name)? {
             files.push((name.to_string(), bytes));
         }
     }
@@ -162,12 +162,17 @@ impl Small<'_> {
                 tokens.push(AddedToken {
                     id,
                     content: content.into(),
-                    special: token.get("special").and_then(Json::as_bool).unwrap_or(false),
+                    special: token
+                        .get("special")
+                        .and_then(Json::as_bool)
+                        .unwrap_or(false),
                 });
             }
         }
         let names = self.text("added_tokens.json")?;
-        let names = names.map(|names| object("added_tokens.json", &names)).transpose()?;
+        let names = names
+            .map(|names| object("added_tokens.json", &names))
+            .transpose()?;
         for (content, id) in names.into_iter().flatten() {
             let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
             let known = |token: &AddedToken| token.content == content;
@@ -206,7 +211,7 @@ impl PromptFiles {
             source,
         })?;
         Self::read(&Small {
-            get: &|file| read_file(folder, file),
+            get: &|file| read_small(folder, file),
             missing: &|file| EngineError::MissingFile {
                 folder: folder.into(),
                 file,
@@ -289,7 +294,9 @@ fn preprocessor(
         return Preprocessor::from_json(blind).map_err(EngineError::Preprocessor);
     }
     let text = small.need(FILE)?;
-    let of_family = spec.map(|_| ModelSpec::pictures(config, &text)).transpose()?;
+    let of_family = spec
+        .map(|_| ModelSpec::pictures(config, &text))
+        .transpose()?;
     match of_family.flatten() {
         Some(preprocessor) => Ok(preprocessor),
         None => Preprocessor::from_json(&text).map_err(EngineError::Preprocessor),
@@ -368,6 +375,23 @@ fn template_inside(tokenizer_config: &str) -> Result<Option<String>, EngineError
             .map(str::to_owned),
         _ => None,
     })
+}
+
+/// A small file of a model folder, or `None` if it is not there. A model whose parts have folders of their own has its tokenizer
+/// beside the decoder and its preprocessor beside the encoder.
+fn read_small(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, EngineError> {
+    if !folder.join("llm").is_dir() {
+        return read_file(folder, name);
+    }
+    if name == "config.json" && folder.join(name).is_file() {
+        return Ok(Some(model::folder_config(folder)?.into_bytes()));
+    }
+    for place in ["", "llm", "vision_tower"] {
+        if let Some(bytes) = read_file(&folder.join(place), name)? {
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
 }
 
 /// A file of a folder, or `None` if it is not there.

@@ -62,8 +62,8 @@ pub trait Network: Send + Sync {
         views.list.len() * self.shape().tokens_per_tile
     }
 
-    /// What stands in the prompt for a picture, the `index`th of it: as many places as it has rows.
-    fn image_text(&self, views: &Views, _index: usize) -> Vec<Segment> {
+    /// What stands in the prompt for a picture, the one with this index of so many: as many places as it has rows.
+    fn image_text(&self, views: &Views, _of: (usize, usize)) -> Vec<Segment> {
         vec![Segment::Rows(self.image_tokens(views))]
     }
 

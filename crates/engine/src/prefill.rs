@@ -111,9 +111,7 @@ impl<N: Network> Prefill<'_, N> {
                     image,
                     places,
                     first_row: 0,
-                } if places.start >= done => {
-                    Some(&self.pictures[*image])
-                }
+                } if places.start >= done => Some(&self.pictures[*image]),
                 _ => None,
             })
             .collect();

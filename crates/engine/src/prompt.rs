@@ -156,7 +156,13 @@ fn positions(pieces: &[Piece], grids: &[Option<[usize; 2]>]) -> Option<Vec<[u32;
                 first_row,
             } => {
                 let [rows, columns] = grids[*image].unwrap_or([1, places.len()]);
-                let at = |row: usize| [next, next + (row / columns) as u32, next + (row % columns) as u32];
+                let at = |row: usize| {
+                    [
+                        next,
+                        next + (row / columns) as u32,
+                        next + (row % columns) as u32,
+                    ]
+                };
                 positions.extend((*first_row..first_row + places.len()).map(at));
                 next += rows.max(columns) as u32;
             }
@@ -258,7 +264,9 @@ fn expand(
     let mut parts = vec![between[0].to_owned()];
     for (segments, text) in images.iter().zip(&between[1..]) {
         append(&mut parts, &Segment::Text(before.clone()), &image);
-        segments.iter().for_each(|segment| append(&mut parts, segment, &image));
+        segments
+            .iter()
+            .for_each(|segment| append(&mut parts, segment, &image));
         append(&mut parts, &Segment::Text(format!("{after}{text}")), &image);
     }
     parts.retain(|part| !part.is_empty());
@@ -450,6 +458,8 @@ mod tests {
         let parts = PromptParts {
             messages: &messages,
             images: &[image(1)],
+            texts: &[vec![Segment::Rows(4)]],
+            grids: &[None],
             thinking: None,
             template_kwargs: &Map::new(),
         };

@@ -218,7 +218,10 @@ impl Network for FakeNetwork {
     /// The first pixel of each tile.
     fn embed_patches(&self, pixels: &[f32], size: (u32, u32)) -> Patches {
         let tile = 3 * self.shape.tile_side.pow(2);
-        assert_eq!(size, (self.shape.tile_side as u32, self.shape.tile_side as u32));
+        assert_eq!(
+            size,
+            (self.shape.tile_side as u32, self.shape.tile_side as u32)
+        );
         assert!(pixels.len().is_multiple_of(tile));
         let tiles = pixels.len() / tile;
         self.embedded.lock().unwrap().push(tiles);

@@ -65,7 +65,8 @@ impl Case {
 
     /// The largest difference of what a network computes, and where.
     pub fn largest(&self) -> Option<(&str, f64)> {
-        let computed = |compared: &&Compared| !matches!(&*compared.name, "input_ids" | "pixel_values");
+        let computed =
+            |compared: &&Compared| !matches!(&*compared.name, "input_ids" | "pixel_values");
         let all = self.compared.iter().filter(computed);
         let apart = all.filter_map(|compared| Some((compared.name.as_str(), compared.apart?)));
         apart.max_by(|a, b| a.1.total_cmp(&b.1))
@@ -85,13 +86,19 @@ pub fn verify_case(
     let views = engine.views(&request);
     let pixels = record.numbers("pixel_values").map(|pixels| {
         let sizes = views.iter().flat_map(|views| &views.list);
-        let sizes: Vec<(u32, u32)> = sizes.map(|view| (view.cut.width, view.cut.height)).collect();
+        let sizes: Vec<(u32, u32)> = sizes
+            .map(|view| (view.cut.width, view.cut.height))
+            .collect();
         engine.network().spec().reference_pixels(&sizes, pixels)
     });
     let tiles: Vec<usize> = views.iter().map(|views| views.list.len()).collect();
     let pictures = Pictures { pixels, tiles };
     let mut case = Case {
-        name: folder.file_name().unwrap_or_default().to_string_lossy().into(),
+        name: folder
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into(),
         prompt_tokens: reference.ids.len(),
         compared: vec![reference.compare_ids(engine, &request, &record)],
         tokens_equal: 0,
@@ -104,7 +111,8 @@ pub fn verify_case(
     let order = ["pixel_values", "image_embeds", "inputs_embeds"].into_iter();
     let order = order.chain(hidden.iter().map(String::as_str));
     for name in order.chain(["hidden.norm", "prefill_logits", "decode_logits"]) {
-        case.compared.extend(reference.compare(name, &record, &pictures, relative)?);
+        case.compared
+            .extend(reference.compare(name, &record, &pictures, relative)?);
     }
     reference.compare_tokens(&record, &mut case, relative);
     Ok(case)
@@ -134,14 +142,19 @@ impl Reference {
         let json: Json =
             serde_json::from_slice(&bytes).map_err(|error| EngineError::json(FILE, &error))?;
         let list = |key: &'static str| {
-            json.get(key).and_then(Json::as_array).ok_or_else(|| wrong(key, "expected a list"))
+            json.get(key)
+                .and_then(Json::as_array)
+                .ok_or_else(|| wrong(key, "expected a list"))
         };
         let ids = |key: &'static str| {
             let id = |id: &Json| id.as_u64().and_then(|id| u32::try_from(id).ok());
             let ids: Option<Vec<u32>> = list(key)?.iter().map(id).collect();
             ids.ok_or_else(|| wrong(key, "expected token ids"))
         };
-        let margins = list("greedy_margins")?.iter().filter_map(Json::as_f64).collect();
+        let margins = list("greedy_margins")?
+            .iter()
+            .filter_map(Json::as_f64)
+            .collect();
         let tensors = read_capped(&folder.join("oracle.safetensors"), MAX_BYTES)?;
         Ok(Reference {
             ids: ids("input_ids")?,
@@ -155,7 +168,8 @@ impl Reference {
 
     /// The request that the case describes.
     fn request(&self, folder: &Path) -> Result<Request, EngineError> {
-        let list = |value: Option<&Json>| value.and_then(Json::as_array).cloned().unwrap_or_default();
+        let list =
+            |value: Option<&Json>| value.and_then(Json::as_array).cloned().unwrap_or_default();
         let limits = Limits::default();
         let images = list(self.json.get("images"));
         let images = images.iter().map(|file| {
@@ -197,7 +211,8 @@ impl Reference {
     fn compare_ids(&self, engine: &Engine, request: &Request, record: &Record) -> Compared {
         let found = record.ids("input_ids").unwrap_or_default();
         let same = |(a, b): &(&i64, &u32)| **a == i64::from(**b);
-        let equal = found.len() == self.ids.len() && found.iter().zip(&self.ids).all(|pair| same(&pair));
+        let equal =
+            found.len() == self.ids.len() && found.iter().zip(&self.ids).all(|pair| same(&pair));
         let difference = (!equal).then(|| {
             let at = found.iter().zip(&self.ids).take_while(same).count();
             let stretch = |ids: Vec<i64>| format!("{:?}", &ids[at.min(ids.len())..ids.len().min(at + 6)]);
@@ -228,12 +243,19 @@ impl Reference {
         pictures: &Pictures,
         relative: f64,
     ) -> Result<Option<Compared>, EngineError> {
-        let in_file = if name == "pixel_values" { "in.pixel_values" } else { name };
+        let in_file = if name == "pixel_values" {
+            "in.pixel_values"
+        } else {
+            name
+        };
         let shape = self.json["tensors"].get(in_file).and_then(Json::as_array);
         let Some(shape) = shape else {
             return Ok(None);
         };
-        let shape: Vec<usize> = shape.iter().filter_map(|n| n.as_u64()?.try_into().ok()).collect();
+        let shape: Vec<usize> = shape
+            .iter()
+            .filter_map(|n| n.as_u64()?.try_into().ok())
+            .collect();
         let mut expected = self.tensors.tensor_f32(in_file)?;
         let pixels = name == "pixel_values";
         if pixels && shape.len() == 5 {
@@ -254,9 +276,15 @@ impl Reference {
             }));
         }
         let (at, apart) = farthest(found, &expected);
-        let largest = expected.iter().fold(0.0, |most: f64, v| most.max(f64::from(v.abs())));
+        let largest = expected
+            .iter()
+            .fold(0.0, |most: f64, v| most.max(f64::from(v.abs())));
         // One step of a byte, over the smallest deviation in use, 0.224; rounding on the way to f32 is far below.
-        let allowed = if pixels { 1.001 / 255.0 / 0.224 } else { relative * largest };
+        let allowed = if pixels {
+            1.001 / 255.0 / 0.224
+        } else {
+            relative * largest
+        };
         let equal = apart <= allowed;
         let width = shape.last().copied().unwrap_or(1).max(1);
         let difference = (!equal).then(|| {
@@ -266,7 +294,11 @@ impl Reference {
         });
         Ok(Some(Compared {
             name: name.into(),
-            apart: Some(if pixels { apart } else { apart / largest.max(f64::MIN_POSITIVE) }),
+            apart: Some(if pixels {
+                apart
+            } else {
+                apart / largest.max(f64::MIN_POSITIVE)
+            }),
             equal,
             difference,
         }))
@@ -278,16 +310,23 @@ impl Reference {
         let vocabulary = logits.len() / self.tokens.len().max(1);
         let mut difference = None;
         for (step, row) in logits.chunks_exact(vocabulary.max(1)).enumerate() {
-            let best = (0..row.len()).reduce(|best, at| if row[at] > row[best] { at } else { best });
-            let largest = row.iter().fold(0.0, |most: f64, v| most.max(f64::from(v.abs())));
-            let open = self.margins.get(step).is_some_and(|margin| *margin < 2.0 * relative * largest);
+            let best =
+                (0..row.len()).reduce(|best, at| if row[at] > row[best] { at } else { best });
+            let largest = row
+                .iter()
+                .fold(0.0, |most: f64, v| most.max(f64::from(v.abs())));
+            let open = self
+                .margins
+                .get(step)
+                .is_some_and(|margin| *margin < 2.0 * relative * largest);
             match best == Some(self.tokens[step] as usize) {
                 true => case.tokens_equal += 1,
                 false if open => case.tokens_open += 1,
                 false => {
                     let expected = self.tokens[step];
                     let found = best.unwrap_or_default();
-                    difference.get_or_insert(format!("token {step}: expected {expected}, found {found}"));
+                    difference
+                        .get_or_insert(format!("token {step}: expected {expected}, found {found}"));
                 }
             }
         }
@@ -308,7 +347,11 @@ fn without_padding(values: &[f32], shape: &[usize], tiles: &[usize]) -> Vec<f32>
     let kept = |(at, values)| -> &[f32] {
         let values: &[f32] = values;
         // The reference may also write all tiles of all pictures as if they were one picture's.
-        let count = if shape[0] == 1 { tiles.iter().sum() } else { tiles.get(at).copied().unwrap_or(0) };
+        let count = if shape[0] == 1 {
+            tiles.iter().sum()
+        } else {
+            tiles.get(at).copied().unwrap_or(0)
+        };
         &values[..(count * of_tile).min(values.len())]
     };
     pictures.flat_map(kept).copied().collect()

@@ -47,8 +47,8 @@ impl Network for Model {
         self.spec().image_tokens(views)
     }
 
-    fn image_text(&self, views: &Views, index: usize) -> Vec<Segment> {
-        self.spec().image_text(views, index)
+    fn image_text(&self, views: &Views, of: (usize, usize)) -> Vec<Segment> {
+        self.spec().image_text(views, of)
     }
 
     fn position_grid(&self, views: &Views) -> Option<[usize; 2]> {
@@ -101,7 +101,7 @@ impl Network for Model {
         cancel: &Cancel,
         taps: &mut dyn Taps,
     ) -> Result<Vec<f32>, EngineError> {
-        self.forward_at(inputs.into(), cache, logits, cancel, taps)
+        Network::forward_at(self, inputs.into(), cache, logits, cancel, taps)
     }
 
     fn forward_at(
@@ -112,7 +112,7 @@ impl Network for Model {
         cancel: &Cancel,
         taps: &mut dyn Taps,
     ) -> Result<Vec<f32>, EngineError> {
-        Ok(Model::forward(
+        Ok(Model::forward_at(
             self,
             inputs,
             cache,

@@ -40,7 +40,11 @@ impl Rendering {
         if !rows.is_empty() && !columns.is_empty() {
             let left = (offset.0 + columns.start).saturating_sub(part.left);
             let top = (offset.1 + rows.start).saturating_sub(part.top);
-            padded.paste(&resize_part(picture, size, columns, rows, self.filter), left, top);
+            padded.paste(
+                &resize_part(picture, size, columns, rows, self.filter),
+                left,
+                top,
+            );
         }
         padded
     }
@@ -107,7 +111,10 @@ impl<'a> TileReader<'a> {
         let size = |view: &View| (view.cut.width, view.cut.height);
         let next = &self.views.list[self.read..];
         let first = next.first().map_or((0, 0), size);
-        let count = next.iter().take(count).take_while(|view| size(view) == first);
+        let count = next
+            .iter()
+            .take(count)
+            .take_while(|view| size(view) == first);
         (count.count(), first)
     }
 

@@ -199,6 +199,7 @@ impl Preprocessor {
             Recipe::CentreCrop { crop, .. } => *crop as usize,
             Recipe::Pinpoints(pinpoints) => pinpoints.tile as usize,
             Recipe::Stretch { width, height } if width == height => *width as usize,
+            Recipe::Alone(several) => several.tile() as usize,
             _ => 0,
         }
     }

@@ -3,13 +3,15 @@
 //! Each is a pure function of two numbers. Divisions and roundings stand as in the published code, in f64: Python's `round`
 //! is half to even, its `int` truncates.
 
+mod alone;
 mod padded;
 mod pinpoints;
 mod slices;
 
+use crate::TileLayout;
 use crate::tiling::Grid;
 use crate::views::{Canvas, Cut, Views};
-use crate::TileLayout;
+pub use alone::{Scales, Several};
 pub use padded::Padding;
 pub use pinpoints::Pinpoints;
 pub use slices::Slicing;
@@ -28,6 +30,8 @@ pub enum Recipe {
     },
     /// LLaVA-NeXT and LLaVA-OneVision: the best of a list of resolutions, and the whole picture first.
     Pinpoints(Pinpoints),
+    /// NVILA: many views of a picture that stands alone, one of a picture among others.
+    Alone(Several),
     /// MiniCPM-V: the whole picture, and slices of it.
     Slices(Slicing),
     /// Qwen-VL: the picture's own size, its sides rounded to multiples of `factor`, within limits of its area.
@@ -60,6 +64,7 @@ impl Recipe {
             }
             Recipe::CentreCrop { edge, crop } => centre_crop(size, *edge, *crop),
             Recipe::Pinpoints(pinpoints) => pinpoints.views(size),
+            Recipe::Alone(several) => several.views(size),
             Recipe::Slices(slicing) => slicing.views(size),
             Recipe::Rounded {
                 factor,
@@ -72,8 +77,11 @@ impl Recipe {
     }
 
     /// Another recipe, where there is one for pictures of which so many stand in a prompt: some families show less of each then.
-    pub fn among(&self, _pictures: usize) -> Option<Recipe> {
-        None
+    pub fn among(&self, pictures: usize) -> Option<Recipe> {
+        match self {
+            Recipe::Alone(several) => several.among(pictures),
+            _ => None,
+        }
     }
 
     /// Pixels of all views of one picture together, at most.
@@ -84,6 +92,7 @@ impl Recipe {
             }
             Recipe::CentreCrop { crop, .. } => u64::from(*crop).pow(2),
             Recipe::Pinpoints(pinpoints) => pinpoints.most_pixels(),
+            Recipe::Alone(several) => several.most_pixels(),
             Recipe::Slices(slicing) => slicing.most_pixels(),
             // A side is never below one factor, so that a line of a picture may take somewhat more.
             Recipe::Rounded { max_pixels, .. } => *max_pixels,

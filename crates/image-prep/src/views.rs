@@ -76,7 +76,8 @@ impl Canvas {
     pub fn tiles(&self, grid: Grid) -> Vec<View> {
         let width = self.size.0 / grid.columns;
         let height = self.size.1 / grid.rows;
-        let places = (0..grid.rows).flat_map(|row| (0..grid.columns).map(move |column| (column, row)));
+        let places =
+            (0..grid.rows).flat_map(|row| (0..grid.columns).map(move |column| (column, row)));
         let view = |(column, row): (u32, u32)| View {
             canvas: self.clone(),
             cut: Cut {
@@ -113,7 +114,9 @@ impl Views {
             offset: plan.offset,
         };
         let mut list = canvas(on_grid, plan.canvas).tiles(plan.grid);
-        let thumbnail = plan.thumbnail.map(|place| canvas(place, (tile, tile)).whole());
+        let thumbnail = plan
+            .thumbnail
+            .map(|place| canvas(place, (tile, tile)).whole());
         match plan.thumbnail_position {
             ThumbnailPosition::First => list.splice(0..0, thumbnail).for_each(drop),
             ThumbnailPosition::Last => list.extend(thumbnail),

@@ -97,7 +97,11 @@ fn shrink([rows, columns]: [usize; 2], most_tiles: usize, side: usize) -> [usize
     let area = (most_tiles * side * side) as f64;
     let ratio = ((rows * columns) as f64 / area).sqrt();
     match ratio > 1.1 {
-        true => [(rows as f64 / ratio) as usize, (columns as f64 / ratio) as usize].map(|n| n.max(1)),
+        true => [
+            (rows as f64 / ratio) as usize,
+            (columns as f64 / ratio) as usize,
+        ]
+        .map(|n| n.max(1)),
         false => [rows, columns],
     }
 }
@@ -121,7 +125,12 @@ fn blend<'a>(
     [(top, bottom, down), (left, right, across)]: [(usize, usize, f32); 2],
     at: impl Fn(usize, usize) -> &'a [f32],
 ) {
-    let corners = [at(top, left), at(top, right), at(bottom, left), at(bottom, right)];
+    let corners = [
+        at(top, left),
+        at(top, right),
+        at(bottom, left),
+        at(bottom, right),
+    ];
     out.extend((0..corners[0].len()).map(|i| {
         let above = corners[0][i] * (1.0 - across) + corners[1][i] * across;
         let below = corners[2][i] * (1.0 - across) + corners[3][i] * across;
@@ -138,9 +147,13 @@ impl ModelSpec {
     /// The rows of a picture, `features` being those of its views one after the other.
     pub(crate) fn assemble(&self, views: &Views, features: Vec<f32>, newline: &[f32]) -> Vec<f32> {
         match self.assembly {
-            Assembly::Views => features,
+            // Scales are put together before the projector: the encoder does that.
+            Assembly::Views | Assembly::Scales => features,
             Assembly::Unpadded { most_tiles } => {
-                let tile = views.list.first().map_or([0; 2], |view| self.view_grid(view));
+                let tile = views
+                    .list
+                    .first()
+                    .map_or([0; 2], |view| self.view_grid(view));
                 let plan = Unpadding::plan(tile, most_tiles, views);
                 let whole = tile[0] * tile[1] * newline.len();
                 let mut rows = features[..whole].to_vec();

@@ -244,7 +244,11 @@ impl KvCache {
             return None;
         }
         cache.tokens = tokens;
-        let numbers = positions.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b));
+        let numbers = positions
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|b| u32::from_le_bytes(*b));
         let numbers: Vec<u32> = numbers.collect();
         cache.positions = numbers.as_chunks::<3>().0.to_vec();
         if tokens > 0 {

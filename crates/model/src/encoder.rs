@@ -6,12 +6,13 @@ mod places;
 mod positions;
 mod projector;
 mod resampler;
+mod scales;
 
 use crate::layers::{Bias, Linear, Norm};
 use crate::matrix::Intake;
-use crate::spec::{ModelSpec, PatchPositions, VisionSpec};
+use crate::spec::{Assembly, ModelSpec, PatchPositions, VisionSpec};
 use crate::weights::Source;
-use crate::{ModelError, Taps};
+use crate::{ModelError, NoTaps, Taps};
 use block::{Block, Buffers};
 use chunked::Chunked;
 use kernels::isa::Isa;
@@ -47,6 +48,7 @@ pub(crate) struct Encoder {
     post_norm: Option<Norm>,
     projector: Projector,
     newline: Vec<f32>,
+    assembly: Assembly,
 }
 
 /// What every block of a tile shares.
@@ -87,15 +89,27 @@ impl Encoder {
                 3 * vision.frames * vision.patch * vision.patch,
                 Bias::from(vision.patch_bias),
             )?,
-            class: numbers(vision.class_token, &format!("{v}embeddings.class_embedding"))?,
+            class: numbers(
+                vision.class_token,
+                &format!("{v}embeddings.class_embedding"),
+            )?,
             positions: numbers(table, &format!("{v}embeddings.position_embedding.weight"))?,
             pre_norm: norm(vision.pre_norm, "pre_layernorm")?,
             blocks: (0..vision.used_layers)
                 .map(|layer| Block::load(source, vision, &format!("{v}encoder.layers.{layer}.")))
                 .collect::<Result<_, _>>()?,
             post_norm: norm(vision.post_norm, "post_layernorm")?,
-            projector: Projector::load(source, vision, projector, spec.decoder.hidden)?,
-            newline: numbers(spec.assembles_whole_pictures(), "image_newline")?,
+            projector: Projector::load(
+                source,
+                vision.hidden * spec.assembly.scales(),
+                projector,
+                spec.decoder.hidden,
+            )?,
+            assembly: spec.assembly,
+            newline: numbers(
+                matches!(spec.assembly, Assembly::Unpadded { .. }),
+                "image_newline",
+            )?,
             spec: vision.clone(),
         }))
     }
@@ -122,7 +136,10 @@ impl Encoder {
             .apply(isa, &mut Intake::default(), &unfolded, &mut rows);
         if self.spec.class_token {
             let tile = grid[0] * grid[1] * d;
-            rows = (rows.chunks_exact(tile).flat_map(|tile| [&self.class, tile].concat())).collect();
+            rows = (rows
+                .chunks_exact(tile)
+                .flat_map(|tile| [&self.class, tile].concat()))
+            .collect();
         }
         let spread;
         let positions = match self.spec.positions {
@@ -138,7 +155,11 @@ impl Encoder {
         };
         if !positions.is_empty() {
             let tile = positions.len();
-            assert_eq!(rows.len(), tiles * tile, "a position for each row of a tile");
+            assert_eq!(
+                rows.len(),
+                tiles * tile,
+                "a position for each row of a tile"
+            );
             for tile in rows.chunks_exact_mut(tile) {
                 rows::add(isa, tile, positions);
             }
@@ -162,7 +183,9 @@ impl Encoder {
         };
         let rows: Vec<usize> = (0..grid[0]).map(|row| bucket(row, grid[0])).collect();
         let columns: Vec<usize> = (0..grid[1]).map(|column| bucket(column, grid[1])).collect();
-        let places = rows.iter().flat_map(|row| columns.iter().map(move |column| row * side + column));
+        let places = rows
+            .iter()
+            .flat_map(|row| columns.iter().map(move |column| row * side + column));
         places
             .flat_map(|place| self.positions[place * d..][..d].iter().copied())
             .collect()
@@ -237,7 +260,21 @@ impl Encoder {
         if cancel() {
             return Err(ModelError::Cancelled);
         }
-        Ok(self.projector.project(isa, x, tiles, grid, taps))
+        match self.assembly {
+            Assembly::Scales => Ok(x),
+            _ => Ok(self.projector.project(isa, x, tiles, grid, taps)),
+        }
+    }
+
+    /// Features of all views of a picture at three scales to its rows; `tiles` are the rows and columns of the last scale.
+    pub fn project_scales(&self, isa: Isa, features: &[f32], tiles: [usize; 2]) -> Vec<f32> {
+        let side = self.spec.grid();
+        let x = scales::side_by_side(features, side, self.spec.hidden, tiles);
+        let count = tiles[0] * tiles[1];
+        let rows = (self.projector).project(isa, x, count, [side, side], &mut NoTaps);
+        let rows_of_tile = self.projector.side(side);
+        let d = rows.len() / (count * rows_of_tile * rows_of_tile);
+        scales::across_tiles(&rows, rows_of_tile, d, tiles)
     }
 
     /// One row for each patch, in the order of a convolution's weight: channel, frame, line, column. All frames are the same.

@@ -29,11 +29,11 @@ mod write;
 
 pub use bundle::{Activations, Bundle, BundleTensor, Packed, Storage};
 pub use cache::KvCache;
-pub use checkpoint::{Checkpoint, Numbers, WEIGHT_FILES};
+pub use checkpoint::{Checkpoint, Numbers, WEIGHT_FILES, folder_config};
 pub use decoder::{Inputs, LogitRows};
-pub use names::{Fused, Names};
 pub use encoder::Patches;
 pub use error::{ModelError, TensorProblems};
+pub use names::{Fused, Names};
 pub use network::Model;
 pub use spec::{ModelSpec, Role, TensorSpec};
 pub use taps::{NoTaps, Taps};

@@ -80,6 +80,19 @@ impl Names {
 }
 
 impl Fused {
+    /// Queries, keys and values of an encoder of this width, one after the other.
+    pub(crate) fn qkv(part: &'static str, width: usize) -> Fused {
+        Fused {
+            part,
+            into: vec![
+                ".self_attn.q_proj.",
+                ".self_attn.k_proj.",
+                ".self_attn.v_proj.",
+            ],
+            rows: vec![width; 3],
+        }
+    }
+
     fn parts(&self, name: &str, rows: usize) -> Vec<Part> {
         let group: usize = self.rows.iter().sum::<usize>().max(1);
         let mut before = 0;

@@ -4,7 +4,7 @@ use crate::cache::KvCache;
 use crate::decoder::{Decoder, Inputs, LogitRows};
 use crate::encoder::{Encoder, Patches};
 use crate::mapped::Part;
-use crate::spec::ModelSpec;
+use crate::spec::{Assembly, ModelSpec};
 use crate::weights::Source;
 use crate::{Bundle, Checkpoint, ModelError, Taps};
 use kernels::isa::Isa;
@@ -86,8 +86,17 @@ impl Model {
 
     /// The rows of a picture, `features` being those of its views one after the other: what [`ModelSpec::image_tokens`] counts.
     pub fn assemble(&self, views: &image_prep::Views, features: Vec<f32>) -> Vec<f32> {
-        let newline = self.encoder().newline();
-        self.spec.assemble(views, features, newline)
+        let encoder = self.encoder();
+        match self.spec.assembly {
+            Assembly::Scales => {
+                let tiles = match views.list.len() {
+                    1 => [1, 1],
+                    _ => [views.grid.rows as usize, views.grid.columns as usize],
+                };
+                encoder.project_scales(self.isa, &features, tiles)
+            }
+            _ => self.spec.assemble(views, features, encoder.newline()),
+        }
     }
 
     /// The rest of it: blocks, merge and projector. `cancel` is asked before every layer.
@@ -145,15 +154,27 @@ impl Model {
     /// Rows `[m, d]`, which take the next m places of the cache, to logits: `[m, vocabulary]`, `[vocabulary]` of the last row, or
     /// nothing. The bits depend only on the rows before, never on how they were cut into calls. Taps: `hidden.i`,
     /// `hidden.norm`, `prefill_logits` (with [`LogitRows::All`]).
-    pub fn forward<'a>(
+    pub fn forward(
         &self,
-        inputs: impl Into<Inputs<'a>>,
+        inputs: &[f32],
+        cache: &mut KvCache,
+        logits: LogitRows,
+        cancel: &dyn Fn() -> bool,
+        taps: &mut dyn Taps,
+    ) -> Result<Vec<f32>, ModelError> {
+        self.forward_at(inputs.into(), cache, logits, cancel, taps)
+    }
+
+    /// The same of rows that say where they stand.
+    pub fn forward_at(
+        &self,
+        inputs: Inputs,
         cache: &mut KvCache,
         logits: LogitRows,
         cancel: &dyn Fn() -> bool,
         taps: &mut dyn Taps,
     ) -> Result<Vec<f32>, ModelError> {
         self.decoder
-            .forward(self.isa, inputs.into(), cache, logits, cancel, taps)
+            .forward(self.isa, inputs, cache, logits, cancel, taps)
     }
 }

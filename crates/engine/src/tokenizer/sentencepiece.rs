@@ -108,8 +108,10 @@ impl Pieces {
         let unknown = named(Kind::Unknown).unwrap_or(0);
         let model = match self.algorithm {
             Algorithm::Bpe => self.bpe(unknown),
-            Algorithm::Unigram => json!({"type": "Unigram", "unk_id": unknown, "byte_fallback": self.byte_fallback,
-                "vocab": self.list.iter().map(|(piece, score, _)| json!([piece, score])).collect::<Json>()}),
+            Algorithm::Unigram => {
+                json!({"type": "Unigram", "unk_id": unknown, "byte_fallback": self.byte_fallback,
+                "vocab": self.list.iter().map(|(piece, score, _)| json!([piece, score])).collect::<Json>()})
+            }
         };
         let token = |id: usize, content: &str, special: bool| {
             json!({"id": id, "content": content, "special": special, "normalized": false,
@@ -117,10 +119,17 @@ impl Pieces {
         };
         let pieces = self.list.iter().enumerate();
         let mut tokens: Vec<Json> = pieces
-            .filter(|(_, piece)| matches!(piece.2, Kind::Control | Kind::Unknown | Kind::UserDefined))
+            .filter(|(_, piece)| {
+                matches!(piece.2, Kind::Control | Kind::Unknown | Kind::UserDefined)
+            })
             .map(|(id, (piece, _, kind))| token(id, piece, *kind != Kind::UserDefined))
             .collect();
-        for AddedToken { id, content, special } in added {
+        for AddedToken {
+            id,
+            content,
+            special,
+        } in added
+        {
             // A piece under another number would be two tokens with one name.
             match self.list.get(*id as usize) {
                 Some((piece, ..)) if piece != content => {
@@ -134,10 +143,12 @@ impl Pieces {
                 None => tokens.push(token(*id as usize, content, *special)),
             }
         }
-        Ok(json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": tokens,
+        Ok(
+            json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": tokens,
             "normalizer": {"type": "Sequence", "normalizers": self.normalizers()},
             "pre_tokenizer": null, "post_processor": null,
-            "decoder": {"type": "Sequence", "decoders": self.decoders()}, "model": model}))
+            "decoder": {"type": "Sequence", "decoders": self.decoders()}, "model": model}),
+        )
     }
 
     fn normalizers(&self) -> Vec<Json> {
@@ -184,13 +195,19 @@ impl Pieces {
             merges[first..].sort_by_key(|(_, left, right)| (ids[left], ids[right]));
         }
         merges.sort_by(|a, b| {
-            let lengths = |merge: &(f32, &str, &str)| (merge.1.chars().count(), merge.2.chars().count());
+            let lengths =
+                |merge: &(f32, &str, &str)| (merge.1.chars().count(), merge.2.chars().count());
             b.0.total_cmp(&a.0).then(lengths(b).cmp(&lengths(a)))
         });
         let vocabulary: Json = Json::Object(
-            ids.iter().map(|(piece, id)| ((*piece).to_owned(), json!(id))).collect(),
+            ids.iter()
+                .map(|(piece, id)| ((*piece).to_owned(), json!(id)))
+                .collect(),
         );
-        let merges: Vec<[&str; 2]> = merges.iter().map(|(_, left, right)| [*left, *right]).collect();
+        let merges: Vec<[&str; 2]> = merges
+            .iter()
+            .map(|(_, left, right)| [*left, *right])
+            .collect();
         json!({"type": "BPE", "dropout": null, "unk_token": self.list[unknown].0, "continuing_subword_prefix": null,
             "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": self.byte_fallback, "ignore_merges": false,
             "vocab": vocabulary, "merges": merges})
@@ -299,8 +316,15 @@ mod tests {
 
     #[test]
     fn the_pair_with_the_highest_score_is_merged_first() {
-        let pieces = [("<unk>", 0.0, 2), ("a", -5.0, 1), ("b", -5.0, 1), ("c", -5.0, 1), ("bc", -1.0, 1), ("ab", -2.0, 1),
-            (SPACE, -9.0, 1)];
+        let pieces = [
+            ("<unk>", 0.0, 2),
+            ("a", -5.0, 1),
+            ("b", -5.0, 1),
+            ("c", -5.0, 1),
+            ("bc", -1.0, 1),
+            ("ab", -2.0, 1),
+            (SPACE, -9.0, 1),
+        ];
         let tokenizer = read(&file(&pieces), &[]).unwrap();
         assert_eq!(tokenizer.encode("abc").unwrap(), [6, 1, 4]);
         assert_eq!(tokenizer.decode(&[6, 1, 4]).unwrap(), "abc");
@@ -311,12 +335,21 @@ mod tests {
         let pieces = [("<unk>", 0.0, 2), ("a", -5.0, 1), (SPACE, -9.0, 1)];
         let added = |id, content: &str| {
             let content = content.to_owned();
-            [AddedToken { id, content, special: true }]
+            [AddedToken {
+                id,
+                content,
+                special: true,
+            }]
         };
         let tokenizer = read(&file(&pieces), &added(3, "<x>")).unwrap();
         assert_eq!(tokenizer.encode("<x>a").unwrap(), [3, 2, 1]);
         let error = read(&file(&pieces), &added(1, "<x>")).err().unwrap();
-        assert!(error.to_string().contains("expected <x> as token 1, found a"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("expected <x> as token 1, found a"),
+            "{error}"
+        );
     }
 
     #[test]

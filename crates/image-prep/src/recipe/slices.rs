@@ -25,7 +25,8 @@ impl Slicing {
         let whole = Canvas::stretched(self.fit((w, h), Growth::Refused)).whole();
         let grid = self.grid((w, h), count);
         let (columns, rows) = (f64::from(grid.columns), f64::from(grid.rows));
-        let shared = |side: f64, parts: f64| ((side / parts).round_ties_even() * parts).max(parts) / parts;
+        let shared =
+            |side: f64, parts: f64| ((side / parts).round_ties_even() * parts).max(parts) / parts;
         let slice = (shared(w, columns), shared(h, rows));
         let (width, height) = self.fit(slice, Growth::Allowed);
         let canvas = Canvas::stretched((width * grid.columns, height * grid.rows));
@@ -55,7 +56,8 @@ impl Slicing {
     fn grid(&self, (w, h): (f64, f64), count: u32) -> Grid {
         let wanted = (w / h).ln();
         let (mut best, mut smallest) = (Grid::SINGLE, f64::INFINITY);
-        for slices in (count - 1..=count + 1).filter(|slices| *slices != 1 && *slices <= self.most) {
+        for slices in (count - 1..=count + 1).filter(|slices| *slices != 1 && *slices <= self.most)
+        {
             for columns in (1..=slices).filter(|columns| slices % columns == 0) {
                 let grid = Grid::new(columns, slices / columns);
                 let apart = (wanted - (f64::from(grid.columns) / f64::from(grid.rows)).ln()).abs();

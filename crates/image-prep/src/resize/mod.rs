@@ -104,7 +104,12 @@ pub fn resize_part(
         true => {
             let first = 3 * columns.start as usize;
             let lines = rgb.chunks_exact(row);
-            Cow::Owned(lines.flat_map(|line| &line[first..first + part]).copied().collect())
+            Cow::Owned(
+                lines
+                    .flat_map(|line| &line[first..first + part])
+                    .copied()
+                    .collect(),
+            )
         }
         false => Cow::Owned(horizontal(
             rgb,

@@ -148,7 +148,13 @@ fn rotate(isa: Isa, spec: &VisionSpec, angles: &Angles, x: &mut [f32]) {
 }
 
 /// What the rows of queries find among as many keys as values, all heads side by side.
-pub(super) fn attend_heads(isa: Isa, heads: usize, [q, k, v]: [&[f32]; 3], keys: usize, out: &mut Vec<f32>) {
+pub(super) fn attend_heads(
+    isa: Isa,
+    heads: usize,
+    [q, k, v]: [&[f32]; 3],
+    keys: usize,
+    out: &mut Vec<f32>,
+) {
     let d = k.len() / keys.max(1);
     let (width, count) = (d / heads, q.len() / d);
     let parts = each_task(heads, count * keys * d, |head| {
@@ -176,7 +182,9 @@ pub(super) fn norm(source: Source, spec: &VisionSpec, name: &str) -> Result<Norm
 
 /// `sum += x · scale`, feature by feature.
 fn add_scaled(sum: &mut [f32], x: &[f32], scale: &[f32]) {
-    let rows = sum.chunks_exact_mut(scale.len()).zip(x.chunks_exact(scale.len()));
+    let rows = sum
+        .chunks_exact_mut(scale.len())
+        .zip(x.chunks_exact(scale.len()));
     for (sum, x) in rows {
         for ((sum, x), scale) in sum.iter_mut().zip(x).zip(scale) {
             *sum += x * scale;
@@ -265,4 +273,3 @@ pub(super) fn activate_rows(isa: Isa, activation: Activation, x: &mut [f32]) {
         }
     }
 }
-

@@ -3,8 +3,8 @@
 //!
 //! The numbers are those of the block computed layer by layer: products begin at what they are added to.
 
-use super::block::{Block, activate_rows};
 use super::Taken;
+use super::block::{Block, activate_rows};
 use crate::layers::Linear;
 use crate::matrix::{Format, Intake, Quantized, with_scratch};
 use crate::spec::VisionSpec;

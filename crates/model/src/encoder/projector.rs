@@ -4,7 +4,7 @@ use super::activate;
 use super::resampler::Resampler;
 use crate::layers::{Bias, Linear, Norm};
 use crate::matrix::Intake;
-use crate::spec::{MergeNorm, NormKind, ProjectorKind, ProjectorSpec, VisionSpec};
+use crate::spec::{MergeNorm, NormKind, ProjectorKind, ProjectorSpec};
 use crate::weights::Source;
 use crate::{ModelError, Taps};
 use kernels::isa::Isa;
@@ -18,18 +18,26 @@ pub(super) enum Projector {
 impl Projector {
     pub fn load(
         source: Source,
-        vision: &VisionSpec,
+        hidden: usize,
         spec: &ProjectorSpec,
         d: usize,
     ) -> Result<Projector, ModelError> {
         Ok(match spec.kind {
-            ProjectorKind::Linears => {
-                Projector::Linears(Linears::load(source, vision, spec, d)?)
-            }
             ProjectorKind::Resampler { .. } => {
-                Projector::Resampler(Box::new(Resampler::load(source, vision, spec, d)?))
+                Projector::Resampler(Box::new(Resampler::load(source, hidden, spec, d)?))
+            }
+            ProjectorKind::Linears | ProjectorKind::LinearsTwice { .. } => {
+                Projector::Linears(Linears::load(source, hidden, spec, d)?)
             }
         })
+    }
+
+    /// Rows along a side of a tile with so many patches along it.
+    pub fn side(&self, patches: usize) -> usize {
+        match self {
+            Projector::Linears(linears) => patches.div_ceil(linears.spec.merge),
+            Projector::Resampler(_) => patches,
+        }
     }
 
     /// Features `[tiles, rows * columns, hidden]` to rows of the decoder, tile by tile. Taps: `merged`, `image_embeds`.
@@ -45,7 +53,9 @@ impl Projector {
             Projector::Linears(linears) => linears.project(isa, x, tiles, grid, taps),
             Projector::Resampler(resampler) => {
                 let views = x.chunks_exact((x.len() / tiles.max(1)).max(1));
-                views.flat_map(|view| resampler.view(isa, view, grid)).collect()
+                views
+                    .flat_map(|view| resampler.view(isa, view, grid))
+                    .collect()
             }
         }
     }
@@ -57,6 +67,8 @@ pub(super) struct Linears {
     /// Width of a patch.
     hidden: usize,
     norm: Option<Norm>,
+    /// A linear layer, and a norm after its activation.
+    first: Option<(Linear, Norm)>,
     linear_1: Linear,
     linear_2: Linear,
 }
@@ -64,12 +76,12 @@ pub(super) struct Linears {
 impl Linears {
     fn load(
         source: Source,
-        vision: &VisionSpec,
+        hidden: usize,
         spec: &ProjectorSpec,
         d: usize,
     ) -> Result<Linears, ModelError> {
         let p = &spec.prefix;
-        let merged = vision.hidden * spec.merge * spec.merge;
+        let merged = hidden * spec.merge * spec.merge;
         let kind = match spec.norm {
             MergeNorm::None => None,
             MergeNorm::AfterMerge => Some(NormKind::Layer),
@@ -77,12 +89,26 @@ impl Linears {
         };
         let norm = kind.map(|kind| Norm::of(source, kind, &format!("{p}norm"), spec.norm_eps));
         let linear = |name: &str, outputs, inputs| {
-            Linear::load(source, &format!("{p}{name}"), outputs, inputs, Bias::Present)
+            Linear::load(
+                source,
+                &format!("{p}{name}"),
+                outputs,
+                inputs,
+                Bias::Present,
+            )
+        };
+        let (first, before) = match spec.kind {
+            ProjectorKind::LinearsTwice { first } => {
+                let norm = Norm::layer(source, &format!("{p}norm_0"), spec.norm_eps)?;
+                (Some((linear("linear_0", first, merged)?, norm)), first)
+            }
+            _ => (None, merged),
         };
         Ok(Linears {
-            hidden: vision.hidden,
+            hidden,
             norm: norm.transpose()?,
-            linear_1: linear("linear_1", spec.inner, merged)?,
+            first,
+            linear_1: linear("linear_1", spec.inner, before)?,
             linear_2: linear("linear_2", d, spec.inner)?,
             spec: spec.clone(),
         })
@@ -104,7 +130,8 @@ impl Linears {
         if self.spec.merge > 1 {
             x = self.merge(&x, tiles, grid);
         }
-        let (width, d) = (self.linear_1.inputs(), self.linear_2.outputs());
+        let d = self.linear_2.outputs();
+        let width = self.hidden * self.spec.merge * self.spec.merge;
         let tokens = x.len() / width / tiles.max(1);
         taps.tap("merged", &[tiles, tokens, width], &x);
         if let (Some(norm), MergeNorm::AfterMerge) = (&self.norm, self.spec.norm) {
@@ -112,6 +139,11 @@ impl Linears {
             std::mem::swap(&mut x, &mut normed);
         }
         let intake = &mut Intake::default();
+        if let Some((linear, norm)) = &self.first {
+            linear.apply(isa, intake, &x, &mut inner);
+            activate(isa, self.spec.activation, linear.outputs(), &mut inner);
+            norm.apply(isa, &inner, &mut x);
+        }
         self.linear_1.apply(isa, intake, &x, &mut inner);
         activate(isa, self.spec.activation, self.spec.inner, &mut inner);
         self.linear_2.apply(isa, intake, &inner, &mut out);

@@ -4,7 +4,7 @@ use super::block::attend_heads;
 use crate::ModelError;
 use crate::layers::{Linear, Norm};
 use crate::matrix::Intake;
-use crate::spec::{ProjectorSpec, VisionSpec};
+use crate::spec::ProjectorSpec;
 use crate::weights::Source;
 use kernels::isa::Isa;
 use kernels::rows;
@@ -31,7 +31,7 @@ pub(super) struct Resampler {
 impl Resampler {
     pub fn load(
         source: Source,
-        vision: &VisionSpec,
+        hidden: usize,
         spec: &ProjectorSpec,
         d: usize,
     ) -> Result<Resampler, ModelError> {
@@ -45,7 +45,7 @@ impl Resampler {
             queries: source.numbers(&named("query"))?,
             queries_norm: norm("ln_q")?,
             asked: linear("attn.q_proj", d, true)?,
-            features: linear("kv_proj", vision.hidden, false)?,
+            features: linear("kv_proj", hidden, false)?,
             features_norm: norm("ln_kv")?,
             keys: linear("attn.k_proj", d, true)?,
             values: linear("attn.v_proj", d, true)?,
@@ -67,7 +67,13 @@ impl Resampler {
         rows::add(isa, &mut normed, &self.places(grid));
         self.keys.apply(isa, intake, &normed, &mut keys);
         let heads = self.d / HEAD;
-        attend_heads(isa, heads, [&asked, &keys, &values], grid[0] * grid[1], &mut x);
+        attend_heads(
+            isa,
+            heads,
+            [&asked, &keys, &values],
+            grid[0] * grid[1],
+            &mut x,
+        );
         self.out.apply(isa, intake, &x, &mut normed);
         self.out_norm.apply(isa, &normed, &mut x);
         self.last.apply(isa, intake, &x, &mut normed);
@@ -80,7 +86,9 @@ impl Resampler {
         let frequency = |i: usize| BASE.powf(-(i as f64) / quarter as f64) as f32;
         let frequencies: Vec<f32> = (0..quarter).map(frequency).collect();
         let wave = |at: usize| {
-            let angles = frequencies.iter().map(move |frequency| f64::from(at as f32 * frequency));
+            let angles = frequencies
+                .iter()
+                .map(move |frequency| f64::from(at as f32 * frequency));
             let sines = angles.clone().map(|angle| angle.sin() as f32);
             sines.chain(angles.map(|angle| angle.cos() as f32))
         };

@@ -2,7 +2,7 @@
 
 use super::{Family, Keys, pictures, text, towers};
 use crate::names::Names;
-use crate::spec::{Assembly, Begin, Layout, MergeNorm, ModelSpec, ProjectorKind, ProjectorSpec, Spot, VisionSpec};
+use crate::spec::{Assembly, Begin, Layout, ModelSpec, ProjectorSpec, Spot, VisionSpec};
 use image_prep::recipe::Pinpoints;
 use image_prep::{Preprocessor, Recipe};
 use serde_json::{Value, json};
@@ -42,7 +42,9 @@ fn read_onevision(keys: &Keys) -> Result<ModelSpec, String> {
         "num_hidden_layers": 26, "num_attention_heads": 16, "image_size": 384, "patch_size": 14});
     let mut spec = with_tower(keys, &large, -1, 151646)?;
     let ratio = keys.text_or("vision_aspect_ratio", "anyres_max_9")?;
-    let most = ratio.strip_prefix("anyres_max_").and_then(|n| n.parse().ok());
+    let most = ratio
+        .strip_prefix("anyres_max_")
+        .and_then(|n| n.parse().ok());
     spec.assembly = Assembly::Unpadded {
         most_tiles: Some(most.filter(|n| *n > 0).ok_or_else(|| {
             format!("vision_aspect_ratio is {ratio:?}, expected anyres_max_ and a number")
@@ -65,7 +67,11 @@ fn with_tower(keys: &Keys, large: &Value, layer: i64, image: u32) -> Result<Mode
     let tower = match v.text_or("model_type", "clip_vision_model")? {
         "clip_vision_model" => towers::clip(&v)?,
         "siglip_vision_model" => towers::siglip(&v)?,
-        other => return Err(format!("vision_config.model_type is {other:?}, expected CLIP or SigLIP")),
+        other => {
+            return Err(format!(
+                "vision_config.model_type is {other:?}, expected CLIP or SigLIP"
+            ));
+        }
     };
     check_selection(keys, &tower)?;
     spec.vision = Some(VisionSpec {
@@ -74,13 +80,8 @@ fn with_tower(keys: &Keys, large: &Value, layer: i64, image: u32) -> Result<Mode
         ..tower
     });
     spec.projector = Some(ProjectorSpec {
-        merge: 1,
-        norm_eps: 1e-5,
         activation: keys.activation("projector_hidden_act", "gelu")?,
-        prefix: "multi_modal_projector.".into(),
-        norm: MergeNorm::None,
-        inner: spec.decoder.hidden,
-        kind: ProjectorKind::Linears,
+        ..ProjectorSpec::linears(1, spec.decoder.hidden)
     });
     spec.decoder_prefix = "language_model.".into();
     let id = keys.id("image_token_id")?.or(keys.id("image_token_index")?);
@@ -125,13 +126,21 @@ fn centre_crop(_: &Keys, keys: &Keys) -> Result<Preprocessor, String> {
 fn pinpoints(config: &Keys, keys: &Keys) -> Result<Preprocessor, String> {
     let tile = pictures::side(keys, "size", &["shortest_edge", "height"], 336)?;
     let of = |keys: &Keys| keys.pairs("image_grid_pinpoints");
-    let resolutions = of(keys)?.or(of(config)?).ok_or("image_grid_pinpoints is missing")?;
-    if resolutions.iter().flatten().any(|side| *side == 0 || side % tile != 0) {
-        return Err(format!("image_grid_pinpoints: expected multiples of {tile}"));
+    let resolutions = of(keys)?
+        .or(of(config)?)
+        .ok_or("image_grid_pinpoints is missing")?;
+    let odd = |side: &u32| *side == 0 || side % tile != 0;
+    if resolutions.iter().flatten().any(odd) {
+        return Err(format!(
+            "image_grid_pinpoints: expected multiples of {tile}"
+        ));
     }
     let recipe = Recipe::Pinpoints(Pinpoints {
         tile,
-        resolutions: resolutions.iter().map(|&[height, width]| (width, height)).collect(),
+        resolutions: resolutions
+            .iter()
+            .map(|&[height, width]| (width, height))
+            .collect(),
     });
     pictures::preprocessor(recipe, pictures::values(keys, pictures::CLIP)?)
 }

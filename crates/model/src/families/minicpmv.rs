@@ -28,7 +28,8 @@ fn read(keys: &Keys) -> Result<ModelSpec, String> {
         Some(_) => towers::siglip(&keys.object("vision_config")?)?,
         None => towers::siglip(&Keys::new(&large, "vision_config")?)?,
     };
-    let used_layers = tower.layers - usize::from(keys.flag_or("drop_vision_last_layer", false)?).min(tower.layers);
+    let used_layers = tower.layers
+        - usize::from(keys.flag_or("drop_vision_last_layer", false)?).min(tower.layers);
     spec.vision = Some(VisionSpec {
         used_layers,
         layers: used_layers,
@@ -37,7 +38,9 @@ fn read(keys: &Keys) -> Result<ModelSpec, String> {
     });
     let hidden = spec.decoder.hidden;
     if !hidden.is_multiple_of(128) {
-        return Err(format!("hidden_size is {hidden}, expected heads of 128 in the resampler"));
+        return Err(format!(
+            "hidden_size is {hidden}, expected heads of 128 in the resampler"
+        ));
     }
     spec.projector = Some(ProjectorSpec {
         norm_eps: 1e-6,
@@ -52,7 +55,9 @@ fn read(keys: &Keys) -> Result<ModelSpec, String> {
     spec.prompt.image_token = Some("<unk>".into());
     let tags = |name: &str| [format!("<{name}>"), format!("</{name}>")];
     spec.prompt.layout = Layout::Slices(Slices {
-        number: keys.flag_or("use_image_id", true)?.then(|| tags("image_id")),
+        number: keys
+            .flag_or("use_image_id", true)?
+            .then(|| tags("image_id")),
         whole: tags("image"),
         slice: tags("slice"),
         between: "\n".into(),
@@ -62,7 +67,10 @@ fn read(keys: &Keys) -> Result<ModelSpec, String> {
             ("^llm.", "language_model."),
             ("^vpm.", "vision_tower.vision_model."),
             ("^resampler.proj", "multi_modal_projector.proj.weight"),
-            ("^resampler.attn.in_proj_", "multi_modal_projector.attn.in_proj."),
+            (
+                "^resampler.attn.in_proj_",
+                "multi_modal_projector.attn.in_proj.",
+            ),
             ("^resampler.", "multi_modal_projector."),
         ],
         fused: vec![Fused {
@@ -77,17 +85,16 @@ fn read(keys: &Keys) -> Result<ModelSpec, String> {
 }
 
 fn slices(config: &Keys, keys: &Keys) -> Result<Preprocessor, String> {
-    let small = |key: &str, default: usize| {
-        let value = keys.size_or(key, default)?;
-        u32::try_from(value).ok().filter(|n| (1..=4096).contains(n)).ok_or_else(|| {
-            format!("{} is {value}, expected 1 to 4096", keys.name(key))
-        })
-    };
+    let small = |key: &str, default: usize| pictures::count(keys, key, default);
     let sliced = config.flag_or("slice_mode", keys.flag_or("slice_mode", true)?)?;
     let recipe = Recipe::Slices(Slicing {
         side: small("scale_resolution", 448)?,
         patch: small("patch_size", 14)?,
-        most: if sliced { small("max_slice_nums", 9)? } else { 1 },
+        most: if sliced {
+            small("max_slice_nums", 9)?
+        } else {
+            1
+        },
     });
     let plain = pictures::values(keys, pictures::HALF)?;
     let values = image_prep::PixelValues {

@@ -3,19 +3,19 @@
 
 mod bluelm_v;
 mod internvl;
-mod keys;
 mod kimi_vl;
 mod llava;
 mod minicpmv;
-mod pictures;
 mod qwen_vl;
+mod shared;
 mod text;
-mod towers;
+mod vila;
 
 use crate::spec::ModelSpec;
 use image_prep::Preprocessor;
-use keys::Keys;
 use serde_json::Value;
+use shared::keys::Keys;
+use shared::{conversations, pictures, towers};
 
 /// One family: what it is called, and how its files are read.
 struct Family {
@@ -27,7 +27,7 @@ struct Family {
 }
 
 /// All of them. A line here and a file beside it are a new family.
-const FAMILIES: [&[Family]; 7] = [
+const FAMILIES: [&[Family]; 8] = [
     &[bluelm_v::FAMILY],
     &[text::FAMILY],
     &llava::FAMILIES,
@@ -35,6 +35,7 @@ const FAMILIES: [&[Family]; 7] = [
     &[minicpmv::FAMILY],
     &qwen_vl::FAMILIES,
     &[kimi_vl::FAMILY],
+    &[vila::FAMILY],
 ];
 
 fn find(keys: &Keys) -> Result<&'static Family, String> {
@@ -44,7 +45,10 @@ fn find(keys: &Keys) -> Result<&'static Family, String> {
         .ok_or_else(|| {
             let known = FAMILIES.iter().copied().flatten();
             let known: Vec<&str> = known.flat_map(|family| family.types).copied().collect();
-            format!("model_type is {name:?}, expected one of {}", known.join(", "))
+            format!(
+                "model_type is {name:?}, expected one of {}",
+                known.join(", ")
+            )
         })
 }
 

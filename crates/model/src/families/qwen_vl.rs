@@ -79,7 +79,9 @@ fn tower(v: &Keys, hidden: usize) -> Result<VisionSpec, String> {
 }
 
 fn with_tower(keys: &Keys, tower: VisionSpec, norm: NormKind) -> Result<ModelSpec, String> {
-    let merge = keys.object("vision_config")?.size_or("spatial_merge_size", 2)?;
+    let merge = keys
+        .object("vision_config")?
+        .size_or("spatial_merge_size", 2)?;
     // Published files have the decoder's keys at the top, newer ones an object of their own.
     let mut spec = match keys.get("text_config") {
         Some(_) => text::read_as("qwen2", &keys.object("text_config")?)?,
@@ -108,7 +110,10 @@ fn with_tower(keys: &Keys, tower: VisionSpec, norm: NormKind) -> Result<ModelSpe
             ("^visual.merger.ln_q.", "multi_modal_projector.norm."),
             ("^visual.merger.mlp.0.", "multi_modal_projector.linear_1."),
             ("^visual.merger.mlp.2.", "multi_modal_projector.linear_2."),
-            ("^visual.patch_embed.proj.", "visual.embeddings.patch_embedding."),
+            (
+                "^visual.patch_embed.proj.",
+                "visual.embeddings.patch_embedding.",
+            ),
             ("^visual.blocks.", "visual.encoder.layers."),
             ("^visual.", "vision_tower.vision_model."),
             (".norm1.", ".layer_norm1."),
@@ -118,11 +123,7 @@ fn with_tower(keys: &Keys, tower: VisionSpec, norm: NormKind) -> Result<ModelSpe
             ("vision_tower.|mlp.up_proj.", "mlp.fc1."),
             ("vision_tower.|mlp.down_proj.", "mlp.fc2."),
         ],
-        fused: vec![Fused {
-            part: ".attn.qkv.",
-            into: vec![".self_attn.q_proj.", ".self_attn.k_proj.", ".self_attn.v_proj."],
-            rows: vec![width; 3],
-        }],
+        fused: vec![Fused::qkv(".attn.qkv.", width)],
         ..Names::default()
     };
     Ok(spec)
@@ -138,7 +139,9 @@ fn rounded(config: &Keys, keys: &Keys) -> Result<Preprocessor, String> {
         _ => keys.size_or(key, default),
     };
     let recipe = Recipe::Rounded {
-        factor: u32::try_from(factor).map_err(|_| format!("patches of {factor} pixels"))?.max(1),
+        factor: u32::try_from(factor)
+            .map_err(|_| format!("patches of {factor} pixels"))?
+            .max(1),
         min_pixels: pixels("min_pixels", "shortest_edge", 56 * 56)? as u64,
         max_pixels: pixels("max_pixels", "longest_edge", 14 * 14 * 4 * 1280)? as u64,
     };

@@ -66,10 +66,12 @@ impl ModelSpec {
             ));
         }
         match d.rope_axes {
-            RopeAxes::Bands(bands) if bands.iter().sum::<usize>() != d.head_dim / 2 => Err(format!(
-                "mrope_section is {bands:?}, expected numbers that sum to {}",
-                d.head_dim / 2
-            )),
+            RopeAxes::Bands(bands) if bands.iter().sum::<usize>() != d.head_dim / 2 => {
+                Err(format!(
+                    "mrope_section is {bands:?}, expected numbers that sum to {}",
+                    d.head_dim / 2
+                ))
+            }
             _ => Ok(()),
         }
     }
@@ -106,4 +108,3 @@ fn check_vision(v: &VisionSpec, p: &ProjectorSpec) -> Result<(), String> {
         v.hidden, v.heads, v.image, v.patch, p.merge
     ))
 }
-

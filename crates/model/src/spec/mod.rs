@@ -220,6 +220,11 @@ pub enum ProjectorKind {
         /// Rows that a view becomes.
         queries: usize,
     },
+    /// Merge, norm, a linear layer, the activation, another norm, two linear layers: NVILA's merge of 3x3.
+    LinearsTwice {
+        /// Numbers after the first.
+        first: usize,
+    },
 }
 
 impl ProjectorSpec {

@@ -63,6 +63,13 @@ pub enum Layout {
     },
     /// The whole picture, then its slices row by row.
     Slices(Slices),
+    /// Rows and newlines, tokenized apart from the text around them and from each other: VILA.
+    Apart {
+        /// Newlines after each view of a picture that stands alone, or after all of them where they are put together.
+        alone: usize,
+        /// Newlines after a picture among others.
+        among: usize,
+    },
 }
 
 /// The texts around a picture and its slices: MiniCPM-V.
@@ -83,7 +90,11 @@ impl Slices {
     fn text(&self, views: &Views, index: usize, rows: usize) -> Vec<Segment> {
         let around = |[before, after]: &[String; 2]| {
             let (before, after) = (before.clone(), after.clone());
-            [Segment::Text(before), Segment::Rows(rows), Segment::Text(after)]
+            [
+                Segment::Text(before),
+                Segment::Rows(rows),
+                Segment::Text(after),
+            ]
         };
         let number = self.number.as_ref();
         let number = number.map(|[before, after]| Segment::Text(format!("{before}{index}{after}")));
@@ -131,18 +142,36 @@ pub enum Assembly {
         /// The map is shrunk to about the size of so many tiles where it is much larger: LLaVA-OneVision.
         most_tiles: Option<usize>,
     },
+    /// Features of three scales side by side, before the projector: NVILA.
+    Scales,
+}
+
+impl Assembly {
+    /// Features of a patch that are put side by side.
+    pub fn scales(self) -> usize {
+        match self {
+            Assembly::Scales => 3,
+            Assembly::Views | Assembly::Unpadded { .. } => 1,
+        }
+    }
 }
 
 impl ModelSpec {
     /// Rows and columns of patches of a view. What is left over at the right and at the bottom is not seen.
     pub fn patches(&self, view: &View) -> [usize; 2] {
         let patch = self.vision.as_ref().map_or(1, |vision| vision.patch);
-        [view.cut.height as usize / patch, view.cut.width as usize / patch]
+        [
+            view.cut.height as usize / patch,
+            view.cut.width as usize / patch,
+        ]
     }
 
     /// Rows and columns of decoder rows that a view becomes.
     pub fn view_grid(&self, view: &View) -> [usize; 2] {
-        let merge = self.projector.as_ref().map_or(1, |projector| projector.merge);
+        let merge = self
+            .projector
+            .as_ref()
+            .map_or(1, |projector| projector.merge);
         self.patches(view).map(|side| side.div_ceil(merge))
     }
 
@@ -167,17 +196,47 @@ impl ModelSpec {
         let of_view = |view| self.view_tokens(view);
         match self.assembly {
             Assembly::Views => views.list.iter().map(of_view).sum(),
+            Assembly::Scales => {
+                let tiles = if views.list.len() == 1 {
+                    1
+                } else {
+                    views.grid.tiles() as usize
+                };
+                tiles * views.list.first().map_or(0, of_view)
+            }
             Assembly::Unpadded { most_tiles } => {
-                let [rows, columns] = views.list.first().map_or([0; 2], |view| self.view_grid(view));
+                let [rows, columns] = views
+                    .list
+                    .first()
+                    .map_or([0; 2], |view| self.view_grid(view));
                 let plan = crate::assembly::Unpadding::plan([rows, columns], most_tiles, views);
                 rows * columns + plan.tokens()
             }
         }
     }
 
-    /// What stands in the prompt for a picture, the `index`th of it.
-    pub fn image_text(&self, views: &Views, index: usize) -> Vec<Segment> {
+    /// What stands in the prompt for a picture, the `index`th of `count`.
+    pub fn image_text(&self, views: &Views, (index, count): (usize, usize)) -> Vec<Segment> {
         match &self.prompt.layout {
+            Layout::Apart { alone, among } => {
+                let stretches = match self.assembly {
+                    Assembly::Views => views
+                        .list
+                        .iter()
+                        .map(|view| self.view_tokens(view))
+                        .collect(),
+                    _ => vec![self.image_tokens(views)],
+                };
+                let newlines = if count > 1 { *among } else { *alone };
+                let mut segments = vec![Segment::Break];
+                for rows in stretches {
+                    segments.extend([Segment::Rows(rows), Segment::Break]);
+                    for _ in 0..newlines {
+                        segments.extend([Segment::Text("\n".into()), Segment::Break]);
+                    }
+                }
+                segments
+            }
             Layout::Slices(slices) => {
                 let rows = views.list.first().map_or(0, |view| self.view_tokens(view));
                 slices.text(views, index, rows)

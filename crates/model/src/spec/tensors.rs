@@ -12,11 +12,16 @@ impl ModelSpec {
         if let Some(vision) = &self.vision {
             list.vision(vision);
             if let Some(projector) = &self.projector {
-                list.projector(projector, vision.hidden, self.decoder.hidden);
+                let width = vision.hidden * self.assembly.scales();
+                list.projector(projector, width, self.decoder.hidden);
             }
         }
         if let Assembly::Unpadded { .. } = self.assembly {
-            list.push("image_newline".into(), &[self.decoder.hidden], Role::Numbers);
+            list.push(
+                "image_newline".into(),
+                &[self.decoder.hidden],
+                Role::Numbers,
+            );
         }
         list.decoder(&self.decoder, &self.decoder_prefix);
         list.0
@@ -79,10 +84,18 @@ impl TensorList {
             self.vision_norm(v, format!("{p}pre_layernorm"), Role::Numbers);
         }
         for layer in 0..v.layers {
-            self.vision_block(v, &format!("{p}encoder.layers.{layer}."), layer < v.used_layers);
+            self.vision_block(
+                v,
+                &format!("{p}encoder.layers.{layer}."),
+                layer < v.used_layers,
+            );
         }
         if v.has_post_norm {
-            let role = if v.post_norm { Role::Numbers } else { Role::Unused };
+            let role = if v.post_norm {
+                Role::Numbers
+            } else {
+                Role::Unused
+            };
             self.vision_norm(v, format!("{p}post_layernorm"), role);
         }
     }
@@ -99,7 +112,11 @@ impl TensorList {
             let name = format!("{l}self_attn.{projection}");
             self.maybe_pair(&name, &[v.hidden, v.hidden], matrix, v.qkv_bias);
         }
-        self.pair(&format!("{l}self_attn.out_proj"), &[v.hidden, v.hidden], matrix);
+        self.pair(
+            &format!("{l}self_attn.out_proj"),
+            &[v.hidden, v.hidden],
+            matrix,
+        );
         let width = match v.qk_norm {
             QkNorm::None => None,
             QkNorm::PerHead => Some(v.hidden / v.heads),
@@ -140,7 +157,13 @@ impl TensorList {
                 self.maybe_pair(&named("norm"), &[from], Role::Numbers, bias);
             }
         }
-        self.pair(&named("linear_1"), &[p.inner, merged], Role::Projector);
+        let mut before = merged;
+        if let ProjectorKind::LinearsTwice { first } = p.kind {
+            self.pair(&named("linear_0"), &[first, merged], Role::Projector);
+            self.pair(&named("norm_0"), &[first], Role::Numbers);
+            before = first;
+        }
+        self.pair(&named("linear_1"), &[p.inner, before], Role::Projector);
         self.pair(&named("linear_2"), &[to, p.inner], Role::Projector);
     }
 
@@ -152,7 +175,11 @@ impl TensorList {
         }
         self.maybe_pair(&named("kv_proj"), &[to, from], Role::Projector, false);
         for projection in ["q_proj", "k_proj", "v_proj", "out_proj"] {
-            self.pair(&named(&format!("attn.{projection}")), &[to, to], Role::Projector);
+            self.pair(
+                &named(&format!("attn.{projection}")),
+                &[to, to],
+                Role::Projector,
+            );
         }
         self.maybe_pair(&named("proj"), &[to, to], Role::Projector, false);
     }

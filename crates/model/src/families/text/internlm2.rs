@@ -33,8 +33,16 @@ fn finish(keys: &Keys, spec: &mut ModelSpec) -> Result<(), String> {
         ],
         fused: vec![Fused {
             part: "self_attn.wqkv.",
-            into: vec!["self_attn.q_proj.", "self_attn.k_proj.", "self_attn.v_proj."],
-            rows: vec![d.heads / d.kv_heads.max(1) * d.head_dim, d.head_dim, d.head_dim],
+            into: vec![
+                "self_attn.q_proj.",
+                "self_attn.k_proj.",
+                "self_attn.v_proj.",
+            ],
+            rows: vec![
+                d.heads / d.kv_heads.max(1) * d.head_dim,
+                d.head_dim,
+                d.head_dim,
+            ],
         }],
         ..Names::default()
     };

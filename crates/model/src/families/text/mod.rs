@@ -13,8 +13,8 @@ mod rotary;
 use super::{Family, Keys};
 use crate::names::Names;
 use crate::spec::{
-    Activation, Assembly, DecoderSpec, EmbeddingNorm, ModelSpec, PromptSpec, QkNorm, ReferencePixels, RopeAxes,
-    RopeScaling,
+    Activation, Assembly, DecoderSpec, EmbeddingNorm, ModelSpec, PromptSpec, QkNorm,
+    ReferencePixels, RopeAxes, RopeScaling,
 };
 
 /// A family of text decoders.
@@ -66,8 +66,16 @@ const TEXTS: [&[Text]; 7] = [
 /// Folders that hold a text model only.
 pub(super) const FAMILY: Family = Family {
     types: &[
-        "llama", "mistral", "qwen2", "qwen3", "bluelm", "BlueLM", "minicpm", "internlm2",
-        "deepseek_v3", "minicpm3",
+        "llama",
+        "mistral",
+        "qwen2",
+        "qwen3",
+        "bluelm",
+        "BlueLM",
+        "minicpm",
+        "internlm2",
+        "deepseek_v3",
+        "minicpm3",
     ],
     read,
     pictures: None,

@@ -4,7 +4,7 @@ use crate::spec::Activation;
 use serde_json::{Map, Value};
 
 /// An object of the configuration, with errors that name the key.
-pub(super) struct Keys<'a> {
+pub(in crate::families) struct Keys<'a> {
     map: &'a Map<String, Value>,
     path: String,
 }
@@ -84,7 +84,10 @@ impl<'a> Keys<'a> {
         let sides = self.sizes(key)?;
         match sides.as_slice() {
             [first, rest @ ..] if rest.iter().all(|side| side == first) => Ok(*first),
-            _ => Err(format!("{} is {sides:?}, expected a square", self.name(key))),
+            _ => Err(format!(
+                "{} is {sides:?}, expected a square",
+                self.name(key)
+            )),
         }
     }
 
@@ -107,10 +110,15 @@ impl<'a> Keys<'a> {
                 .collect();
             <[u32; 2]>::try_from(numbers?).ok()
         };
-        let pairs = value.as_array().and_then(|list| list.iter().map(pair).collect());
+        let pairs = value
+            .as_array()
+            .and_then(|list| list.iter().map(pair).collect());
         match pairs {
             Some(pairs) => Ok(Some(pairs)),
-            None => Err(format!("{}: expected a list of pairs of whole numbers", self.name(key))),
+            None => Err(format!(
+                "{}: expected a list of pairs of whole numbers",
+                self.name(key)
+            )),
         }
     }
 

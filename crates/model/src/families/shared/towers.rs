@@ -1,10 +1,10 @@
 //! Image encoders that several families share.
 
-use super::Keys;
+use super::keys::Keys;
 use crate::spec::{NormKind, QkNorm, VisionSpec};
 
 /// A SigLIP tower: keys and defaults of transformers' `siglip_vision_model`.
-pub(super) fn siglip(v: &Keys) -> Result<VisionSpec, String> {
+pub(in crate::families) fn siglip(v: &Keys) -> Result<VisionSpec, String> {
     let plain = VisionSpec::siglip();
     let layers = v.size_or("num_hidden_layers", plain.layers)?;
     Ok(VisionSpec {
@@ -22,7 +22,7 @@ pub(super) fn siglip(v: &Keys) -> Result<VisionSpec, String> {
 }
 
 /// A CLIP tower: a class token, a norm before the blocks, patches without bias.
-pub(super) fn clip(v: &Keys) -> Result<VisionSpec, String> {
+pub(in crate::families) fn clip(v: &Keys) -> Result<VisionSpec, String> {
     let plain = siglip(v)?;
     Ok(VisionSpec {
         patch: v.side_or("patch_size", 32)?,
@@ -36,7 +36,11 @@ pub(super) fn clip(v: &Keys) -> Result<VisionSpec, String> {
 }
 
 /// An InternViT tower: a class token, scaled sums, no norm at the end. `bias` and `qk_norm` are the keys of two spellings.
-pub(super) fn internvit(v: &Keys, bias: &str, qk_norm: &str) -> Result<VisionSpec, String> {
+pub(in crate::families) fn internvit(
+    v: &Keys,
+    bias: &str,
+    qk_norm: &str,
+) -> Result<VisionSpec, String> {
     let plain = siglip(v)?;
     let layers = v.size_or("num_hidden_layers", 24)?;
     Ok(VisionSpec {
@@ -72,7 +76,12 @@ pub(super) fn internvit(v: &Keys, bias: &str, qk_norm: &str) -> Result<VisionSpe
 }
 
 /// How many blocks are computed for a feature layer that counts from the end, -1 being the output of the last block.
-pub(super) fn used_layers(keys: &Keys, key: &str, default: i64, layers: usize) -> Result<usize, String> {
+pub(in crate::families) fn used_layers(
+    keys: &Keys,
+    key: &str,
+    default: i64,
+    layers: usize,
+) -> Result<usize, String> {
     let value = match keys.get(key) {
         None => default,
         Some(value) => value
@@ -84,7 +93,11 @@ pub(super) fn used_layers(keys: &Keys, key: &str, default: i64, layers: usize) -
     match value < 0 && past - 1 <= layers {
         true => Ok(layers - (past - 1)),
         false => from_start.ok_or_else(|| {
-            format!("{} is {value}, expected -{} to {layers}", keys.name(key), layers + 1)
+            format!(
+                "{} is {value}, expected -{} to {layers}",
+                keys.name(key),
+                layers + 1
+            )
         }),
     }
 }

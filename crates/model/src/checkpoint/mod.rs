@@ -1,7 +1,10 @@
-//! A checkpoint's weights where they lie: one or several safetensors files, mapped into memory or given as bytes.
+//! A checkpoint's weights where they lie: one or several files of safetensors or of PyTorch, mapped into memory or given as bytes.
 //!
 //! Headers come from outside. The `safetensors` crate checks every offset against the file, so a tensor that is handed out
 //! is really there; shapes are compared with the specification before anything is computed from them.
+
+mod pickle;
+mod zip;
 
 use crate::ModelError;
 use crate::error::TensorProblems;
@@ -16,10 +19,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Files of weights, any of which a model folder has.
-pub const WEIGHT_FILES: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
-
-/// Says which shard holds which tensor.
-const INDEX: &str = "model.safetensors.index.json";
+pub const WEIGHT_FILES: [&str; 4] = [
+    "model.safetensors",
+    // Says which shard holds which tensor.
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
 
 /// A configuration and the bytes of its weights.
 pub struct Checkpoint {
@@ -33,6 +39,8 @@ struct File {
     bytes: Bytes,
     /// Where the data begins, after the header.
     data: usize,
+    /// Begins the names of its tensors in a model of several folders.
+    prefix: String,
 }
 
 enum Bytes {
@@ -73,20 +81,25 @@ pub enum Numbers<'a> {
 impl Checkpoint {
     /// The folder's config.json and `model.safetensors`, or the shards of `model.safetensors.index.json`.
     pub fn open(folder: &Path) -> Result<Checkpoint, ModelError> {
-        let path = folder.join("config.json");
-        let config = std::fs::read_to_string(&path).map_err(ModelError::io("reading", &path))?;
-        let single = folder.join("model.safetensors");
-        let index = folder.join(INDEX);
-        // Without either, the error names the file that most folders have.
-        let names = if single.exists() || !index.exists() {
-            vec!["model.safetensors".to_string()]
-        } else {
-            shards(&index)?
-        };
-        let files = names
-            .iter()
-            .map(|name| open(folder.join(name)))
-            .collect::<Result<_, _>>()?;
+        let config = folder_config(folder)?;
+        if folder.join(PARTS[0].0).is_dir() {
+            return Checkpoint::of_parts(config, folder);
+        }
+        let files = weight_files(folder)?;
+        Checkpoint::index(config, files)
+    }
+
+    /// A folder with a folder for each of its parts: names begin with that of their folder.
+    fn of_parts(config: String, folder: &Path) -> Result<Checkpoint, ModelError> {
+        let mut files = Vec::new();
+        for (part, _) in PARTS {
+            let of_part = weight_files(&folder.join(part))?;
+            let prefix = format!("{part}.");
+            files.extend(of_part.into_iter().map(|file| File {
+                prefix: prefix.clone(),
+                ..file
+            }));
+        }
         Checkpoint::index(config, files)
     }
 
@@ -101,6 +114,7 @@ impl Checkpoint {
                 path: "model.safetensors (in memory)".into(),
                 bytes: Bytes::Memory(safetensors),
                 data: 0,
+                prefix: String::new(),
             }],
         )
     }
@@ -114,12 +128,13 @@ impl Checkpoint {
                 path: file.path.clone(),
                 problem,
             };
-            let (header, metadata): (usize, Metadata) =
-                SafeTensors::read_metadata(file.bytes.get())
-                    .map_err(|e| wrong(format!("not a whole safetensors file: {e}")))?;
-            let data = header + 8;
-            let length = file.bytes.get().len() - data;
-            for (name, info) in metadata.tensors() {
+            let bytes = file.bytes.get();
+            let (data, infos) = match file.path.extension().is_some_and(|end| end == "bin") {
+                true => (0, pickle::tensors(bytes).map_err(wrong)?),
+                false => safetensors(bytes).map_err(wrong)?,
+            };
+            let length = bytes.len() - data;
+            for (name, info) in infos {
                 let (begin, end) = info.data_offsets;
                 if end > length || begin > end {
                     return Err(wrong(format!(
@@ -127,8 +142,8 @@ impl Checkpoint {
                     )));
                 }
                 let rows = info.shape.first().copied().unwrap_or(1);
-                for part in names.parts(&name, rows) {
-                    let place = Place::of(at, info, &part);
+                for part in names.parts(&format!("{}{name}", file.prefix), rows) {
+                    let place = Place::of(at, &info, &part);
                     if tensors.insert(part.name, place).is_some() {
                         return Err(wrong(format!("tensor {name} stands in two files")));
                     }
@@ -346,6 +361,60 @@ impl Numbers<'_> {
     }
 }
 
+/// Folders that a model may lie in instead of one, and what config.json of the whole calls their configurations.
+const PARTS: [(&str, &str); 3] = [
+    ("llm", "llm_config"),
+    ("vision_tower", "vision_config"),
+    ("mm_projector", "projector_config"),
+];
+
+/// A folder's config.json; where its parts have folders of their own, with theirs inside.
+pub fn folder_config(folder: &Path) -> Result<String, ModelError> {
+    let read = |folder: &Path| {
+        let path = folder.join("config.json");
+        std::fs::read_to_string(&path).map_err(ModelError::io("reading", &path))
+    };
+    let config = read(folder)?;
+    if !folder.join(PARTS[0].0).is_dir() {
+        return Ok(config);
+    }
+    let parse = |text: &str| {
+        serde_json::from_str::<serde_json::Value>(text)
+            .map_err(|error| ModelError::Config(format!("not JSON: {error}")))
+    };
+    let mut whole = parse(&config)?;
+    for (part, key) in PARTS {
+        let of_part = parse(&read(&folder.join(part))?)?;
+        if let Some(whole) = whole.as_object_mut() {
+            whole.insert(key.into(), of_part);
+        }
+    }
+    Ok(whole.to_string())
+}
+
+/// The files of weights of a folder.
+fn weight_files(folder: &Path) -> Result<Vec<File>, ModelError> {
+    let there = WEIGHT_FILES.iter().find(|name| folder.join(name).exists());
+    // Without any, the error names the file that most folders have.
+    let there = *there.unwrap_or(&WEIGHT_FILES[0]);
+    let names = match there.ends_with(".json") {
+        true => shards(&folder.join(there))?,
+        false => vec![there.to_string()],
+    };
+    names.iter().map(|name| open(folder.join(name))).collect()
+}
+
+/// Where the data of a safetensors file begins, and its tensors.
+fn safetensors(bytes: &[u8]) -> Result<(usize, Vec<(String, TensorInfo)>), String> {
+    let (header, metadata): (usize, Metadata) = SafeTensors::read_metadata(bytes)
+        .map_err(|e| format!("not a whole safetensors file: {e}"))?;
+    let tensors = metadata.tensors().into_iter();
+    Ok((
+        header + 8,
+        tensors.map(|(name, info)| (name, info.clone())).collect(),
+    ))
+}
+
 /// The files that an index names, each once, all inside the folder.
 fn shards(path: &Path) -> Result<Vec<String>, ModelError> {
     let text = std::fs::read_to_string(path).map_err(ModelError::io("reading", path))?;
@@ -362,11 +431,12 @@ fn shards(path: &Path) -> Result<Vec<String>, ModelError> {
     let mut names = BTreeSet::new();
     for name in map.values() {
         let name = name.as_str().filter(|name| {
-            !name.contains(['/', '\\']) && *name != ".." && name.ends_with(".safetensors")
+            let known = name.ends_with(".safetensors") || name.ends_with(".bin");
+            !name.contains(['/', '\\']) && *name != ".." && known
         });
         names.insert(
             name.ok_or_else(|| {
-                wrong("weight_map must name .safetensors files of this folder".into())
+                wrong("weight_map must name .safetensors or .bin files of this folder".into())
             })?
             .to_string(),
         );
@@ -379,5 +449,6 @@ fn open(path: PathBuf) -> Result<File, ModelError> {
         bytes: Bytes::Mapped(map(&path)?),
         path,
         data: 0,
+        prefix: String::new(),
     })
 }
