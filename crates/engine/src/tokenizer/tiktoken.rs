@@ -30,15 +30,28 @@ type Ranks<'a> = HashMap<&'a [u8], u32>;
 /// Reads a tiktoken.model.
 pub(crate) fn read(text: &[u8], added: &[AddedToken]) -> Result<Tokenizer, EngineError> {
     let tokens = parse(text)?;
-    let ranks: Ranks = tokens.iter().map(|(bytes, rank)| (bytes.as_slice(), *rank)).collect();
+    let ranks: Ranks = tokens
+        .iter()
+        .map(|(bytes, rank)| (bytes.as_slice(), *rank))
+        .collect();
     let alphabet = alphabet();
-    let spelt = |bytes: &[u8]| bytes.iter().map(|b| alphabet[usize::from(*b)]).collect::<String>();
+    let spelt = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .map(|b| alphabet[usize::from(*b)])
+            .collect::<String>()
+    };
     let ids: HashMap<u32, &[u8]> = ranks.iter().map(|(bytes, rank)| (*rank, *bytes)).collect();
     if ids.len() != tokens.len() {
         return Err(broken("a token or a rank stands there twice"));
     }
     let mut control = Vec::new();
-    for AddedToken { id, content, special } in added {
+    for AddedToken {
+        id,
+        content,
+        special,
+    } in added
+    {
         if let Some(bytes) = ids.get(id) {
             return Err(EngineError::Mismatch {
                 what: "an added token in tiktoken.model",
@@ -46,8 +59,10 @@ pub(crate) fn read(text: &[u8], added: &[AddedToken]) -> Result<Tokenizer, Engin
                 found: spelt(bytes),
             });
         }
-        control.push(json!({"id": id, "content": content, "special": special, "normalized": false,
-            "single_word": false, "lstrip": false, "rstrip": false}));
+        control.push(
+            json!({"id": id, "content": content, "special": special, "normalized": false,
+            "single_word": false, "lstrip": false, "rstrip": false}),
+        );
     }
     let mut merges: Vec<(u32, [String; 2])> = Vec::new();
     for (bytes, rank) in tokens.iter().filter(|(bytes, _)| bytes.len() > 1) {
@@ -58,8 +73,10 @@ pub(crate) fn read(text: &[u8], added: &[AddedToken]) -> Result<Tokenizer, Engin
     }
     merges.sort();
     let merges: Vec<[String; 2]> = merges.into_iter().map(|(_, pair)| pair).collect();
-    let vocabulary: serde_json::Map<String, Json> =
-        tokens.iter().map(|(bytes, rank)| (spelt(bytes), json!(rank))).collect();
+    let vocabulary: serde_json::Map<String, Json> = tokens
+        .iter()
+        .map(|(bytes, rank)| (spelt(bytes), json!(rank)))
+        .collect();
     let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
     let split = json!({"type": "Split", "pattern": {"Regex": SPLIT}, "behavior": "Isolated", "invert": false});
     let json = json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": control,
@@ -92,7 +109,9 @@ fn parse(text: &[u8]) -> Result<Vec<(Vec<u8>, u32)>, EngineError> {
 
 fn parse_line(line: &[u8]) -> Option<(Vec<u8>, u32)> {
     let (bytes, rank) = std::str::from_utf8(line).ok()?.split_once(' ')?;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(bytes).ok()?;
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(bytes)
+        .ok()?;
     let fits = (1..=MAX_TOKEN_BYTES).contains(&bytes.len());
     Some((bytes, rank.parse().ok()?)).filter(|_| fits)
 }
@@ -160,12 +179,19 @@ mod tests {
     fn an_added_token_has_a_number_of_its_own() {
         let added = |id| {
             let content = "<|im_end|>".to_owned();
-            [AddedToken { id, content, special: true }]
+            [AddedToken {
+                id,
+                content,
+                special: true,
+            }]
         };
         let tokenizer = read(&file(&["ab"]), &added(300)).unwrap();
         assert_eq!(tokenizer.encode("ab<|im_end|>").unwrap(), [256, 300]);
         let error = read(&file(&["ab"]), &added(256)).err().unwrap().to_string();
-        assert!(error.contains("expected <|im_end|> as token 256, found ab"), "{error}");
+        assert!(
+            error.contains("expected <|im_end|> as token 256, found ab"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -181,7 +207,10 @@ mod tests {
             (" 0", "line 1: expected base64 and a number"),
         ] {
             let error = read(text.as_bytes(), &[]).err().unwrap().to_string();
-            assert_eq!(error, format!("tokenizer: tiktoken.model is broken: {problem}"));
+            assert_eq!(
+                error,
+                format!("tokenizer: tiktoken.model is broken: {problem}")
+            );
         }
     }
 }

@@ -35,7 +35,10 @@ impl Padding {
             first: None,
             resized,
             offset: (0, 0),
-            size: (resized.0.next_multiple_of(block), resized.1.next_multiple_of(block)),
+            size: (
+                resized.0.next_multiple_of(block),
+                resized.1.next_multiple_of(block),
+            ),
         };
         Views {
             original: size,
@@ -59,7 +62,9 @@ impl Padding {
 
 /// Truncated, as the published code does it.
 fn scaled((width, height): (u32, u32), scale: f64) -> (u32, u32) {
-    [width, height].map(|side| ((f64::from(side) * scale) as u32).max(1)).into()
+    [width, height]
+        .map(|side| ((f64::from(side) * scale) as u32).max(1))
+        .into()
 }
 
 #[cfg(test)]
@@ -87,10 +92,23 @@ mod tests {
 
     #[test]
     fn no_picture_has_more_pixels_or_longer_sides_than_the_numbers_allow() {
-        for size in [(1, 1), (1, 4000), (13, 1 << 20), (27, u32::MAX), (u32::MAX, 28), (u32::MAX, u32::MAX)] {
+        for size in [
+            (1, 1),
+            (1, 4000),
+            (13, 1 << 20),
+            (27, u32::MAX),
+            (u32::MAX, 28),
+            (u32::MAX, u32::MAX),
+        ] {
             let [_, (width, height)] = sizes(size.0, size.1);
-            assert!(u64::from(width) * u64::from(height) <= PADDING.most_pixels(), "{size:?}");
-            assert!(width.max(height) <= 510 * 14, "{size:?}: {width} x {height}");
+            assert!(
+                u64::from(width) * u64::from(height) <= PADDING.most_pixels(),
+                "{size:?}"
+            );
+            assert!(
+                width.max(height) <= 510 * 14,
+                "{size:?}: {width} x {height}"
+            );
         }
     }
 }

@@ -49,7 +49,13 @@ pub(super) struct Gated {
 impl Gated {
     fn load(source: Source, name: &str, hidden: usize, ffn: usize) -> Result<Gated, ModelError> {
         let linear = |part: &str, outputs, inputs| {
-            Linear::load(source, &format!("{name}{part}"), outputs, inputs, Bias::Absent)
+            Linear::load(
+                source,
+                &format!("{name}{part}"),
+                outputs,
+                inputs,
+                Bias::Absent,
+            )
         };
         Ok(Gated {
             gate: linear("gate_proj", ffn, hidden)?,
@@ -170,20 +176,32 @@ fn choose(spec: &spec::Experts, scores: &[f32], correction: &[f32]) -> Vec<(usiz
     let of_group = spec.count / spec.groups;
     let group_score = |group: usize| {
         let group = &corrected[group * of_group..][..of_group];
-        best(0..of_group, 2, |at| group[at]).iter().map(|at| group[*at]).sum::<f32>()
+        best(0..of_group, 2, |at| group[at])
+            .iter()
+            .map(|at| group[*at])
+            .sum::<f32>()
     };
     let group_scores: Vec<f32> = (0..spec.groups).map(group_score).collect();
-    let groups = best(0..spec.groups, spec.taken_groups, |group| group_scores[group]);
+    let groups = best(0..spec.groups, spec.taken_groups, |group| {
+        group_scores[group]
+    });
     let in_groups = (0..spec.count).filter(|expert| groups.contains(&(expert / of_group)));
     let chosen = best(in_groups, spec.taken, |expert| corrected[expert]);
     let sum: f32 = chosen.iter().map(|expert| scores[*expert]).sum();
     let divisor = if spec.normalised { sum + 1e-20 } else { 1.0 };
     let weight = |expert: usize| scores[expert] / divisor * spec.scale;
-    chosen.into_iter().map(|expert| (expert, weight(expert))).collect()
+    chosen
+        .into_iter()
+        .map(|expert| (expert, weight(expert)))
+        .collect()
 }
 
 /// The `count` of some numbers with the highest scores.
-fn best(from: impl Iterator<Item = usize>, count: usize, score: impl Fn(usize) -> f32) -> Vec<usize> {
+fn best(
+    from: impl Iterator<Item = usize>,
+    count: usize,
+    score: impl Fn(usize) -> f32,
+) -> Vec<usize> {
     let mut all: Vec<usize> = from.collect();
     all.sort_by(|a, b| score(*b).total_cmp(&score(*a)));
     all.truncate(count);

@@ -81,7 +81,12 @@ impl LatentBlock {
                 .collect(),
             out: linear("o_proj", d, spec.heads * latent.value, spec.output_bias)?,
             mlp_norm: norm("post_attention_layernorm", Layers::eps(spec))?,
-            mlp: Mlp::load(source, spec, Experts::at(&spec.experts, layer), &format!("{name}mlp."))?,
+            mlp: Mlp::load(
+                source,
+                spec,
+                Experts::at(&spec.experts, layer),
+                &format!("{name}mlp."),
+            )?,
             shape: latent.clone(),
         })
     }
@@ -114,7 +119,10 @@ impl LatentBlock {
     /// Turns what is at row `at`.
     fn turn(&self, isa: Isa, values: &mut [f32], angles: &Angles, at: usize) {
         let half = self.shape.rotated / 2;
-        let (cos, sin) = (&angles.cos[at * half..][..half], &angles.sin[at * half..][..half]);
+        let (cos, sin) = (
+            &angles.cos[at * half..][..half],
+            &angles.sin[at * half..][..half],
+        );
         match self.shape.pairs {
             RopePairs::Halves => rows::rope_half(isa, values, self.shape.rotated, cos, sin),
             RopePairs::Neighbours => turn_neighbours(values, cos, sin),

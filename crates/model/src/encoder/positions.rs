@@ -21,7 +21,12 @@ impl Taps {
         let within = |offset: i64| (first as i64 + offset).clamp(0, from as i64 - 1) as usize;
         Taps {
             places: [-1, 0, 1, 2].map(within),
-            weights: [far(part + 1.0), near(part), near(1.0 - part), far(2.0 - part)],
+            weights: [
+                far(part + 1.0),
+                near(part),
+                near(1.0 - part),
+                far(2.0 - part),
+            ],
         }
     }
 }
@@ -30,7 +35,9 @@ impl Taps {
 pub(super) fn resized(table: &[f32], sides: [usize; 2], grid: [usize; 2], d: usize) -> Vec<f32> {
     let taps = |side: usize| -> Vec<Taps> {
         let places = 0..grid[side];
-        places.map(|place| Taps::at(place, sides[side], grid[side])).collect()
+        places
+            .map(|place| Taps::at(place, sides[side], grid[side]))
+            .collect()
     };
     let (rows, columns) = (taps(0), taps(1));
     let mut out = vec![0.0; grid[0] * grid[1] * d];
@@ -41,9 +48,13 @@ pub(super) fn resized(table: &[f32], sides: [usize; 2], grid: [usize; 2], d: usi
             line.fill(0.0);
             for (x, across) in column.places.iter().zip(column.weights) {
                 let from = &table[(y * sides[1] + x) * d..][..d];
-                line.iter_mut().zip(from).for_each(|(line, from)| *line += across * from);
+                line.iter_mut()
+                    .zip(from)
+                    .for_each(|(line, from)| *line += across * from);
             }
-            to.iter_mut().zip(&line).for_each(|(to, line)| *to += down * line);
+            to.iter_mut()
+                .zip(&line)
+                .for_each(|(to, line)| *to += down * line);
         }
     }
     out
@@ -57,23 +68,41 @@ mod tests {
     fn a_side_of_four_becomes_eight_as_torch_makes_it() {
         // torch 2.15: interpolate(tensor([[[[0, 1, 4, 9]]]]), size=(1, 8), mode="bicubic").
         let found = resized(&[0.0, 1.0, 4.0, 9.0], [1, 4], [1, 8], 1);
-        let expected = [-0.10546875, 0.12109375, 0.45703125, 1.609375, 2.828125, 5.44921875, 7.97265625, 9.52734375];
+        let expected = [
+            -0.10546875,
+            0.12109375,
+            0.45703125,
+            1.609375,
+            2.828125,
+            5.44921875,
+            7.97265625,
+            9.52734375,
+        ];
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(expected) {
-            assert!((found - expected).abs() < 1e-6, "{found}, expected {expected}");
+            assert!(
+                (found - expected).abs() < 1e-6,
+                "{found}, expected {expected}"
+            );
         }
     }
 
     #[test]
     fn rows_and_columns_are_resized_apart() {
         // A table that is a product of its row and its column stays one.
-        let table: Vec<f32> = [1.0, 3.0].iter().flat_map(|y| [1.0, 2.0, 5.0].map(|x| x * y)).collect();
+        let table: Vec<f32> = [1.0, 3.0]
+            .iter()
+            .flat_map(|y| [1.0, 2.0, 5.0].map(|x| x * y))
+            .collect();
         let found = resized(&table, [2, 3], [3, 5], 1);
         let down = resized(&[1.0, 3.0], [2, 1], [3, 1], 1);
         let across = resized(&[1.0, 2.0, 5.0], [1, 3], [1, 5], 1);
         for (at, found) in found.iter().enumerate() {
             let expected = down[at / 5] * across[at % 5];
-            assert!((found - expected).abs() < 1e-5, "{at}: {found}, expected {expected}");
+            assert!(
+                (found - expected).abs() < 1e-5,
+                "{at}: {found}, expected {expected}"
+            );
         }
     }
 }

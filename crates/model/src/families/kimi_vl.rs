@@ -3,7 +3,8 @@
 use super::{Family, Keys, pictures, text};
 use crate::names::{Fused, Names};
 use crate::spec::{
-    Layout, MergeNorm, ModelSpec, NormKind, PatchPositions, PatchRotary, ProjectorSpec, ReferencePixels, Spot, VisionSpec,
+    Layout, MergeNorm, ModelSpec, NormKind, PatchPositions, PatchRotary, ProjectorSpec,
+    ReferencePixels, Spot, VisionSpec,
 };
 use image_prep::recipe::Padding;
 use image_prep::{Preprocessor, Recipe};
@@ -30,11 +31,26 @@ fn read(keys: &Keys) -> Result<ModelSpec, String> {
     spec.prompt.spot = Spot::Token;
     spec.prompt.layout = Layout::whole("", "");
     spec.names.replaced.extend([
-        ("^multi_modal_projector.pre_norm.", "multi_modal_projector.norm."),
-        ("^vision_tower.patch_embed.proj.", "vision_tower.embeddings.patch_embedding."),
-        ("^vision_tower.patch_embed.pos_emb.", "vision_tower.embeddings.position_embedding."),
-        ("^vision_tower.encoder.final_layernorm.", "vision_tower.post_layernorm."),
-        ("^vision_tower.encoder.blocks.", "vision_tower.encoder.layers."),
+        (
+            "^multi_modal_projector.pre_norm.",
+            "multi_modal_projector.norm.",
+        ),
+        (
+            "^vision_tower.patch_embed.proj.",
+            "vision_tower.embeddings.patch_embedding.",
+        ),
+        (
+            "^vision_tower.patch_embed.pos_emb.",
+            "vision_tower.embeddings.position_embedding.",
+        ),
+        (
+            "^vision_tower.encoder.final_layernorm.",
+            "vision_tower.post_layernorm.",
+        ),
+        (
+            "^vision_tower.encoder.blocks.",
+            "vision_tower.encoder.layers.",
+        ),
         ("^vision_tower.", "vision_tower.vision_model."),
         ("vision_tower.|.norm0.", ".layer_norm1."),
         ("vision_tower.|.norm1.", ".layer_norm2."),
@@ -42,7 +58,11 @@ fn read(keys: &Keys) -> Result<ModelSpec, String> {
         ("vision_tower.|.mlp.fc1.", ".mlp.fc2."),
         ("vision_tower.|.mlp.fc0.", ".mlp.fc1."),
     ]);
-    let projections = [".self_attn.q_proj.", ".self_attn.k_proj.", ".self_attn.v_proj."];
+    let projections = [
+        ".self_attn.q_proj.",
+        ".self_attn.k_proj.",
+        ".self_attn.v_proj.",
+    ];
     let fused = Fused {
         part: ".wqkv.",
         into: projections.to_vec(),
@@ -69,7 +89,10 @@ fn moonvit(v: &Keys) -> Result<VisionSpec, String> {
         patch,
         norm_eps: 1e-5,
         positions: PatchPositions::Resized {
-            sides: [v.size_or("init_pos_emb_height", 64)?, v.size_or("init_pos_emb_width", 64)?],
+            sides: [
+                v.size_or("init_pos_emb_height", 64)?,
+                v.size_or("init_pos_emb_width", 64)?,
+            ],
         },
         rotary: Some(PatchRotary::ColumnAndRowByPairs),
         ..VisionSpec::siglip()
@@ -90,14 +113,25 @@ fn padded(config: &Keys, keys: &Keys) -> Result<Preprocessor, String> {
     }
     let small = |key: &str, value: usize, most: usize| match u32::try_from(value) {
         Ok(number) if (1..=most).contains(&value) => Ok(number),
-        _ => Err(format!("{} is {value}, expected 1 to {most}", keys.name(key))),
+        _ => Err(format!(
+            "{} is {value}, expected 1 to {most}",
+            keys.name(key)
+        )),
     };
     let v = config.object("vision_config")?;
     let patch = v.size_or("patch_size", 14)?;
     let recipe = Recipe::Padded(Padding {
         patch: small("patch_size", keys.size_or("patch_size", patch)?, 1024)?,
-        block: small("merge_kernel_size", keys.side_or("merge_kernel_size", merge(&v)?)?, 16)?,
-        most_patches: small("in_token_limit", keys.size_or("in_token_limit", 4096)?, 1 << 18)?,
+        block: small(
+            "merge_kernel_size",
+            keys.side_or("merge_kernel_size", merge(&v)?)?,
+            16,
+        )?,
+        most_patches: small(
+            "in_token_limit",
+            keys.size_or("in_token_limit", 4096)?,
+            1 << 18,
+        )?,
     });
     pictures::preprocessor(recipe, pictures::values(keys, pictures::HALF)?)
 }

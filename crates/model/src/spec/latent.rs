@@ -53,7 +53,9 @@ pub struct Experts {
 impl Experts {
     /// The experts of a layer, where it has them.
     pub fn at(experts: &Option<Experts>, layer: usize) -> Option<&Experts> {
-        experts.as_ref().filter(|experts| layer >= experts.dense_layers)
+        experts
+            .as_ref()
+            .filter(|experts| layer >= experts.dense_layers)
     }
 
     /// What does not fit together, by the names of config.json.
@@ -77,7 +79,10 @@ impl Experts {
             ));
         }
         match self.shared_ffn > 1 << 20 {
-            true => Err(format!("n_shared_experts: {} inner numbers", self.shared_ffn)),
+            true => Err(format!(
+                "n_shared_experts: {} inner numbers",
+                self.shared_ffn
+            )),
             false => Ok(()),
         }
     }
@@ -109,7 +114,10 @@ impl Latent {
         }
         match self.rotated.is_multiple_of(2) {
             true => Ok(()),
-            false => Err(format!("qk_rope_head_dim is {}, expected an even number", self.rotated)),
+            false => Err(format!(
+                "qk_rope_head_dim is {}, expected an even number",
+                self.rotated
+            )),
         }
     }
 }

@@ -40,10 +40,18 @@ fn a_prompt_cut_anywhere_gives_the_bits_of_the_whole_on_any_number_of_threads() 
     let rows = numbers(75 * MODEL.spec().hidden_size(), 1);
     let whole = prefill(&MODEL, &rows, &[]);
     assert_eq!(whole.len(), 75 * 500);
-    for (threads, chunks) in [(1, vec![1; 74]), (2, vec![48]), (3, vec![7, 30, 1]), (4, vec![])] {
+    for (threads, chunks) in [
+        (1, vec![1; 74]),
+        (2, vec![48]),
+        (3, vec![7, 30, 1]),
+        (4, vec![]),
+    ] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let cut = pool.unwrap().install(|| prefill(&MODEL, &rows, &chunks));
-        assert!(bits(&whole) == bits(&cut), "{chunks:?} on {threads} threads");
+        assert!(
+            bits(&whole) == bits(&cut),
+            "{chunks:?} on {threads} threads"
+        );
     }
 }
 
@@ -68,7 +76,10 @@ fn a_cache_comes_back_from_its_bytes() {
     };
     forward(&rows[..9 * d], &mut cache);
     let mut copy = MODEL.cache_from_bytes(20, 9, &cache.to_bytes()).unwrap();
-    assert_eq!(forward(&rows[9 * d..], &mut cache), forward(&rows[9 * d..], &mut copy));
+    assert_eq!(
+        forward(&rows[9 * d..], &mut cache),
+        forward(&rows[9 * d..], &mut copy)
+    );
 }
 
 fn convert(path: &Path, recipe: Recipe, rounding: Rounding) -> Result<u64, ModelError> {
@@ -96,9 +107,15 @@ fn likeness(recipe: Recipe, rounding: Rounding) -> f64 {
     let bundle = Model::from_bundle(&Bundle::open(&path).unwrap()).unwrap();
     let rows = numbers(20 * 72, 4);
     let (a, b) = (prefill(&MODEL, &rows, &[]), prefill(&bundle, &rows, &[13]));
-    assert!(bits(&b) == bits(&prefill(&bundle, &rows, &[])), "{recipe:?}: cut anywhere");
+    assert!(
+        bits(&b) == bits(&prefill(&bundle, &rows, &[])),
+        "{recipe:?}: cut anywhere"
+    );
     let dot = |a: &[f32], b: &[f32]| -> f64 {
-        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+        a.iter()
+            .zip(b)
+            .map(|(a, b)| f64::from(*a) * f64::from(*b))
+            .sum()
     };
     dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt()
 }
@@ -113,7 +130,10 @@ fn bundles_of_every_recipe_are_near_their_checkpoint() {
     for recipe in [Recipe::Paper, Recipe::Fast] {
         for rounding in [Rounding::Nearest, Rounding::Search] {
             let found = likeness(recipe, rounding);
-            assert!(found > 0.6 && found < bf16, "{recipe:?} {rounding:?}: {found}");
+            assert!(
+                found > 0.6 && found < bf16,
+                "{recipe:?} {rounding:?}: {found}"
+            );
         }
     }
 }
@@ -132,18 +152,50 @@ fn rounding_that_watches_inputs_is_refused_before_a_file_is_made() {
 #[test]
 fn what_cannot_be_computed_is_refused_by_the_name_of_its_key() {
     for (key, value, expected) in [
-        ("scoring_func", json!("softmax"), "scoring_func is \"softmax\", expected sigmoid"),
-        ("topk_method", json!("greedy"), "topk_method is \"greedy\", expected noaux_tc"),
-        ("moe_layer_freq", json!(2), "moe_layer_freq is 2, expected 1"),
-        ("n_group", json!(4), "6 experts in 4 groups, 2 of 1 groups taken: do not fit together"),
+        (
+            "scoring_func",
+            json!("softmax"),
+            "scoring_func is \"softmax\", expected sigmoid",
+        ),
+        (
+            "topk_method",
+            json!("greedy"),
+            "topk_method is \"greedy\", expected noaux_tc",
+        ),
+        (
+            "moe_layer_freq",
+            json!(2),
+            "moe_layer_freq is 2, expected 1",
+        ),
+        (
+            "n_group",
+            json!(4),
+            "6 experts in 4 groups, 2 of 1 groups taken: do not fit together",
+        ),
         ("topk_group", json!(3), "topk_group is 3, expected 1 to 2"),
-        ("num_experts_per_tok", json!(4), "6 experts in 2 groups, 4 of 1 groups taken: do not fit together"),
-        ("qk_rope_head_dim", json!(15), "qk_rope_head_dim is 15, expected an even number"),
-        ("kv_lora_rank", json!(0), "kv_lora_rank is 0, expected 1 to 16384"),
+        (
+            "num_experts_per_tok",
+            json!(4),
+            "6 experts in 2 groups, 4 of 1 groups taken: do not fit together",
+        ),
+        (
+            "qk_rope_head_dim",
+            json!(15),
+            "qk_rope_head_dim is 15, expected an even number",
+        ),
+        (
+            "kv_lora_rank",
+            json!(0),
+            "kv_lora_rank is 0, expected 1 to 16384",
+        ),
     ] {
         let mut config: Value = serde_json::from_str(CONFIG).unwrap();
         config[key] = value;
         let error = ModelSpec::from_json(&config.to_string()).unwrap_err();
-        assert_eq!(error.to_string(), format!("config.json: {expected}"), "{key}");
+        assert_eq!(
+            error.to_string(),
+            format!("config.json: {expected}"),
+            "{key}"
+        );
     }
 }

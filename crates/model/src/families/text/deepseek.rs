@@ -47,7 +47,12 @@ fn finish(keys: &Keys, spec: &mut ModelSpec) -> Result<(), String> {
 }
 
 /// Makes the decoder one with latent attention.
-pub(super) fn latent(keys: &Keys, spec: &mut ModelSpec, widths: Widths, pairs: RopePairs) -> Result<(), String> {
+pub(super) fn latent(
+    keys: &Keys,
+    spec: &mut ModelSpec,
+    widths: Widths,
+    pairs: RopePairs,
+) -> Result<(), String> {
     let latent = Latent {
         width: keys.size_or("kv_lora_rank", widths.latent)?,
         rotated: keys.size_or("qk_rope_head_dim", widths.rotated)?,
@@ -78,12 +83,18 @@ fn experts(keys: &Keys, decoder: &DecoderSpec) -> Result<Option<Experts>, String
     for (key, expected) in [("scoring_func", "sigmoid"), ("topk_method", "noaux_tc")] {
         let found = keys.text_or(key, expected)?;
         if found != expected {
-            return Err(format!("{} is {found:?}, expected {expected}", keys.name(key)));
+            return Err(format!(
+                "{} is {found:?}, expected {expected}",
+                keys.name(key)
+            ));
         }
     }
     let every = keys.size_or("moe_layer_freq", 1)?;
     if every != 1 {
-        return Err(format!("{} is {every}, expected 1", keys.name("moe_layer_freq")));
+        return Err(format!(
+            "{} is {every}, expected 1",
+            keys.name("moe_layer_freq")
+        ));
     }
     let ffn = keys.size_or("moe_intermediate_size", 2048)?;
     let shared = match keys.is_null("n_shared_experts") {
