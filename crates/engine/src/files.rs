@@ -15,6 +15,7 @@ use crate::tags::ThinkingTags;
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::sentencepiece::{self, AddedToken};
+use crate::tokenizer::tiktoken;
 
 /// Longest of these files that is read; a tokenizer.json of a large vocabulary has some tens of megabytes.
 pub(crate) const MAX_BYTES: u64 = 256 << 20;
@@ -41,7 +42,7 @@ pub struct ModelFiles {
 }
 
 /// Names of the small files of a model folder. What a model can do without may be missing.
-const SMALL_FILES: [&str; 9] = [
+const SMALL_FILES: [&str; 10] = [
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -51,6 +52,7 @@ const SMALL_FILES: [&str; 9] = [
     "tokenizer.model",
     "added_tokens.json",
     "chat_template.json",
+    "tiktoken.model",
 ];
 
 /// Names and contents of the small files that a model folder has, config.json among them, for another place to hold.
@@ -135,6 +137,10 @@ impl Small<'_> {
             let tokenizer = Tokenizer::from_bytes(&json)?;
             let begin = tokenizer.begin();
             return Ok((tokenizer, begin));
+        }
+        if let Some(model) = (self.get)("tiktoken.model")? {
+            // It puts nothing before a text: templates do.
+            return Ok((tiktoken::read(&model, &self.added_tokens(config)?)?, Vec::new()));
         }
         let Some(model) = (self.get)("tokenizer.model")? else {
             return Err((self.missing)("tokenizer.json"));

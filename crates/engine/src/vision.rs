@@ -244,7 +244,15 @@ impl Looking<'_> {
             }
             (Limit::Tokens(tokens), _) if info(settings).tokens <= tokens => settings.clone(),
             (Limit::Tokens(tokens), Reduction::Pixels { per_row }) => {
-                settings.at_most_pixels((tokens as u64).saturating_mul(per_row))
+                let mut most = tokens;
+                loop {
+                    let fewer = settings.at_most_pixels((most as u64).saturating_mul(per_row));
+                    if most <= 1 || info(&fewer).tokens <= tokens {
+                        return fewer;
+                    }
+                    // Padding makes rows too.
+                    most = most * 9 / 10;
+                }
             }
             (Limit::Tokens(most), Reduction::Tiles) => {
                 // Where tiles do not all have as many tokens this may be a tile too many.

@@ -1,6 +1,6 @@
 //! Fewer tiles than a rule would give: what a picture gets that may cost only so much.
 
-use crate::recipe::{Pinpoints, Slicing, Splits};
+use crate::recipe::{Padding, Pinpoints, Slicing, Splits};
 use crate::tiling::{Grid, GridChoice};
 use crate::{Preprocessor, Recipe, TileLayout};
 
@@ -30,12 +30,15 @@ impl Preprocessor {
             Recipe::Rounded { factor, .. } => Reduction::Pixels {
                 per_row: u64::from(*factor).pow(2),
             },
+            Recipe::Padded(padding) => Reduction::Pixels {
+                per_row: u64::from(padding.patch * padding.block).pow(2),
+            },
             Recipe::CentreCrop { .. } | Recipe::Stretch { .. } => Reduction::None,
         }
     }
 
-    /// Settings under which a picture has at most `most` pixels, as far as a recipe for the picture's own size goes down.
-    /// Other recipes stay as they are.
+    /// Settings under which a picture has at most `most` pixels, padding apart, as far as a recipe for the picture's own size
+    /// goes down. Other recipes stay as they are.
     pub fn at_most_pixels(&self, most: u64) -> Preprocessor {
         match self.recipe() {
             Recipe::Rounded {
@@ -47,6 +50,15 @@ impl Preprocessor {
                 min_pixels: *min_pixels,
                 max_pixels: most.max(*min_pixels),
             }),
+            Recipe::Padded(padding) => {
+                let patches = most / u64::from(padding.patch).pow(2);
+                let patches = u32::try_from(patches).unwrap_or(u32::MAX);
+                let least = padding.block.pow(2);
+                self.with_recipe(Recipe::Padded(Padding {
+                    most_patches: padding.most_patches.min(patches.max(least)),
+                    ..*padding
+                }))
+            }
             _ => self.clone(),
         }
     }

@@ -4,6 +4,7 @@
 //! is half to even, its `int` truncates.
 
 mod alone;
+mod padded;
 mod pinpoints;
 mod slices;
 mod splits;
@@ -12,6 +13,7 @@ use crate::TileLayout;
 use crate::tiling::Grid;
 use crate::views::{Canvas, Cut, Views};
 pub use alone::{Scales, Several};
+pub use padded::Padding;
 pub use pinpoints::Pinpoints;
 pub use slices::Slicing;
 pub use splits::Splits;
@@ -45,6 +47,8 @@ pub enum Recipe {
         /// Larger pictures shrink.
         max_pixels: u64,
     },
+    /// Kimi-VL: the picture's own size within a limit, on padding.
+    Padded(Padding),
     /// One size for all.
     Stretch {
         /// Columns.
@@ -72,6 +76,7 @@ impl Recipe {
                 min_pixels,
                 max_pixels,
             } => Views::stretched(size, rounded(size, *factor, [*min_pixels, *max_pixels])),
+            Recipe::Padded(padding) => padding.views(size),
             Recipe::Stretch { width, height } => Views::stretched(size, (*width, *height)),
         }
     }
@@ -97,6 +102,7 @@ impl Recipe {
             Recipe::Splits(splits) => splits.most_pixels(),
             // A side is never below one factor, so that a line of a picture may take somewhat more.
             Recipe::Rounded { max_pixels, .. } => *max_pixels,
+            Recipe::Padded(padding) => padding.most_pixels(),
             Recipe::Stretch { width, height } => u64::from(*width) * u64::from(*height),
         }
     }

@@ -1,5 +1,8 @@
 //! One block of the decoder: grouped-query attention over a key-value cache, and a gated MLP.
 
+mod experts;
+mod kinds;
+mod latent;
 mod quantized;
 
 use crate::ModelError;
@@ -13,6 +16,8 @@ use kernels::isa::Isa;
 use kernels::rows;
 use quantized::{Quantized, take_normed};
 use std::ops::Range;
+
+pub(crate) use kinds::AnyBlock;
 
 /// Prompt rows of one key head that a thread takes at once.
 const PORTION: usize = 48;

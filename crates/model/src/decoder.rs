@@ -1,6 +1,6 @@
 //! The causal decoder: embedding, blocks, norm and head.
 
-use crate::block::{Block, Buffers, Layers, Place, Stretch};
+use crate::block::{AnyBlock, Buffers, Layers, Place, Stretch};
 use crate::cache::{CacheShape, KvCache};
 use crate::layers::{Linear, Norm, scale_rows};
 use crate::matrix::Intake;
@@ -62,7 +62,7 @@ pub(crate) struct Decoder {
     /// None where the head's rows are the embedding.
     embedding: Option<Table>,
     embedding_norm: Option<Norm>,
-    blocks: Vec<Block>,
+    blocks: Vec<AnyBlock>,
     norm: Norm,
     head: Linear,
     cache: CacheShape,
@@ -92,7 +92,10 @@ impl Decoder {
             },
             embedding_norm,
             blocks: (0..d.layers)
-                .map(|layer| Block::load(source, d, &format!("{prefix}model.layers.{layer}.")))
+                .map(|layer| {
+                    let name = format!("{prefix}model.layers.{layer}.");
+                    AnyBlock::load(source, d, layer, &name)
+                })
                 .collect::<Result<_, _>>()?,
             norm: Norm::rms(source, &format!("{prefix}model.norm"), Layers::eps(d))?,
             head: Linear::from_weight(source, &head, d.vocabulary, d.hidden)?,
@@ -101,7 +104,11 @@ impl Decoder {
                 layers: d.layers,
                 heads: d.kv_heads,
                 head_dim: d.head_dim,
-                precision: source.attention(&format!("{prefix}model.layers."), d.head_dim),
+                precision: match d.latent {
+                    // A latent stands for the keys and values of all heads: it is not rounded.
+                    Some(_) => None,
+                    None => source.attention(&format!("{prefix}model.layers."), d.head_dim),
+                },
             },
         })
     }
@@ -240,7 +247,7 @@ impl Decoder {
             let layers = batch.iter_mut().map(|segment| segment.cache.layer(layer));
             let caches = &mut layers.collect::<Vec<_>>();
             self.layers
-                .block(block, &place, caches, &mut x, buffers, &mut ());
+                .any_block(block, &place, caches, &mut x, buffers);
         }
         for (segment, stretch) in batch.iter_mut().zip(&stretches) {
             segment.cache.advance(stretch.before + stretch.rows.len());

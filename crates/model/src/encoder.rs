@@ -3,6 +3,7 @@
 mod block;
 mod chunked;
 mod places;
+mod positions;
 mod projector;
 mod resampler;
 mod scales;
@@ -146,7 +147,11 @@ impl Encoder {
                 spread = self.spread(side, shares, grid);
                 &spread
             }
-            PatchPositions::None | PatchPositions::Table => &self.positions,
+            PatchPositions::Resized { sides } if sides != grid => {
+                spread = positions::resized(&self.positions, sides, grid, self.spec.hidden);
+                &spread
+            }
+            _ => &self.positions,
         };
         if !positions.is_empty() {
             let tile = positions.len();

@@ -16,7 +16,7 @@ pub(crate) struct Rotary {
 
 impl Rotary {
     pub fn new(spec: &DecoderSpec) -> Rotary {
-        let d = spec.head_dim;
+        let d = spec.latent.as_ref().map_or(spec.head_dim, |latent| latent.rotated);
         let frequency = |i: usize| {
             let plain = spec.rope_base.powf(-2.0 * i as f64 / d as f64);
             match spec.rope_scaling {
@@ -57,6 +57,16 @@ impl Rotary {
             RopeAxes::Bands([time, row, _]) => {
                 usize::from(i >= time) + usize::from(i >= time + row)
             }
+        }
+    }
+}
+
+/// Turns each pair of neighbouring numbers of heads by one angle, `cos` and `sin` having one for each pair of a head.
+pub(crate) fn turn_neighbours(heads: &mut [f32], cos: &[f32], sin: &[f32]) {
+    for head in heads.chunks_exact_mut(2 * cos.len()) {
+        for ((pair, cos), sin) in head.as_chunks_mut::<2>().0.iter_mut().zip(cos).zip(sin) {
+            let [a, b] = *pair;
+            *pair = [a * cos - b * sin, b * cos + a * sin];
         }
     }
 }

@@ -4,6 +4,7 @@
 //! that people wrote therefore goes through [`crate::disguise`] first.
 
 pub(crate) mod sentencepiece;
+pub(crate) mod tiktoken;
 
 use std::path::Path;
 use std::sync::OnceLock;

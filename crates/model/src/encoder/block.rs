@@ -4,8 +4,8 @@ use super::Taken;
 use crate::ModelError;
 use crate::layers::{Bias, Linear, Norm, each_row, each_task, head_of, side_by_side};
 use crate::matrix::Intake;
-use crate::rotary::Angles;
-use crate::spec::{Activation, QkNorm, VisionMlp, VisionSpec};
+use crate::rotary::{Angles, turn_neighbours};
+use crate::spec::{Activation, PatchRotary, QkNorm, VisionMlp, VisionSpec};
 use crate::weights::Source;
 use kernels::attention::{self, Reach};
 use kernels::attention_kv8;
@@ -138,7 +138,11 @@ fn rotate(isa: Isa, spec: &VisionSpec, angles: &Angles, x: &mut [f32]) {
     each_row(x, d, |first, x| {
         for (row, values) in (first..).zip(x.chunks_exact_mut(d)) {
             let at = row * half..(row + 1) * half;
-            rows::rope_half(isa, values, width, &angles.cos[at.clone()], &angles.sin[at]);
+            let (cos, sin) = (&angles.cos[at.clone()], &angles.sin[at]);
+            match spec.rotary {
+                Some(PatchRotary::ColumnAndRowByPairs) => turn_neighbours(values, cos, sin),
+                _ => rows::rope_half(isa, values, width, cos, sin),
+            }
         }
     });
 }

@@ -3,6 +3,7 @@
 
 mod bluelm_v;
 mod internvl;
+mod kimi_vl;
 mod llava;
 mod minicpmv;
 mod qwen_vl;
@@ -27,13 +28,14 @@ struct Family {
 }
 
 /// All of them. A line here and a file beside it are a new family.
-const FAMILIES: [&[Family]; 8] = [
+const FAMILIES: [&[Family]; 9] = [
     &[bluelm_v::FAMILY],
     &[text::FAMILY],
     &llava::FAMILIES,
     &internvl::FAMILIES,
     &[minicpmv::FAMILY],
     &qwen_vl::FAMILIES,
+    &[kimi_vl::FAMILY],
     &[vila::FAMILY],
     &[smolvlm::FAMILY],
 ];

@@ -53,6 +53,12 @@ impl ModelSpec {
                 d.heads, d.kv_heads
             ));
         }
+        if let Some(experts) = &d.experts {
+            experts.check()?;
+        }
+        if let Some(latent) = &d.latent {
+            return latent.check();
+        }
         if !d.head_dim.is_multiple_of(2) {
             return Err(format!(
                 "head_dim is {}, expected an even number for rotary positions",

@@ -1,6 +1,7 @@
 //! A model as data: enums and numbers read from config.json. What computes it never asks for a family's name.
 
 mod checks;
+mod latent;
 mod pixels;
 mod prompt;
 mod tensors;
@@ -8,6 +9,7 @@ mod tensors;
 use crate::names::Names;
 use crate::{ModelError, families};
 
+pub use latent::{Experts, Latent, RopePairs};
 pub use pixels::ReferencePixels;
 pub use prompt::{Assembly, Begin, Layout, PromptSpec, Segment, Slices, Spot};
 
@@ -100,6 +102,8 @@ pub struct VisionSpec {
 pub enum PatchRotary {
     /// The first half of the frequencies turns with the row, the second with the column.
     RowThenColumn,
+    /// Neighbouring numbers turn, the first pair with the column, the second with the row, and so on: MoonViT.
+    ColumnAndRowByPairs,
 }
 
 /// Squares of patches that see each other.
@@ -133,6 +137,11 @@ pub enum PatchPositions {
         side: usize,
         /// How a patch's share of the way is computed.
         shares: Shares,
+    },
+    /// A table of so many rows and columns, resized to the grid (bicubic): MoonViT.
+    Resized {
+        /// Rows and columns.
+        sides: [usize; 2],
     },
 }
 
@@ -335,6 +344,10 @@ pub struct DecoderSpec {
     pub residual_scale: f32,
     /// The last rows are divided by it before the head.
     pub logit_divisor: f32,
+    /// Keys and values that all heads share; `kv_heads` is 1 then, and `head_dim` the width of what is remembered.
+    pub latent: Option<Latent>,
+    /// MLPs of which each row takes some; only beside `latent`.
+    pub experts: Option<Experts>,
 }
 
 /// Changes to the rotary frequencies f(i) = base^(-2i / head_dim).
@@ -370,6 +383,7 @@ impl DecoderSpec {
     pub fn is_plain(&self) -> bool {
         self.rope_scaling == RopeScaling::None
             && self.rope_axes == RopeAxes::One
+            && (&self.latent, &self.experts) == (&None, &None)
             && [self.embedding_scale, self.input_scale] == [1.0; 2]
             && [self.residual_scale, self.logit_divisor] == [1.0; 2]
     }

@@ -1,7 +1,7 @@
 //! Every tensor that a network needs, by its canonical name: that of the native format, whatever a family's files call it.
 
 use super::{
-    Assembly, DecoderSpec, EmbeddingNorm, MergeNorm, ModelSpec, NormKind, PatchPositions,
+    Assembly, DecoderSpec, EmbeddingNorm, Experts, Latent, MergeNorm, ModelSpec, NormKind, PatchPositions,
     ProjectorKind, ProjectorSpec, QkNorm, Role, TensorSpec, VisionMlp, VisionSpec,
 };
 
@@ -82,6 +82,7 @@ impl TensorList {
             PatchPositions::None => 0,
             PatchPositions::Table => v.grid() * v.grid() + usize::from(v.class_token),
             PatchPositions::Spread { side, .. } => side * side,
+            PatchPositions::Resized { sides } => sides[0] * sides[1],
         };
         if rows > 0 {
             let name = format!("{p}embeddings.position_embedding.weight");
@@ -208,7 +209,11 @@ impl TensorList {
             self.pair(&name, &[d.hidden], Role::Numbers);
         }
         for layer in 0..d.layers {
-            self.block(d, &format!("{prefix}model.layers.{layer}."));
+            let name = format!("{prefix}model.layers.{layer}.");
+            match &d.latent {
+                Some(latent) => self.latent_block(d, latent, layer, &name),
+                None => self.block(d, &name),
+            }
         }
         self.norm(format!("{prefix}model.norm"), d.hidden);
         if !d.tied {
@@ -233,9 +238,57 @@ impl TensorList {
             self.norm(format!("{l}self_attn.q_norm"), d.head_dim);
             self.norm(format!("{l}self_attn.k_norm"), d.head_dim);
         }
-        self.linear(format!("{l}mlp.gate_proj"), &[d.ffn, d.hidden], false);
-        self.linear(format!("{l}mlp.up_proj"), &[d.ffn, d.hidden], false);
-        self.linear(format!("{l}mlp.down_proj"), &[d.hidden, d.ffn], false);
+        self.gated(&format!("{l}mlp."), d.hidden, d.ffn);
+    }
+
+    /// A gated MLP of the decoder.
+    fn gated(&mut self, l: &str, hidden: usize, ffn: usize) {
+        self.linear(format!("{l}gate_proj"), &[ffn, hidden], false);
+        self.linear(format!("{l}up_proj"), &[ffn, hidden], false);
+        self.linear(format!("{l}down_proj"), &[hidden, ffn], false);
+    }
+
+    /// A block with latent attention. What becomes keys and values of a head stays as exact as norms are: it is multiplied with
+    /// queries and sums, not with rows.
+    fn latent_block(&mut self, d: &DecoderSpec, latent: &Latent, layer: usize, l: &str) {
+        self.norm(format!("{l}input_layernorm"), d.hidden);
+        self.norm(format!("{l}post_attention_layernorm"), d.hidden);
+        let queries = d.heads * latent.of_query();
+        match latent.query {
+            Some(width) => {
+                self.linear(format!("{l}self_attn.q_a_proj"), &[width, d.hidden], d.qkv_bias);
+                self.norm(format!("{l}self_attn.q_a_layernorm"), width);
+                self.linear(format!("{l}self_attn.q_b_proj"), &[queries, width], false);
+            }
+            None => self.linear(format!("{l}self_attn.q_proj"), &[queries, d.hidden], false),
+        }
+        let kv_a = format!("{l}self_attn.kv_a_proj_with_mqa");
+        self.linear(kv_a, &[latent.remembered(), d.hidden], d.qkv_bias);
+        self.norm(format!("{l}self_attn.kv_a_layernorm"), latent.width);
+        for (name, width) in [("k_b_proj", latent.plain), ("v_b_proj", latent.value)] {
+            let shape = [d.heads * width, latent.width];
+            self.push(format!("{l}self_attn.{name}.weight"), &shape, Role::Numbers);
+        }
+        let values = d.heads * latent.value;
+        self.linear(format!("{l}self_attn.o_proj"), &[d.hidden, values], d.output_bias);
+        match Experts::at(&d.experts, layer) {
+            Some(experts) => self.experts(experts, d.hidden, &format!("{l}mlp.")),
+            None => self.gated(&format!("{l}mlp."), d.hidden, d.ffn),
+        }
+    }
+
+    /// A router and what it chooses from.
+    fn experts(&mut self, experts: &Experts, hidden: usize, l: &str) {
+        let router = [experts.count, hidden];
+        self.push(format!("{l}gate.weight"), &router, Role::Numbers);
+        let bias = format!("{l}gate.e_score_correction_bias");
+        self.push(bias, &router[..1], Role::Numbers);
+        for expert in 0..experts.count {
+            self.gated(&format!("{l}experts.{expert}."), hidden, experts.ffn);
+        }
+        if experts.shared_ffn > 0 {
+            self.gated(&format!("{l}shared_experts."), hidden, experts.shared_ffn);
+        }
     }
 
     /// An RMSNorm of the decoder.

@@ -4,6 +4,7 @@ mod batches;
 mod bundles;
 mod chunks;
 mod config;
+mod experts;
 mod golden;
 mod headers;
 mod quantized_cache;

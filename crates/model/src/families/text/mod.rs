@@ -2,9 +2,11 @@
 //! stand with it.
 
 mod bluelm;
+mod deepseek;
 mod internlm2;
 mod llama;
 mod minicpm;
+mod minicpm3;
 mod qwen;
 mod rotary;
 
@@ -51,12 +53,14 @@ const LLAMA: Defaults = Defaults {
     tied: false,
 };
 
-const TEXTS: [&[Text]; 5] = [
+const TEXTS: [&[Text]; 7] = [
     &llama::TEXTS,
     &qwen::TEXTS,
     &[bluelm::TEXT],
     &[minicpm::TEXT],
     &[internlm2::TEXT],
+    &[deepseek::TEXT],
+    &[minicpm3::TEXT],
 ];
 
 /// Folders that hold a text model only.
@@ -70,6 +74,8 @@ pub(super) const FAMILY: Family = Family {
         "BlueLM",
         "minicpm",
         "internlm2",
+        "deepseek_v3",
+        "minicpm3",
     ],
     read,
     pictures: None,
@@ -140,6 +146,8 @@ fn plain(keys: &Keys, defaults: &Defaults) -> Result<DecoderSpec, String> {
         input_scale: 1.0,
         residual_scale: 1.0,
         logit_divisor: 1.0,
+        latent: None,
+        experts: None,
     })
 }
 
