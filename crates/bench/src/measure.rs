@@ -238,8 +238,9 @@ impl<N: Network> Bench<'_, N> {
         let tile = self.pixels.len() / self.plan.tiles;
         let started = Instant::now();
         for pixels in self.pixels.chunks(batch * tile) {
-            let tiles = pixels.len() / tile;
-            self.network.encode(pixels, tiles, self.cancel)?;
+            let side = self.network.shape().tile_side as u32;
+            let patches = self.network.embed_patches(pixels, (side, side));
+            self.network.encode_patches(patches, self.cancel)?;
         }
         Ok(started.elapsed().as_secs_f64())
     }
@@ -257,7 +258,7 @@ impl<N: Network> Bench<'_, N> {
         for (at, rows) in inputs.chunks(step).enumerate() {
             let logits = if at == last { logits } else { LogitRows::None };
             self.network
-                .forward(rows, cache, logits, self.cancel, &mut NoTaps)?;
+                .forward(rows.into(), cache, logits, self.cancel, &mut NoTaps)?;
         }
         Ok(())
     }
@@ -277,9 +278,9 @@ impl<N: Network> Bench<'_, N> {
         let started = Instant::now();
         for id in ids {
             let row = self.network.embed(&[id]);
-            let logits = LogitRows::Last;
+            let (row, logits) = (row.as_slice().into(), LogitRows::Last);
             self.network
-                .forward(&row, &mut cache, logits, self.cancel, &mut NoTaps)?;
+                .forward(row, &mut cache, logits, self.cancel, &mut NoTaps)?;
         }
         let time = started.elapsed().as_secs_f64();
         cache.truncate(depth);
@@ -304,6 +305,7 @@ impl<N: Network> Bench<'_, N> {
                 .iter_mut()
                 .map(|cache| Segment {
                     inputs: network.embed(&[id]),
+                    positions: None,
                     cache,
                     logits: LogitRows::Last,
                 })
@@ -344,7 +346,7 @@ pub(crate) fn spread(at: usize) -> u32 {
 mod tests {
     use super::*;
     use engine::{EngineError, NetworkShape};
-    use model::{Patches, Taps};
+    use model::{Inputs, Patches, Taps};
     use std::sync::Mutex;
 
     /// Notes what it is asked to do: tiles of an encode, or positions before and after a forward.
@@ -377,10 +379,13 @@ mod tests {
             }
         }
 
-        fn embed_patches(&self, pixels: &[f32], tiles: usize) -> Patches {
-            assert_eq!(pixels.len(), tiles * 12);
-            let rows = Vec::new();
-            Patches { tiles, rows }
+        fn embed_patches(&self, pixels: &[f32], size: (u32, u32)) -> Patches {
+            assert_eq!(size, (2, 2));
+            Patches {
+                tiles: pixels.len() / 12,
+                grid: [1, 1],
+                rows: Vec::new(),
+            }
         }
 
         fn encode_patches(&self, patches: Patches, _: &Cancel) -> Result<Vec<f32>, EngineError> {
@@ -400,14 +405,14 @@ mod tests {
 
         fn forward(
             &self,
-            inputs: &[f32],
+            inputs: Inputs,
             cache: &mut Tokens,
             _: LogitRows,
             _: &Cancel,
             _: &mut dyn Taps,
         ) -> Result<Vec<f32>, EngineError> {
             let before = cache.0;
-            cache.0 += inputs.len() / 2;
+            cache.0 += inputs.rows.len() / 2;
             self.0.lock().unwrap().push((before, cache.0));
             Ok(Vec::new())
         }

@@ -9,5 +9,6 @@ use model::{LogitRows, NoTaps};
 pub fn first_token<N: Network>(network: &N, cancel: &Cancel) -> Result<Vec<f32>, BenchError> {
     let rows = network.embed(&ids(1, network.shape().vocabulary));
     let mut cache = network.new_cache(1);
-    Ok(network.forward(&rows, &mut cache, LogitRows::Last, cancel, &mut NoTaps)?)
+    let rows = rows.as_slice().into();
+    Ok(network.forward(rows, &mut cache, LogitRows::Last, cancel, &mut NoTaps)?)
 }

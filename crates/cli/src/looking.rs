@@ -88,5 +88,9 @@ pub fn fewer(image: &ImageInfo) -> String {
         Because::Context => "the context is full",
         Because::Memory => "memory is short",
     };
-    format!(" instead of {} ({because})", reduced.from_tiles)
+    let instead = match reduced.from_tokens {
+        Some(tokens) => format!("{tokens} tokens"),
+        None => reduced.from_tiles.to_string(),
+    };
+    format!(" instead of {instead} ({because})")
 }

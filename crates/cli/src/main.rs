@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use commands::{
-    bench, chat, completions, convert, data, eval, explain, run, serve, tiles, train, tune,
+    bench, chat, completions, convert, data, eval, explain, run, serve, tiles, train, tune, verify,
 };
 pub use failure::Interrupted;
 
@@ -73,6 +73,8 @@ enum Command {
     Train(train::TrainArguments),
     /// Make one file of a model, smaller and faster
     Convert(convert::ConvertArguments),
+    /// Compare a model with what a reference computed
+    Verify(verify::VerifyArguments),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArguments),
 }
@@ -103,6 +105,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             train::run(arguments, cancel.flag())
         }
         Command::Convert(arguments) => convert::run(arguments, cancel),
+        Command::Verify(arguments) => verify::run(arguments, cancel),
         Command::Completions(arguments) => completions::run(arguments),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use image_prep::{Picture, Preprocessor};
+use image_prep::{Picture, Preprocessor, Views};
 
 use crate::cancel::Cancel;
 use crate::encoding::{Batch, ImageEncoder, Pixels, Subject, Wanted};
@@ -156,6 +156,11 @@ impl Owned {
             name: self.name,
         }
     }
+
+    fn views(&self) -> Views {
+        let picture = &self.picture;
+        self.preprocessor.views(picture.width, picture.height)
+    }
 }
 
 /// The images that an engine encodes ahead, and those that it keeps.
@@ -181,11 +186,10 @@ impl Ahead {
         if let Some(same) = find(&held, owned.name) {
             return same;
         }
-        let picture = &owned.picture;
         let job = Arc::new(Job::default());
         let handle = ImageAhead(Arc::new(Held {
             name: owned.name,
-            tiles: owned.preprocessor.plan(picture.width, picture.height).tiles,
+            tiles: owned.views().list.len(),
             job: job.clone(),
         }));
         held.push(Arc::downgrade(&handle.0));
@@ -223,22 +227,24 @@ fn work<N: Network>(
     cache: Option<&ImageCache>,
 ) {
     let subject = owned.subject();
-    let tokens = encoder.network.shape().tokens_per_tile * encoder.network.shape().hidden;
-    let push = |features: Arc<[f32]>| {
+    let push = |features: Arc<[f32]>, tiles: usize| {
         job.change(|state| {
-            state.tiles += features.len() / tokens.max(1);
+            state.tiles += tiles;
             state.batches.push(features);
         });
     };
     let wanted = encoder.numbers(subject);
     if let Some(kept) = cache.and_then(|cache| cache.find(subject.name, wanted)) {
-        kept.into_iter().for_each(push);
-        job.change(|state| state.end = Some(End::Done));
+        kept.into_iter().for_each(|features| push(features, 0));
+        job.change(|state| {
+            state.tiles = owned.views().list.len();
+            state.end = Some(End::Done);
+        });
         return;
     }
     let _at_work = encoder.begin();
     let take = &mut |batch: Batch| {
-        push(batch.features);
+        push(batch.features, batch.tiles);
         Wanted::More
     };
     // Whoever waits encodes the image itself where this failed, and so gets the error as well.

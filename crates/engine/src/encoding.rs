@@ -61,10 +61,13 @@ pub enum EncoderWeights {
 
 /// One batch of an image's rows.
 pub(crate) struct Batch {
-    /// `[tiles · tokens_per_tile, d]`; shared where the image was encoded ahead.
+    /// `[rows, d]`, none where the rows of an image come from all of its tiles at once and this is not the last batch; shared
+    /// where the image was encoded ahead.
     pub features: Arc<[f32]>,
-    /// Pixels and their tiles, only for a record.
-    pub pixels: Option<(Vec<f32>, usize)>,
+    /// Pixels and their shape, only for a record.
+    pub pixels: Option<(Vec<f32>, Vec<usize>)>,
+    /// Tiles that were encoded for it.
+    pub tiles: usize,
     /// How long it took.
     pub time: Duration,
 }
@@ -116,6 +119,8 @@ impl<N> Clone for ImageEncoder<N> {
 struct Prepared {
     patches: Patches,
     pixels: Vec<f32>,
+    /// Width and height of a tile.
+    size: (u32, u32),
 }
 
 impl<N: Network> ImageEncoder<N> {
@@ -136,6 +141,7 @@ impl<N: Network> ImageEncoder<N> {
         take: &mut dyn FnMut(Batch) -> Wanted,
     ) -> Result<(), EngineError> {
         let tiles = &mut subject.preprocessor.tiles(subject.picture);
+        let mut whole = self.network.assembles().then(Vec::new);
         let mut started = Instant::now();
         let mut next = self.threads.run(|| self.prepare(tiles, cancel))?;
         while let Some(now) = next {
@@ -144,13 +150,23 @@ impl<N: Network> ImageEncoder<N> {
                 Schedule::Pipeline => self.threads.join(blocks, || self.prepare(tiles, cancel)),
                 Schedule::Sequence => self.threads.run(|| (blocks(), self.prepare(tiles, cancel))),
             };
-            let tiles = now.pixels.len() / self.values_per_tile();
+            next = following?;
+            let (width, height) = (now.size.0 as usize, now.size.1 as usize);
+            let count = now.pixels.len() / (3 * width * height);
+            let shape = vec![count, 3, height, width];
+            let mut features = features?;
+            if let Some(whole) = &mut whole {
+                whole.append(&mut features);
+                if next.is_none() {
+                    features = self.network.assemble(tiles.views(), std::mem::take(whole));
+                }
+            }
             let batch = Batch {
-                features: features?.into(),
-                pixels: (pixels == Pixels::Keep).then_some((now.pixels, tiles)),
+                features: features.into(),
+                pixels: (pixels == Pixels::Keep).then_some((now.pixels, shape)),
+                tiles: count,
                 time: started.elapsed(),
             };
-            next = following?;
             if take(batch) == Wanted::Nothing {
                 return Ok(());
             }
@@ -165,30 +181,29 @@ impl<N: Network> ImageEncoder<N> {
         tiles: &mut TileReader,
         cancel: &Cancel,
     ) -> Result<Option<Prepared>, EngineError> {
-        let count = tiles.left().min(self.encoding.batch_tiles.max(1));
+        let (count, size) = tiles.alike(self.encoding.batch_tiles.max(1));
         if count == 0 {
             return Ok(None);
         }
-        let mut pixels = Vec::with_capacity(count * self.values_per_tile());
+        let mut pixels = Vec::with_capacity(count * 3 * size.0 as usize * size.1 as usize);
         for _ in 0..count {
             cancel.check()?;
             tiles.read(1, &mut pixels);
         }
         cancel.check()?;
-        let patches = self.network.embed_patches(&pixels, count);
-        Ok(Some(Prepared { patches, pixels }))
+        let patches = self.network.embed_patches(&pixels, size);
+        Ok(Some(Prepared {
+            patches,
+            pixels,
+            size,
+        }))
     }
 
     /// Numbers in all rows of a picture.
     pub fn numbers(&self, subject: Subject) -> usize {
-        let shape = self.network.shape();
         let (width, height) = (subject.picture.width, subject.picture.height);
-        let tiles = subject.preprocessor.plan(width, height).tiles;
-        tiles * shape.tokens_per_tile * shape.hidden
-    }
-
-    fn values_per_tile(&self) -> usize {
-        3 * self.network.shape().tile_side.pow(2)
+        let views = subject.preprocessor.views(width, height);
+        self.network.image_tokens(&views) * self.network.shape().hidden
     }
 }
 

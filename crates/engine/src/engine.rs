@@ -2,12 +2,14 @@
 
 mod costs;
 mod images;
+mod trace;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use image_prep::Views;
 use image_prep::tiling::Grid;
 use model::{Bundle, Checkpoint, Model};
 
@@ -87,14 +89,16 @@ impl Engine<Model> {
         }
         // The small files first: their mistakes show at once, those of the weights after seconds.
         let files = PromptFiles::open(folder)?;
-        let needed: [&[&'static str]; 2] = [
-            &["config.json"],
-            &["model.safetensors", "model.safetensors.index.json"],
-        ];
-        if let Some(missing) = needed
-            .iter()
-            .find(|names| !names.iter().any(|name| folder.join(name).exists()))
-        {
+        let needed: [&[&'static str]; 2] = [&["config.json"], &model::WEIGHT_FILES];
+        if let Some(missing) = needed.iter().find(|names| {
+            let places = [folder.into(), folder.join("llm")];
+            let there = |name| {
+                places
+                    .iter()
+                    .any(|place: &PathBuf| place.join(name).exists())
+            };
+            !names.iter().any(there)
+        }) {
             return Err(EngineError::MissingFile {
                 folder: folder.into(),
                 file: missing[0],
@@ -201,12 +205,8 @@ impl<N: Network> Engine<N> {
 
     /// How a picture of this size is cut, without reading it.
     pub fn plan(&self, width: u32, height: u32) -> ImageInfo {
-        ImageInfo::plan(
-            &self.files.preprocessor,
-            self.network.shape().tokens_per_tile,
-            width,
-            height,
-        )
+        let views = self.files.preprocessor.views(width, height);
+        ImageInfo::of(&views, self.network.image_tokens(&views))
     }
 
     /// The prompt of a request, made but not read. Errors as [`Engine::generate`] before it begins.
@@ -302,10 +302,16 @@ impl<N: Network> Engine<N> {
         })
     }
 
+    /// What is shown of each picture of a request.
+    pub(crate) fn views(&self, request: &Request) -> Result<Vec<Views>, EngineError> {
+        let (_, views) = self.prepare(request)?;
+        Ok(views.into_iter().map(|view| view.shown).collect())
+    }
+
     fn looking<'a>(&'a self, request: &'a Request) -> Looking<'a> {
         Looking {
-            settings: &self.files.preprocessor,
-            tokens_per_tile: self.network.shape().tokens_per_tile,
+            settings: self.files.preprocessor.among(request.images.len()),
+            image_tokens: Box::new(|views| self.network.image_tokens(views)),
             request,
         }
     }
@@ -321,9 +327,20 @@ impl<N: Network> Engine<N> {
         };
         self.looking(request).fit(most, &|views: &[View]| {
             let images: Vec<ImageInfo> = views.iter().map(|view| view.info.clone()).collect();
+            let shown = views.iter().map(|view| &view.shown);
+            let grids = shown.clone();
+            let grids: Vec<_> = grids
+                .map(|shown| self.network.position_grid(shown))
+                .collect();
+            let texts = shown.enumerate();
+            let texts: Vec<_> = texts
+                .map(|(index, shown)| self.network.image_text(shown, (index, images.len())))
+                .collect();
             let parts = PromptParts {
                 messages: &request.messages,
                 images: &images,
+                texts: &texts,
+                grids: &grids,
                 thinking: request.effective_thinking(&self.files.template),
                 template_kwargs: &request.template_kwargs,
                 tools: &request.tools,
@@ -363,11 +380,12 @@ fn names(request: &Request, views: &[View]) -> Vec<u128> {
 
 /// Files of one model agree in these numbers.
 fn check(shape: &NetworkShape, files: &PromptFiles) -> Result<(), EngineError> {
-    if shape.image_ids.is_some() && files.preprocessor.tile_size() != shape.tile_side {
+    let tile = files.preprocessor.tile_size();
+    if shape.image_ids.is_some() && tile != 0 && tile != shape.tile_side {
         return Err(EngineError::Mismatch {
             what: "tile_size in preprocessor_config.json against image_size in config.json",
             expected: shape.tile_side.to_string(),
-            found: files.preprocessor.tile_size().to_string(),
+            found: tile.to_string(),
         });
     }
     let of_images = shape

@@ -6,13 +6,16 @@ use std::io::Read;
 use std::path::Path;
 
 use image_prep::Preprocessor;
-use model::Bundle;
+use model::spec::PromptSpec;
+use model::{Bundle, ModelSpec};
 use serde_json::{Map, Value as Json};
 
 use crate::error::EngineError;
 use crate::tags::ThinkingTags;
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
+use crate::tokenizer::sentencepiece::{self, AddedToken};
+use crate::tokenizer::tiktoken;
 
 /// Longest of these files that is read; a tokenizer.json of a large vocabulary has some tens of megabytes.
 pub(crate) const MAX_BYTES: u64 = 256 << 20;
@@ -39,13 +42,17 @@ pub struct ModelFiles {
 }
 
 /// Names of the small files of a model folder. What a model can do without may be missing.
-const SMALL_FILES: [&str; 6] = [
+const SMALL_FILES: [&str; 10] = [
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
     "preprocessor_config.json",
     "generation_config.json",
+    "tokenizer.model",
+    "added_tokens.json",
+    "chat_template.json",
+    "tiktoken.model",
 ];
 
 /// Names and contents of the small files that a model folder has, config.json among them, for another place to hold.
@@ -53,7 +60,7 @@ const SMALL_FILES: [&str; 6] = [
 pub fn read_small_files(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, EngineError> {
     let mut files = Vec::new();
     for name in SMALL_FILES {
-        if let Some(bytes) = read_file(folder, name)? {
+        if let Some(bytes) = read_small(folder, name)? {
             files.push((name.to_string(), bytes));
         }
     }
@@ -91,6 +98,10 @@ pub struct PromptFiles {
     pub generation: GenerationConfig,
     /// The token that ends an answer, by its name in tokenizer_config.json.
     pub eos_token: Option<String>,
+    /// What the family does between messages and ids.
+    pub prompt: PromptSpec,
+    /// Ids that the tokenizer puts before a text.
+    pub begin: Vec<u32>,
 }
 
 /// What generation_config.json says.
@@ -102,6 +113,99 @@ pub struct GenerationConfig {
     pub thinking: Option<ThinkingTags>,
 }
 
+/// Where small files come from.
+struct Small<'a> {
+    /// The contents of a file, where there is one.
+    get: &'a dyn Fn(&'static str) -> Result<Option<Vec<u8>>, EngineError>,
+    /// The error of a file that must be there.
+    missing: &'a dyn Fn(&'static str) -> EngineError,
+}
+
+impl Small<'_> {
+    fn text(&self, file: &'static str) -> Result<Option<String>, EngineError> {
+        let bytes = (self.get)(file)?;
+        bytes.map(|bytes| utf8(file, bytes)).transpose()
+    }
+
+    fn need(&self, file: &'static str) -> Result<String, EngineError> {
+        self.text(file)?.ok_or_else(|| (self.missing)(file))
+    }
+
+    /// A tokenizer.json, or what else a folder has; and the ids that it puts before a text.
+    fn tokenizer(&self, config: &Map<String, Json>) -> Result<(Tokenizer, Vec<u32>), EngineError> {
+        if let Some(json) = (self.get)("tokenizer.json")? {
+            let tokenizer = Tokenizer::from_bytes(&json)?;
+            let begin = tokenizer.begin();
+            return Ok((tokenizer, begin));
+        }
+        if let Some(model) = (self.get)("tiktoken.model")? {
+            // It puts nothing before a text: templates do.
+            return Ok((
+                tiktoken::read(&model, &self.added_tokens(config)?)?,
+                Vec::new(),
+            ));
+        }
+        let Some(model) = (self.get)("tokenizer.model")? else {
+            return Err((self.missing)("tokenizer.json"));
+        };
+        let tokenizer = sentencepiece::read(&model, &self.added_tokens(config)?)?;
+        let adds = config.get("add_bos_token").and_then(Json::as_bool);
+        let begin = token_name(config, "bos_token")?.and_then(|name| tokenizer.token_to_id(&name));
+        let begin = begin.filter(|_| adds.unwrap_or(true));
+        Ok((tokenizer, begin.into_iter().collect()))
+    }
+
+    /// Tokens beside those of a tokenizer.model: in tokenizer_config.json by id, in added_tokens.json by name.
+    fn added_tokens(&self, config: &Map<String, Json>) -> Result<Vec<AddedToken>, EngineError> {
+        let mut tokens = Vec::new();
+        let decoder = config.get("added_tokens_decoder").and_then(Json::as_object);
+        for (id, token) in decoder.into_iter().flatten() {
+            let content = token.get("content").and_then(Json::as_str);
+            if let (Ok(id), Some(content)) = (id.parse(), content) {
+                tokens.push(AddedToken {
+                    id,
+                    content: content.into(),
+                    special: token
+                        .get("special")
+                        .and_then(Json::as_bool)
+                        .unwrap_or(false),
+                });
+            }
+        }
+        let names = self.text("added_tokens.json")?;
+        let names = names
+            .map(|names| object("added_tokens.json", &names))
+            .transpose()?;
+        for (content, id) in names.into_iter().flatten() {
+            let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
+            let known = |token: &AddedToken| token.content == content;
+            if let Some(id) = id.filter(|_| !tokens.iter().any(known)) {
+                let special = true;
+                tokens.push(AddedToken {
+                    id,
+                    content,
+                    special,
+                });
+            }
+        }
+        Ok(tokens)
+    }
+
+    /// The folder's chat template, or the family's own.
+    fn template(&self, config: &str, family: &PromptSpec) -> Result<String, EngineError> {
+        if let Some(template) = self.text("chat_template.jinja")? {
+            return Ok(template);
+        }
+        let inside = |json: &str| template_inside(json);
+        let older = self.text("chat_template.json")?;
+        let older = older.map(|json| inside(&json)).transpose()?.flatten();
+        match older.or(inside(config)?).or(family.template.clone()) {
+            Some(template) => Ok(template),
+            None => Err((self.missing)("chat_template.jinja")),
+        }
+    }
+}
+
 impl PromptFiles {
     /// Reads the small files of a model folder; there need be no weights.
     pub fn open(folder: &Path) -> Result<Self, EngineError> {
@@ -109,95 +213,64 @@ impl PromptFiles {
             path: folder.into(),
             source,
         })?;
-        let missing = |file| EngineError::MissingFile {
-            folder: folder.into(),
-            file,
-        };
-        let need = |file| read_text(folder, file)?.ok_or_else(|| missing(file));
-        let tokenizer =
-            read_file(folder, "tokenizer.json")?.ok_or_else(|| missing("tokenizer.json"))?;
-        let tokenizer_config = need("tokenizer_config.json")?;
-        let preprocessor = need("preprocessor_config.json")?;
-        let generation = read_text(folder, "generation_config.json")?.unwrap_or_default();
-        let template = match read_text(folder, "chat_template.jinja")? {
-            Some(template) => template,
-            None => {
-                template_inside(&tokenizer_config)?.ok_or_else(|| missing("chat_template.jinja"))?
-            }
-        };
-        Self::parse(
-            &tokenizer,
-            &tokenizer_config,
-            &template,
-            &preprocessor,
-            &generation,
-        )
+        Self::read(&Small {
+            get: &|file| read_small(folder, file),
+            missing: &|file| EngineError::MissingFile {
+                folder: folder.into(),
+                file,
+            },
+        })
     }
 
     /// Takes the small files out of a bundle.
     pub fn from_bundle(bundle: &Bundle) -> Result<Self, EngineError> {
-        let missing = |file| EngineError::Configuration {
-            file,
-            message: "the bundle does not hold it".into(),
-        };
-        let text = |file: &'static str| match bundle.file(file) {
-            Some(bytes) => utf8(file, bytes.to_vec()).map(Some),
-            None => Ok(None),
-        };
-        let need = |file| text(file)?.ok_or_else(|| missing(file));
-        let tokenizer = bundle.file("tokenizer.json");
-        let tokenizer_config = need("tokenizer_config.json")?;
-        let template = match text("chat_template.jinja")? {
-            Some(template) => template,
-            None => {
-                template_inside(&tokenizer_config)?.ok_or_else(|| missing("chat_template.jinja"))?
-            }
-        };
-        Self::parse(
-            tokenizer.ok_or_else(|| missing("tokenizer.json"))?,
-            &tokenizer_config,
-            &template,
-            &need("preprocessor_config.json")?,
-            &text("generation_config.json")?.unwrap_or_default(),
-        )
+        Self::read(&Small {
+            get: &|file| Ok(bundle.file(file).map(<[u8]>::to_vec)),
+            missing: &|file| EngineError::Configuration {
+                file,
+                message: "the bundle does not hold it".into(),
+            },
+        })
     }
 
     /// Takes the small files out of a model in memory.
     pub fn from_files(files: &ModelFiles) -> Result<Self, EngineError> {
-        Self::parse(
-            &files.tokenizer,
-            &files.tokenizer_config,
-            &files.template,
-            &files.preprocessor,
-            &files.generation,
-        )
+        let small = files.small_files();
+        Self::read(&Small {
+            get: &|file| {
+                let found = small.iter().find(|(name, _)| name == file);
+                Ok(found.map(|(_, bytes)| bytes.clone()))
+            },
+            missing: &|file| EngineError::Configuration {
+                file,
+                message: "it is empty".into(),
+            },
+        })
     }
 
-    fn parse(
-        tokenizer: &[u8],
-        tokenizer_config: &str,
-        template: &str,
-        preprocessor: &str,
-        generation: &str,
-    ) -> Result<Self, EngineError> {
-        let names = object("tokenizer_config.json", tokenizer_config)?;
+    fn read(small: &Small) -> Result<Self, EngineError> {
+        let tokenizer_config = small.need("tokenizer_config.json")?;
+        let names = object("tokenizer_config.json", &tokenizer_config)?;
         let bos = token_name(&names, "bos_token")?;
         let eos_token = token_name(&names, "eos_token")?;
-        let source = template;
+        let (tokenizer, begin) = small.tokenizer(&names)?;
+        // A config.json that describes no network is an error of whoever loads the network.
+        let config = small.text("config.json")?.unwrap_or_default();
+        let spec = ModelSpec::from_json(&config).ok();
+        let preprocessor = preprocessor(small, &config, spec.as_ref())?;
+        let prompt = spec.map_or(PromptSpec::default(), |spec| spec.prompt);
+        let source = small.template(&tokenizer_config, &prompt)?;
         let template = ChatTemplate::new(
-            source,
+            &source,
             bos.as_deref().unwrap_or(""),
             eos_token.as_deref().unwrap_or(""),
         )?;
-        let preprocessor =
-            Preprocessor::from_json(preprocessor).map_err(EngineError::Preprocessor)?;
-        let tokenizer = Tokenizer::from_bytes(tokenizer)?;
-        let mut generation = match generation {
-            "" => GenerationConfig::default(),
-            json => GenerationConfig::from_json(json)?,
+        let mut generation = match small.text("generation_config.json")?.as_deref() {
+            None | Some("") => GenerationConfig::default(),
+            Some(json) => GenerationConfig::from_json(json)?,
         };
         if generation.thinking.is_none() {
-            generation.thinking = ThinkingTags::recognise(source, &tokenizer);
+            generation.thinking = ThinkingTags::recognise(&source, &tokenizer);
         }
         Ok(PromptFiles {
             tokenizer,
@@ -205,7 +278,31 @@ impl PromptFiles {
             preprocessor,
             generation,
             eos_token,
+            prompt,
+            begin,
         })
+    }
+}
+
+/// How pictures are prepared. A model that sees nothing has settings that nobody asks for.
+fn preprocessor(
+    small: &Small,
+    config: &str,
+    spec: Option<&ModelSpec>,
+) -> Result<Preprocessor, EngineError> {
+    const FILE: &str = "preprocessor_config.json";
+    if spec.is_some_and(|spec| spec.vision.is_none()) && (small.get)(FILE)?.is_none() {
+        let blind = r#"{"tiling": "internvl", "tile_size": 1, "max_tiles": 1, "thumbnail": false, "resample": 3,
+            "rescale_factor": 1, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}"#;
+        return Preprocessor::from_json(blind).map_err(EngineError::Preprocessor);
+    }
+    let text = small.need(FILE)?;
+    let of_family = spec
+        .map(|_| ModelSpec::pictures(config, &text))
+        .transpose()?;
+    match of_family.flatten() {
+        Some(preprocessor) => Ok(preprocessor),
+        None => Preprocessor::from_json(&text).map_err(EngineError::Preprocessor),
     }
 }
 
@@ -283,6 +380,23 @@ fn template_inside(tokenizer_config: &str) -> Result<Option<String>, EngineError
     })
 }
 
+/// A small file of a model folder, or `None` if it is not there. A model whose parts have folders of their own has its tokenizer
+/// beside the decoder and its preprocessor beside the encoder.
+fn read_small(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, EngineError> {
+    if !folder.join("llm").is_dir() {
+        return read_file(folder, name);
+    }
+    if name == "config.json" && folder.join(name).is_file() {
+        return Ok(Some(model::folder_config(folder)?.into_bytes()));
+    }
+    for place in ["", "llm", "vision_tower"] {
+        if let Some(bytes) = read_file(&folder.join(place), name)? {
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
+}
+
 /// A file of a folder, or `None` if it is not there.
 fn read_file(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, EngineError> {
     let path = folder.join(name);
@@ -293,12 +407,6 @@ fn read_file(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, EngineError> 
         }
         Err(error) => Err(error),
     }
-}
-
-/// A text file of a folder, or `None` if it is not there.
-fn read_text(folder: &Path, file: &'static str) -> Result<Option<String>, EngineError> {
-    let bytes = read_file(folder, file)?;
-    bytes.map(|bytes| utf8(file, bytes)).transpose()
 }
 
 fn utf8(file: &'static str, bytes: Vec<u8>) -> Result<String, EngineError> {

@@ -69,7 +69,7 @@ impl Weights {
             Weights::Named(name) => Ok(*name),
             Weights::Inside(weights) => Ok(Sha256::digest(weights).into()),
             Weights::Bundle(path) => of_files(std::slice::from_ref(path), bundle_bytes),
-            Weights::Folder(folder) => of_files(&weight_files(folder)?, |_| Ok(u64::MAX)),
+            Weights::Folder(folder) => of_files(&model::weight_paths(folder)?, |_| Ok(u64::MAX)),
         }
     }
 }
@@ -82,23 +82,6 @@ fn bundle_bytes(path: &Path) -> std::io::Result<u64> {
         .last_chunk()
         .map_or(0, |bytes| u64::from_le_bytes(*bytes));
     Ok(length.saturating_add(64).min(BUNDLE_BEGINNING))
-}
-
-/// Names of the weight files of a folder, in order.
-fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, EngineError> {
-    let failed = |source| EngineError::Read {
-        path: folder.into(),
-        source,
-    };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|end| end == "safetensors") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 fn of_files(
@@ -162,6 +145,27 @@ mod tests {
         // SHA-256 of "abc", from FIPS 180-2.
         assert_eq!(name(b"abc")[..4], [0xba, 0x78, 0x16, 0xbf]);
         assert_eq!(Weights::Inside(b"abc").name().unwrap(), name(b"abc"));
+    }
+
+    #[test]
+    fn weights_of_torch_and_of_parts_in_folders_name_a_model_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = |path: &str, bytes: &[u8]| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+            Weights::Folder(folder.path().into()).name().unwrap()
+        };
+        assert_ne!(
+            name("pytorch_model.bin", b"abc"),
+            name("pytorch_model.bin", b"abd")
+        );
+        for part in ["mm_projector", "vision_tower", "llm"] {
+            std::fs::create_dir(folder.path().join(part)).unwrap();
+            std::fs::write(folder.path().join(part).join("model.safetensors"), part).unwrap();
+        }
+        let file = "vision_tower/model.safetensors";
+        assert_ne!(name(file, b"abc"), name(file, b"abd"));
     }
 
     #[test]

@@ -41,6 +41,7 @@ impl<N: Network> ImageRows<'_, N> {
                 let batch = Batch {
                     features,
                     pixels: None,
+                    tiles: 0,
                     time: started.elapsed(),
                 };
                 if take(batch) == Wanted::Nothing {
@@ -76,7 +77,7 @@ impl<N: Network> ImageRows<'_, N> {
                 }
                 let again = (*sent).min(batch.features.len());
                 *sent -= again;
-                if again == batch.features.len() {
+                if again > 0 && again == batch.features.len() {
                     return Wanted::More;
                 }
                 if again > 0 {
@@ -107,6 +108,7 @@ impl<N: Network> ImageRows<'_, N> {
                     let batch = Batch {
                         features,
                         pixels: None,
+                        tiles: 0,
                         // What was waited for: the rest was done before the request.
                         time: started.elapsed(),
                     };

@@ -120,7 +120,7 @@ pub(crate) fn rows(prompt: &Prompt, names: &[u128]) -> Vec<Row> {
         .map(|&id| Row { id, picture: 0 })
         .collect();
     for piece in &prompt.pieces {
-        if let Piece::Image { image, places } = piece {
+        if let Piece::Image { image, places, .. } = piece {
             rows[places.clone()]
                 .iter_mut()
                 .for_each(|row| row.picture = names[*image]);
@@ -129,11 +129,21 @@ pub(crate) fn rows(prompt: &Prompt, names: &[u128]) -> Vec<Row> {
     rows
 }
 
-/// `count` positions, or fewer, so that no image is cut.
+/// `count` positions, or fewer, so that no image is cut, not even between its stretches.
 fn whole_pieces(prompt: &Prompt, count: usize) -> usize {
-    let cut_image = |piece: &Piece| match piece {
-        Piece::Image { places, .. } if places.contains(&count) => Some(places.start),
-        _ => None,
-    };
-    prompt.pieces.iter().find_map(cut_image).unwrap_or(count)
+    let mut begun = 0;
+    for piece in &prompt.pieces {
+        if let Piece::Image {
+            places, first_row, ..
+        } = piece
+        {
+            if *first_row == 0 {
+                begun = places.start;
+            }
+            if begun < count && count < places.end {
+                return begun;
+            }
+        }
+    }
+    count
 }

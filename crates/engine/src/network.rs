@@ -1,6 +1,8 @@
 //! What the engine needs of a network, so that its own logic is tested with a fake one.
 
-use model::{LogitRows, NoTaps, Patches, Taps};
+use image_prep::Views;
+use model::spec::Segment as PromptSegment;
+use model::{Inputs, LogitRows, NoTaps, Patches, Taps};
 
 use crate::cancel::Cancel;
 use crate::error::EngineError;
@@ -22,7 +24,8 @@ pub struct NetworkShape {
     pub image_ids: Option<ImageIds>,
 }
 
-/// Control tokens of images.
+/// Control tokens of images. What marks an image's borders in a prompt of another family than the native one, its layout says;
+/// all three are then the image's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageIds {
     /// `<im_start>`.
@@ -55,8 +58,10 @@ pub trait Cache: Send {
 
 /// Rows of one conversation among those of others.
 pub struct Segment<'a, C> {
-    /// Input rows `[m, d]`, which take the next m positions.
+    /// Input rows `[m, d]`, which take the next m places of the cache.
     pub inputs: Vec<f32>,
+    /// Where they stand (time, row, column), for decoders whose positions are those; None: each follows the one before.
+    pub positions: Option<&'a [[u32; 3]]>,
     /// What it remembers.
     pub cache: &'a mut C,
     /// Of which rows logits are wanted.
@@ -72,21 +77,36 @@ pub trait Network: Send + Sync {
     /// Its sizes.
     fn shape(&self) -> NetworkShape;
 
-    /// Pixels `[tiles, 3, side, side]` to what the encoder's blocks begin with.
-    fn embed_patches(&self, pixels: &[f32], tiles: usize) -> Patches;
+    /// Rows that a picture becomes.
+    fn image_tokens(&self, views: &Views) -> usize {
+        views.list.len() * self.shape().tokens_per_tile
+    }
+
+    /// What stands in the prompt for a picture, the one with this index of so many: as many places as it has rows.
+    fn image_text(&self, views: &Views, _of: (usize, usize)) -> Vec<PromptSegment> {
+        vec![PromptSegment::Rows(self.image_tokens(views))]
+    }
+
+    /// Rows and columns of a picture whose rows have positions of their own; none where positions count by one.
+    fn position_grid(&self, _views: &Views) -> Option<[usize; 2]> {
+        None
+    }
+
+    /// Pixels `[tiles, 3, height, width]` of one size (width and height) to what the encoder's blocks begin with.
+    fn embed_patches(&self, pixels: &[f32], size: (u32, u32)) -> Patches;
+
+    /// Whether the rows of a picture come from all of its views at once.
+    fn assembles(&self) -> bool {
+        false
+    }
+
+    /// The rows of a picture, of the features of all its views: only where [`Network::assembles`] says so.
+    fn assemble(&self, _views: &Views, features: Vec<f32>) -> Vec<f32> {
+        features
+    }
 
     /// From there to features `[tiles · tokens_per_tile, d]`. Ends within a layer of a cancel.
     fn encode_patches(&self, patches: Patches, cancel: &Cancel) -> Result<Vec<f32>, EngineError>;
-
-    /// Both, one after the other.
-    fn encode(
-        &self,
-        pixels: &[f32],
-        tiles: usize,
-        cancel: &Cancel,
-    ) -> Result<Vec<f32>, EngineError> {
-        self.encode_patches(self.embed_patches(pixels, tiles), cancel)
-    }
 
     /// Bytes of cache for each position; 0 where nobody knows.
     fn cache_bytes_per_token(&self) -> usize {
@@ -113,11 +133,11 @@ pub trait Network: Send + Sync {
         None
     }
 
-    /// Input rows `[m, d]`, which take the next m positions, to logits: `[m, vocabulary]`, `[vocabulary]` of the last row, or
+    /// Input rows `[m, d]`, which take the next m places of the cache, to logits: `[m, vocabulary]`, `[vocabulary]` of the last row, or
     /// nothing. Ends within a layer of a cancel; the cache is then only good up to where it was.
     fn forward(
         &self,
-        inputs: &[f32],
+        inputs: Inputs,
         cache: &mut Self::Cache,
         logits: LogitRows,
         cancel: &Cancel,
@@ -136,12 +156,12 @@ pub trait Network: Send + Sync {
             if stop() {
                 return Err(EngineError::Cancelled);
             }
-            let Segment {
-                inputs,
-                cache,
-                logits,
-            } = segment;
-            self.forward(inputs, cache, *logits, &cancel, &mut NoTaps)
+            let inputs = Inputs {
+                rows: &segment.inputs,
+                positions: segment.positions,
+            };
+            let logits = segment.logits;
+            self.forward(inputs, segment.cache, logits, &cancel, &mut NoTaps)
         };
         batch.iter_mut().map(forward).collect()
     }

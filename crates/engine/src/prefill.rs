@@ -85,6 +85,28 @@ impl Batches {
         Ok(())
     }
 
+    /// The next one, or as much of it as is so many numbers; none where it is still awaited.
+    fn next_up_to(
+        &mut self,
+        most: usize,
+        patience: Patience,
+    ) -> Result<Option<Batch>, EngineError> {
+        let Some(mut batch) = self.next(patience)? else {
+            return Ok(None);
+        };
+        if batch.features.len() > most {
+            let (now, later) = batch.features.split_at(most);
+            self.ready.push_front(Batch {
+                features: later.into(),
+                pixels: None,
+                tiles: 0,
+                time: Duration::ZERO,
+            });
+            batch.features = now.into();
+        }
+        Ok(Some(batch))
+    }
+
     /// The next one, unless it is still awaited.
     fn next(&mut self, patience: Patience) -> Result<Option<Batch>, EngineError> {
         if self.ready.is_empty() && patience == Patience::Wait {
@@ -128,7 +150,11 @@ impl Prefill {
             .pieces
             .iter()
             .filter_map(|piece| match piece {
-                Piece::Image { image, places } if places.start >= done => Some(*image),
+                Piece::Image {
+                    image,
+                    places,
+                    first_row: 0,
+                } if places.start >= done => Some(*image),
                 _ => None,
             })
             .collect();
@@ -142,12 +168,11 @@ impl Prefill {
         };
         if !wanted.is_empty() {
             // Where the decoder works beside it, one batch waits in the channel while the next is encoded: ahead, but with
-            // bounded memory. Where all are wanted first, none need wait for whoever collects them between other work.
+            // bounded memory. Where all are wanted first, none need wait for whoever collects them between other work: there
+            // are at most as many batches as tiles.
             let waiting = match overlap {
                 Overlap::Steps => 1,
-                Overlap::None => {
-                    prompt.ids.len() / images.encoder.network.shape().tokens_per_tile.max(1)
-                }
+                Overlap::None => wanted.iter().map(|at| images.views[*at].info.tiles).sum(),
             };
             let (sender, coming) = sync_channel(waiting);
             scope.spawn(move || {
@@ -224,14 +249,12 @@ impl Prefill {
             }
             Piece::Image { places, .. } => {
                 let images = self.images.as_mut().expect("its encoder was started");
-                let Some(batch) = images.next(sources.patience)? else {
+                // What follows belongs to the next stretch of the image, or to the next image.
+                let missing = (places.end - self.made) * hidden;
+                let Some(batch) = images.next_up_to(missing, sources.patience)? else {
                     return Ok(false);
                 };
                 let rows = batch.features.len() / hidden;
-                assert!(
-                    rows > 0 && self.made + rows <= places.end,
-                    "an image has as many rows as its plan says"
-                );
                 self.image_time += batch.time;
                 (sources.keep)(&batch);
                 self.rows.extend(batch.features.iter());

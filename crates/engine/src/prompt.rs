@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use image_prep::Preprocessor;
+use image_prep::Views;
+use model::spec::{Begin, Segment, Spot};
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
@@ -33,20 +34,14 @@ pub struct ImageInfo {
 }
 
 impl ImageInfo {
-    /// The cut of a picture of this size.
-    pub fn plan(
-        preprocessor: &Preprocessor,
-        tokens_per_tile: usize,
-        width: u32,
-        height: u32,
-    ) -> Self {
-        let plan = preprocessor.plan(width, height);
+    /// The cut of a picture of which this is shown, which becomes so many tokens.
+    pub fn of(views: &Views, tokens: usize) -> Self {
         ImageInfo {
-            width,
-            height,
-            grid: [plan.grid.columns, plan.grid.rows],
-            tiles: plan.tiles,
-            tokens: plan.tiles * tokens_per_tile,
+            width: views.original.0,
+            height: views.original.1,
+            grid: [views.grid.columns, views.grid.rows],
+            tiles: views.list.len(),
+            tokens,
             reduced: None,
         }
     }
@@ -61,8 +56,10 @@ pub enum Piece {
     Image {
         /// Index into the request's images.
         image: usize,
-        /// Positions, as many as the image has tokens.
+        /// Positions, as many as rows of the image stand there side by side.
         places: Range<usize>,
+        /// The first of these rows, counted among all of the image.
+        first_row: usize,
     },
 }
 
@@ -76,6 +73,8 @@ pub struct Prompt {
     pub ids: Vec<u32>,
     /// The positions in order, cut where images begin and end; no piece is empty.
     pub pieces: Vec<Piece>,
+    /// Where the rows stand (time, row, column), for decoders whose positions do not count by one.
+    pub positions: Option<Vec<[u32; 3]>>,
 }
 
 /// What a prompt is made from.
@@ -84,6 +83,10 @@ pub struct PromptParts<'a> {
     pub messages: &'a [Message],
     /// The cut of each of the request's images.
     pub images: &'a [ImageInfo],
+    /// What stands in the prompt for each of them.
+    pub texts: &'a [Vec<Segment>],
+    /// Rows and columns of those whose rows have positions of their own.
+    pub grids: &'a [Option<[usize; 2]>],
     /// Whether to think, if said.
     pub thinking: Option<bool>,
     /// Further names for the template.
@@ -142,17 +145,71 @@ impl Prompt {
         if counts.iter().sum::<usize>() > shape.context_tokens {
             return Err(too_long(counts.iter().sum(), shape, &counts));
         }
-        let ids = disguise.encode(&expand(files, shape, &text, &counts)?)?;
+        let segments: Vec<&[Segment]> = shown.iter().map(|&i| &*parts.texts[i]).collect();
+        let mut ids = begin(files);
+        for part in expand(files, shape, &text, &segments)? {
+            let of_part = disguise.encode(&part)?;
+            let begun = !ids.is_empty() && of_part.starts_with(&ids);
+            ids.extend(&of_part[if begun { ids.len() } else { 0 }..]);
+        }
         if ids.len() > shape.context_tokens {
             return Err(too_long(ids.len(), shape, &counts));
         }
-        let pieces = cut(&ids, shape, &shown, &counts)?;
+        let pieces = cut(&ids, image_id(files, shape), &shown, &counts)?;
         Ok(Prompt {
             text: disguise.reveal(&text),
+            positions: positions(&pieces, parts.grids),
             ids,
             pieces,
         })
     }
+}
+
+/// Time, row and column of every position, where an image has them: a text counts by one; an image stands at one time, its rows
+/// and columns count from there, and the text after it goes on where the larger of them ends (Qwen2-VL).
+fn positions(pieces: &[Piece], grids: &[Option<[usize; 2]>]) -> Option<Vec<[u32; 3]>> {
+    grids.iter().flatten().next()?;
+    let (mut positions, mut next) = (Vec::new(), 0);
+    for piece in pieces {
+        match piece {
+            Piece::Text(range) => {
+                positions.extend((next..).take(range.len()).map(|at| [at; 3]));
+                next += range.len() as u32;
+            }
+            Piece::Image {
+                image,
+                places,
+                first_row,
+            } => {
+                let [rows, columns] = grids[*image].unwrap_or([1, places.len()]);
+                let at = |row: usize| {
+                    [
+                        next,
+                        next + (row / columns) as u32,
+                        next + (row % columns) as u32,
+                    ]
+                };
+                positions.extend((*first_row..first_row + places.len()).map(at));
+                next += rows.max(columns) as u32;
+            }
+        }
+    }
+    Some(positions)
+}
+
+/// What the tokenizer puts before a text, where the family wants it.
+fn begin(files: &PromptFiles) -> Vec<u32> {
+    match files.prompt.begin {
+        Begin::AsWritten => Vec::new(),
+        Begin::ByTokenizer => files.begin.clone(),
+    }
+}
+
+/// The id of the token of an image's rows.
+fn image_id(files: &PromptFiles, shape: &NetworkShape) -> Option<u32> {
+    let spelt = files.prompt.image_token.as_deref();
+    let of_spelling = spelt.and_then(|token| files.tokenizer.token_to_id(token));
+    shape.image_ids.map(|ids| of_spelling.unwrap_or(ids.image))
 }
 
 fn too_long(prompt_tokens: usize, shape: &NetworkShape, image_tokens: &[usize]) -> EngineError {
@@ -190,16 +247,16 @@ fn images_in_order(parts: &PromptParts) -> Result<Vec<usize>, EngineError> {
     }
 }
 
-/// The rendered text with every `<image>` repeated for each of its image's tokens.
+/// The rendered text with the places of every image, in parts that are tokenized apart.
 fn expand(
     files: &PromptFiles,
     shape: &NetworkShape,
     text: &str,
-    counts: &[usize],
-) -> Result<String, EngineError> {
-    let Some(ids) = shape.image_ids else {
-        return match counts {
-            [] => Ok(text.to_owned()),
+    images: &[&[Segment]],
+) -> Result<Vec<String>, EngineError> {
+    let (Some(ids), Some(image)) = (shape.image_ids, image_id(files, shape)) else {
+        return match images {
+            [] => Ok(vec![text.to_owned()]),
             _ => Err(EngineError::request("images", "this model takes none")),
         };
     };
@@ -213,55 +270,82 @@ fn expand(
                 found: "none".into(),
             })
     };
-    let [start, image, end] = [spell(ids.start)?, spell(ids.image)?, spell(ids.end)?];
-    let place = format!("{start}{image}{end}");
-    let parts: Vec<&str> = text.split(&place).collect();
-    if parts.len() != counts.len() + 1 {
+    let image = spell(image)?;
+    let (place, before, after) = match &files.prompt.spot {
+        Spot::Tagged => {
+            let [start, end] = [spell(ids.start)?, spell(ids.end)?];
+            (format!("{start}{image}{end}"), start, end)
+        }
+        Spot::Token => (image.clone(), String::new(), String::new()),
+        Spot::Text(text) => (text.clone(), String::new(), String::new()),
+    };
+    let between: Vec<&str> = text.split(&place).collect();
+    if between.len() != images.len() + 1 {
         return Err(EngineError::Mismatch {
             what: "image places that the chat template writes",
-            expected: format!("{} times {place}", counts.len()),
-            found: format!("{} times", parts.len() - 1),
+            expected: format!("{} times {place}", images.len()),
+            found: format!("{} times", between.len() - 1),
         });
     }
-    let mut expanded = parts[0].to_owned();
-    for (count, part) in counts.iter().zip(&parts[1..]) {
-        expanded.push_str(&start);
-        expanded.push_str(&image.repeat(*count));
-        expanded.push_str(&end);
-        expanded.push_str(part);
+    let mut parts = vec![between[0].to_owned()];
+    for (segments, text) in images.iter().zip(&between[1..]) {
+        append(&mut parts, &Segment::Text(before.clone()), &image);
+        segments
+            .iter()
+            .for_each(|segment| append(&mut parts, segment, &image));
+        append(&mut parts, &Segment::Text(format!("{after}{text}")), &image);
     }
-    Ok(expanded)
+    parts.retain(|part| !part.is_empty());
+    Ok(parts)
 }
 
-/// Cuts the ids where the stretches of `<image>` begin and end.
+fn append(parts: &mut Vec<String>, segment: &Segment, image: &str) {
+    match (segment, parts.last_mut()) {
+        (Segment::Text(text), Some(part)) => part.push_str(text),
+        (Segment::Rows(count), Some(part)) => part.push_str(&image.repeat(*count)),
+        (Segment::Break, _) | (_, None) => parts.push(String::new()),
+    }
+}
+
+/// Cuts the ids where the stretches of image tokens begin and end. An image may have several; two may touch.
 fn cut(
     ids: &[u32],
-    shape: &NetworkShape,
+    image_id: Option<u32>,
     shown: &[usize],
     counts: &[usize],
 ) -> Result<Vec<Piece>, EngineError> {
     let mut pieces = Vec::new();
-    let mut images = shown.iter().zip(counts);
-    let mut from = 0;
-    let image_id = shape.image_ids.map(|ids| ids.image);
-    let is_place = |id: &u32| Some(*id) == image_id;
+    let mut images = shown.iter().zip(counts).filter(|(_, count)| **count > 0);
+    let mut current = images.next();
+    let (mut from, mut first_row) = (0, 0);
+    let is_place = |id: &u32| Some(*id) == image_id && !shown.is_empty();
     for run in ids.chunk_by(|a, b| is_place(a) == is_place(b)) {
-        let positions = from..from + run.len();
-        from = positions.end;
+        let end = from + run.len();
         if !is_place(&run[0]) {
-            pieces.push(Piece::Text(positions));
+            pieces.push(Piece::Text(from..end));
+            from = end;
             continue;
         }
-        match images.next() {
-            Some((&image, &count)) if count == run.len() => pieces.push(Piece::Image {
+        while from < end {
+            let Some((&image, &count)) = current else {
+                return Err(lost_places(0, end - from));
+            };
+            let rows = (count - first_row).min(end - from);
+            pieces.push(Piece::Image {
                 image,
-                places: positions,
-            }),
-            other => return Err(lost_places(other.map_or(0, |(_, count)| *count), run.len())),
+                places: from..from + rows,
+                first_row,
+            });
+            from += rows;
+            first_row += rows;
+            if first_row == count {
+                current = images.next();
+                first_row = 0;
+            }
         }
     }
-    match images.next() {
-        Some((_, count)) => Err(lost_places(*count, 0)),
+    match current {
+        Some((_, count)) => Err(lost_places(*count, first_row)),
         None => Ok(pieces),
     }
 }
@@ -291,10 +375,16 @@ mod tests {
         }
     }
 
+    fn text(image: &ImageInfo) -> Vec<Segment> {
+        vec![Segment::Rows(image.tokens)]
+    }
+
     fn prompt(messages: &[Message], images: &[ImageInfo]) -> Result<Prompt, EngineError> {
         let parts = PromptParts {
             messages,
             images,
+            texts: &images.iter().map(text).collect::<Vec<_>>(),
+            grids: &vec![None; images.len()],
             thinking: None,
             template_kwargs: &Map::new(),
             tools: &Tools::default(),
@@ -313,7 +403,7 @@ mod tests {
     fn layout(prompt: &Prompt) -> String {
         let piece = |piece: &Piece| match piece {
             Piece::Text(range) => "t".repeat(range.len()),
-            Piece::Image { image, places } => image.to_string().repeat(places.len()),
+            Piece::Image { image, places, .. } => image.to_string().repeat(places.len()),
         };
         prompt.pieces.iter().map(piece).collect()
     }
@@ -399,6 +489,8 @@ mod tests {
         let parts = PromptParts {
             messages: &messages,
             images: &[image(1)],
+            texts: &[text(&image(1))],
+            grids: &[None],
             thinking: None,
             template_kwargs: &Map::new(),
             tools: &Tools::default(),

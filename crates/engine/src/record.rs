@@ -62,7 +62,11 @@ impl Record {
             .numbers
             .entry(name.to_owned())
             .or_insert_with(|| ([&[0], &shape[1..]].concat(), Vec::new()));
-        whole[0] += shape[0];
+        match whole[1..] == shape[1..] {
+            true => whole[0] += shape[0],
+            // Views of different sizes: their numbers one after the other.
+            false => *whole = vec![numbers.len() + data.len()],
+        }
         numbers.extend_from_slice(data);
     }
 

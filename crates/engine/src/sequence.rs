@@ -7,7 +7,7 @@
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use model::{LogitRows, NoTaps, Taps};
+use model::{Inputs, LogitRows, NoTaps, Taps};
 
 use crate::cancel::Cancel;
 use crate::decode::{Decoding, Reading, Then, Writer, Written};
@@ -15,7 +15,7 @@ use crate::encoding::{Batch, Pixels};
 use crate::engine::{Engine, Prepared, milliseconds, rate};
 use crate::error::EngineError;
 use crate::memory::{self, Row};
-use crate::network::{Cache, Network, NetworkShape, Segment};
+use crate::network::{Cache, Network, Segment};
 use crate::prefill::{Images, Patience, Prefill, Sources};
 use crate::prompt::Piece;
 use crate::record::Record;
@@ -166,8 +166,15 @@ impl<'a, N: Network> Sequence<'a, N> {
             Stage::Done(_) => unreachable!("an answer that has ended wants nothing"),
         };
         self.asked = inputs.len() / hidden;
+        let before = self.cache.tokens();
+        // Beyond the prompt they count by one.
+        let positions = match (&self.stage, &self.prepared.prompt.positions) {
+            (Stage::Prefill, Some(all)) => Some(&all[before..before + self.asked]),
+            _ => None,
+        };
         let segment = Segment {
             inputs,
+            positions,
             cache: &mut self.cache,
             logits,
         };
@@ -208,14 +215,14 @@ impl<'a, N: Network> Sequence<'a, N> {
         patience: Patience,
         work: impl FnOnce(&mut Prefill, &mut Sources<N>) -> T,
     ) -> T {
-        let shape = self.engine.network.shape();
+        let hidden = self.engine.network.shape().hidden;
         let record = &mut self.record;
         let sources = &mut Sources {
             network: &*self.engine.network,
             prompt: &self.prepared.prompt,
             chunk_tokens,
             patience,
-            keep: &mut |batch| keep_batch(record, batch, &shape),
+            keep: &mut |batch| keep_batch(record, batch, hidden),
         };
         work(&mut self.prefill, sources)
     }
@@ -294,9 +301,18 @@ impl<'a, N: Network> Sequence<'a, N> {
 
     /// Answers alone, waiting for images.
     pub fn run(&mut self) -> Result<(), EngineError> {
+        self.run_until(Self::is_done)
+    }
+
+    /// Reads the prompt alone, and chooses the first token.
+    pub fn read_prompt(&mut self) -> Result<(), EngineError> {
+        self.run_until(|sequence| !matches!(sequence.stage, Stage::Prefill))
+    }
+
+    fn run_until(&mut self, end: impl Fn(&Self) -> bool) -> Result<(), EngineError> {
         let (network, threads) = (&*self.engine.network, &self.engine.encoder.threads);
         let cancel = self.cancel.clone();
-        while !self.is_done() {
+        while !end(self) {
             let Wants::Read(segment, record) =
                 self.next(self.engine.step_tokens, Patience::Wait)?
             else {
@@ -308,12 +324,12 @@ impl<'a, N: Network> Sequence<'a, N> {
                 Some(record) => record,
                 None => &mut silent,
             };
-            let Segment {
-                inputs,
-                cache,
-                logits,
-            } = segment;
-            let forward = || network.forward(&inputs, cache, logits, &cancel, taps);
+            let inputs = Inputs {
+                rows: &segment.inputs,
+                positions: segment.positions,
+            };
+            let (cache, logits) = (segment.cache, segment.logits);
+            let forward = || network.forward(inputs, cache, logits, &cancel, taps);
             let logits = threads.run(forward)?;
             self.take(logits, started.elapsed())?;
         }
@@ -417,11 +433,11 @@ fn reply(prepared: Prepared, cached_tokens: usize, written: Written, times: &Tim
     }
 }
 
-fn keep_batch(record: &mut Option<&mut Record>, encoded: &Batch, shape: &NetworkShape) {
-    if let (Some(record), Some((pixels, tiles))) = (record, &encoded.pixels) {
-        let (side, hidden) = (shape.tile_side, shape.hidden);
-        record.append("pixel_values", &[*tiles, 3, side, side], pixels);
-        let rows = encoded.features.len() / hidden;
-        record.append("image_embeds", &[rows, hidden], &encoded.features);
+fn keep_batch(record: &mut Option<&mut Record>, encoded: &Batch, hidden: usize) {
+    let Some(record) = record else { return };
+    if let Some((pixels, shape)) = &encoded.pixels {
+        record.append("pixel_values", shape, pixels);
     }
+    let rows = encoded.features.len() / hidden;
+    record.append("image_embeds", &[rows, hidden], &encoded.features);
 }

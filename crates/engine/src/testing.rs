@@ -4,7 +4,7 @@ use std::sync::{Barrier, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
 use image_prep::Picture;
-use model::{LogitRows, NoTaps, Patches, Taps};
+use model::{Inputs, LogitRows, NoTaps, Patches, Taps};
 use serde_json::{Map, Value as Json, json};
 
 use crate::cancel::Cancel;
@@ -229,15 +229,21 @@ impl Network for FakeNetwork {
     }
 
     /// The first pixel of each tile.
-    fn embed_patches(&self, pixels: &[f32], tiles: usize) -> Patches {
+    fn embed_patches(&self, pixels: &[f32], size: (u32, u32)) -> Patches {
         let tile = 3 * self.shape.tile_side.pow(2);
-        assert_eq!(pixels.len(), tiles * tile);
+        assert_eq!(
+            size,
+            (self.shape.tile_side as u32, self.shape.tile_side as u32)
+        );
+        assert!(pixels.len().is_multiple_of(tile));
+        let tiles = pixels.len() / tile;
         self.embedded.lock().unwrap().push(tiles);
         let mut batches = self.batches.lock().unwrap();
         batches.0 += 1;
         batches.1 = batches.1.max(batches.0);
         Patches {
             tiles,
+            grid: [1, 1],
             rows: pixels.iter().step_by(tile).copied().collect(),
         }
     }
@@ -301,14 +307,14 @@ impl Network for FakeNetwork {
 
     fn forward(
         &self,
-        inputs: &[f32],
+        inputs: Inputs,
         cache: &mut FakeCache,
         logits: LogitRows,
         _: &Cancel,
         _: &mut dyn Taps,
     ) -> Result<Vec<f32>, EngineError> {
         std::thread::sleep(self.step_time);
-        let (rows, _) = inputs.as_chunks::<2>();
+        let (rows, _) = inputs.rows.as_chunks::<2>();
         self.steps
             .lock()
             .unwrap()
@@ -354,7 +360,8 @@ impl Network for FakeNetwork {
         self.shared_steps.lock().unwrap().push(rows.collect());
         let alone = |segment: &mut Segment<FakeCache>| {
             let (cache, logits) = (&mut *segment.cache, segment.logits);
-            self.forward(&segment.inputs, cache, logits, &Cancel::new(), &mut NoTaps)
+            let inputs = segment.inputs.as_slice().into();
+            self.forward(inputs, cache, logits, &Cancel::new(), &mut NoTaps)
         };
         batch.iter_mut().map(alone).collect()
     }

@@ -1,11 +1,13 @@
 //! How closely the pictures of a request are looked at: what is asked for, what fits, and what was chosen.
 //!
-//! A tile is a fixed number of tokens, so a picture's cost is decided by its grid. A request can bound it for each picture
+//! A picture's cost is decided by its tiles, or, for a family that takes pictures in their own size, by its pixels. A request can bound it for each picture
 //! (`detail`, [`Vision::max_tiles`], [`Vision::max_tokens`]). Where the prompt would not fit the context or the memory all the
 //! same, pictures that are looked at with [`Detail::Auto`] get fewer tiles, or the request is refused: [`Policy`]. Whatever was
 //! taken away is told in [`ImageInfo::reduced`], never done silently.
 
-use image_prep::{Picture, Preprocessor};
+use std::borrow::Cow;
+
+use image_prep::{Picture, Preprocessor, Reduction, Views};
 use serde::Serialize;
 
 use crate::error::EngineError;
@@ -16,7 +18,7 @@ use crate::request::Request;
 /// How closely one picture is looked at, by OpenAI's names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Detail {
-    /// On one tile.
+    /// On one tile, or as small as the model's settings show any picture.
     Low,
     /// In as many tiles as the model's settings give it, or fewer where they would not fit.
     #[default]
@@ -54,7 +56,8 @@ pub struct Vision {
     pub details: Vec<Detail>,
     /// Most tiles of each picture, thumbnail included.
     pub max_tiles: Option<usize>,
-    /// Most tokens of each picture; one tile is always left.
+    /// Most tokens of each picture; one tile is always left, or what the model shows of the smallest picture. A model that shows
+    /// all pictures alike refuses less than that.
     pub max_tokens: Option<usize>,
     /// What happens when they do not fit all the same.
     pub policy: Policy,
@@ -67,6 +70,9 @@ pub struct Reduced {
     pub because: Because,
     /// The tiles that it would have had.
     pub from_tiles: usize,
+    /// The tokens that it would have had, where tiles do not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_tokens: Option<usize>,
 }
 
 /// What asked for fewer tiles.
@@ -89,6 +95,8 @@ pub enum Because {
 #[derive(Clone, Debug)]
 pub(crate) struct View {
     pub preprocessor: Preprocessor,
+    /// What is encoded of it.
+    pub shown: Views,
     pub info: ImageInfo,
 }
 
@@ -101,9 +109,18 @@ impl View {
 
 /// What views are chosen by.
 pub(crate) struct Looking<'a> {
-    pub settings: &'a Preprocessor,
-    pub tokens_per_tile: usize,
+    /// For as many pictures as the request has.
+    pub settings: Cow<'a, Preprocessor>,
+    /// Tokens of a picture of which this is shown.
+    pub image_tokens: Box<dyn Fn(&Views) -> usize + 'a>,
     pub request: &'a Request,
+}
+
+/// How much of a picture may be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Limit {
+    Tiles(usize),
+    Tokens(usize),
 }
 
 /// The most tokens that a prompt may have, and why.
@@ -121,23 +138,59 @@ const ANSWER_TOKENS: usize = 256;
 
 impl Looking<'_> {
     /// As was asked for, whether or not it fits.
-    pub fn asked(&self) -> Vec<View> {
-        let vision = &self.request.vision;
+    ///
+    /// Errors: fewer tokens asked for than a model has for every picture.
+    pub fn asked(&self) -> Result<Vec<View>, EngineError> {
         let pictures = self.request.images.iter().enumerate();
         pictures
-            .map(|(index, picture)| {
-                let tiles_of = |tokens: usize| tokens / self.tokens_per_tile.max(1);
-                let limits = [
-                    (self.detail(index) == Detail::Low).then_some((1, Because::Detail)),
-                    vision.max_tiles.map(|tiles| (tiles, Because::MaxTiles)),
-                    vision
-                        .max_tokens
-                        .map(|tokens| (tiles_of(tokens), Because::MaxTokens)),
-                ];
-                let least = limits.into_iter().flatten().min_by_key(|(tiles, _)| *tiles);
-                self.view(self.settings, picture, least)
-            })
+            .map(|(index, picture)| self.asked_of(index, picture))
             .collect()
+    }
+
+    fn asked_of(&self, index: usize, picture: &Picture) -> Result<View, EngineError> {
+        let vision = &self.request.vision;
+        let low = match self.settings.reduction() {
+            Reduction::Pixels { .. } => Limit::Tokens(1),
+            Reduction::Tiles | Reduction::None => Limit::Tiles(1),
+        };
+        let limits = [
+            (self.detail(index) == Detail::Low).then_some((low, Because::Detail)),
+            vision
+                .max_tiles
+                .map(|tiles| (Limit::Tiles(tiles), Because::MaxTiles)),
+            vision
+                .max_tokens
+                .map(|tokens| (Limit::Tokens(tokens), Because::MaxTokens)),
+        ];
+        let full = self.view(&self.settings, picture, None);
+        let amount = |(limit, _): &(Limit, Because)| self.amount(*limit, &full.info);
+        let view = match limits.into_iter().flatten().min_by_key(amount) {
+            Some(least) => self.view(&self.settings, picture, Some(least)),
+            None => full,
+        };
+        match vision.max_tokens {
+            Some(most)
+                if view.info.tokens > most && self.settings.reduction() == Reduction::None =>
+            {
+                let tokens = view.info.tokens;
+                let message = format!(
+                    "this model shows every picture in {tokens} tokens, found a limit of {most}"
+                );
+                Err(EngineError::request("vision.max_tokens", message))
+            }
+            _ => Ok(view),
+        }
+    }
+
+    /// A limit in what a picture is reduced by, of which it would otherwise have what `full` says.
+    fn amount(&self, limit: Limit, full: &ImageInfo) -> usize {
+        match (limit, self.settings.reduction()) {
+            (Limit::Tiles(_), Reduction::Pixels { .. }) => usize::MAX,
+            (Limit::Tokens(tokens), Reduction::Tiles) => {
+                tokens.saturating_mul(full.tiles) / full.tokens.max(1)
+            }
+            (Limit::Tiles(amount) | Limit::Tokens(amount), _) => amount,
+        }
     }
 
     fn detail(&self, index: usize) -> Detail {
@@ -149,35 +202,104 @@ impl Looking<'_> {
         &self,
         settings: &Preprocessor,
         picture: &Picture,
-        most: Option<(usize, Because)>,
+        most: Option<(Limit, Because)>,
     ) -> View {
-        let (width, height) = (picture.width, picture.height);
+        let size = (picture.width, picture.height);
         let preprocessor = match most {
-            Some((tiles, _)) => settings.at_most_tiles(tiles, width, height),
+            Some((limit, _)) => self.limited(settings, size, limit),
             None => settings.clone(),
         };
-        let mut info = ImageInfo::plan(&preprocessor, self.tokens_per_tile, width, height);
-        let from_tiles = self.settings.plan(width, height).tiles;
-        info.reduced = most
-            .filter(|_| info.tiles < from_tiles)
-            .map(|(_, because)| Reduced {
-                because,
-                from_tiles,
-            });
-        View { preprocessor, info }
+        let shown = preprocessor.views(size.0, size.1);
+        let mut info = ImageInfo::of(&shown, (self.image_tokens)(&shown));
+        let all = self.settings.views(size.0, size.1);
+        let (from_tiles, from_tokens) = (all.list.len(), (self.image_tokens)(&all));
+        let is_less = info.tiles < from_tiles || info.tokens < from_tokens;
+        info.reduced = most.filter(|_| is_less).map(|(_, because)| Reduced {
+            because,
+            from_tiles,
+            from_tokens: (info.tiles == from_tiles).then_some(from_tokens),
+        });
+        View {
+            preprocessor,
+            shown,
+            info,
+        }
     }
 
-    /// The same with at most so many tiles for each picture that may be made smaller.
-    fn at_most(&self, views: &[View], tiles: usize, because: Because) -> Vec<View> {
+    /// Settings that keep to a limit as far as those of the family can.
+    fn limited(
+        &self,
+        settings: &Preprocessor,
+        (width, height): (u32, u32),
+        limit: Limit,
+    ) -> Preprocessor {
+        let info = |settings: &Preprocessor| {
+            let views = settings.views(width, height);
+            ImageInfo::of(&views, (self.image_tokens)(&views))
+        };
+        match (limit, settings.reduction()) {
+            (_, Reduction::None) | (Limit::Tiles(_), Reduction::Pixels { .. }) => settings.clone(),
+            (Limit::Tiles(tiles), Reduction::Tiles) => settings.at_most_tiles(tiles, width, height),
+            (Limit::Tokens(tokens), _) if info(settings).tokens <= tokens => settings.clone(),
+            (Limit::Tokens(tokens), Reduction::Pixels { per_row }) => {
+                let mut most = tokens;
+                loop {
+                    let fewer = settings.at_most_pixels((most as u64).saturating_mul(per_row));
+                    if most <= 1 || info(&fewer).tokens <= tokens {
+                        return fewer;
+                    }
+                    // Padding makes rows too.
+                    most = most * 9 / 10;
+                }
+            }
+            (Limit::Tokens(most), Reduction::Tiles) => {
+                // Where tiles do not all have as many tokens this may be a tile too many.
+                let mut tiles = self.amount(limit, &info(settings));
+                loop {
+                    let fewer = settings.at_most_tiles(tiles, width, height);
+                    if tiles <= 1 || info(&fewer).tokens <= most {
+                        return fewer;
+                    }
+                    tiles -= 1;
+                }
+            }
+        }
+    }
+
+    /// The same with at most so much for each picture that may be made smaller.
+    fn at_most(&self, views: &[View], limit: Limit, because: Because) -> Vec<View> {
         let pictures = self.request.images.iter().enumerate().zip(views);
         pictures
             .map(|((index, picture), view)| {
-                match self.detail(index) == Detail::Auto && view.info.tiles > tiles {
-                    true => self.view(&view.preprocessor, picture, Some((tiles, because))),
+                let larger = match limit {
+                    Limit::Tiles(tiles) => view.info.tiles > tiles,
+                    Limit::Tokens(tokens) => view.info.tokens > tokens,
+                };
+                match self.detail(index) == Detail::Auto && larger {
+                    true => self.view(&view.preprocessor, picture, Some((limit, because))),
                     false => view.clone(),
                 }
             })
             .collect()
+    }
+
+    /// Ever smaller limits, from just below what was asked for to the smallest.
+    fn smaller(&self, asked: &[View]) -> Vec<Limit> {
+        let largest = |of: fn(&ImageInfo) -> usize| asked.iter().map(|view| of(&view.info)).max();
+        match self.settings.reduction() {
+            Reduction::Tiles => {
+                let most = largest(|info| info.tiles).unwrap_or(1);
+                (1..most.max(2)).rev().map(Limit::Tiles).collect()
+            }
+            // Each a tenth less: a picture's sides a twentieth.
+            Reduction::Pixels { .. } => {
+                let most = largest(|info| info.tokens).unwrap_or(1);
+                let less = |tokens: &usize| (*tokens > 1).then_some(tokens * 9 / 10);
+                let limits = std::iter::successors(less(&most), less);
+                limits.chain([1]).map(Limit::Tokens).collect()
+            }
+            Reduction::None => Vec::new(),
+        }
     }
 
     /// Chooses views so that the prompt fits; `make` makes the prompt.
@@ -188,7 +310,7 @@ impl Looking<'_> {
         most: Most,
         make: &dyn Fn(&[View]) -> Result<Prompt, EngineError>,
     ) -> Result<(Prompt, Vec<View>), EngineError> {
-        let asked = self.asked();
+        let asked = self.asked()?;
         let made = make(&asked);
         let fits = |prompt: &Prompt| {
             most.memory_tokens
@@ -202,12 +324,15 @@ impl Looking<'_> {
             Err(error) => return Err(error),
         };
         // How many tokens the text has is known when a prompt could be made.
-        let smallest = self.at_most(&asked, 1, because);
+        let mut limits = self.smaller(&asked);
+        let Some(least) = limits.pop() else {
+            unreachable!("what cannot be reduced is not");
+        };
+        let smallest = self.at_most(&asked, least, because);
         let prompt = make(&smallest)?;
         let text = prompt.ids.len() - image_tokens(&prompt, &smallest);
-        let largest = asked.iter().map(|view| view.info.tiles).max().unwrap_or(1);
-        for tiles in (2..largest).rev() {
-            let views = self.at_most(&asked, tiles, because);
+        for limit in limits {
+            let views = self.at_most(&asked, limit, because);
             if text + image_tokens(&prompt, &views) <= tokens {
                 return Ok((make(&views)?, views));
             }
@@ -220,7 +345,9 @@ impl Looking<'_> {
 
     fn may_reduce(&self) -> bool {
         let automatic = |index| self.detail(index) == Detail::Auto;
-        self.request.vision.policy == Policy::Fewer && (0..self.request.images.len()).any(automatic)
+        self.settings.reduction() != Reduction::None
+            && self.request.vision.policy == Policy::Fewer
+            && (0..self.request.images.len()).any(automatic)
     }
 }
 

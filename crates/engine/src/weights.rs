@@ -1,6 +1,8 @@
 //! The real network behind [`Network`]: `model::Model`.
 
-use model::{KvCache, LogitRows, Model, NoTaps, Patches, Taps};
+use image_prep::Views;
+use model::spec::Segment as PromptSegment;
+use model::{Inputs, KvCache, LogitRows, Model, NoTaps, Patches, Taps};
 
 use crate::cancel::Cancel;
 use crate::error::EngineError;
@@ -29,14 +31,13 @@ impl Network for Model {
 
     fn shape(&self) -> NetworkShape {
         let spec = self.spec();
-        let image_ids = match (
-            spec.image_start_token_id,
-            spec.image_token_id,
-            spec.image_end_token_id,
-        ) {
-            (Some(start), Some(image), Some(end)) => Some(ImageIds { start, image, end }),
-            _ => None,
-        };
+        // A family whose config.json does not tell the id tells the token's spelling instead.
+        let image = spec.image_token_id.unwrap_or(0);
+        let image_ids = spec.vision.is_some().then(|| ImageIds {
+            start: spec.image_start_token_id.unwrap_or(image),
+            image,
+            end: spec.image_end_token_id.unwrap_or(image),
+        });
         NetworkShape {
             hidden: spec.hidden_size(),
             vocabulary: spec.vocab_size(),
@@ -47,8 +48,28 @@ impl Network for Model {
         }
     }
 
-    fn embed_patches(&self, pixels: &[f32], tiles: usize) -> Patches {
-        Model::embed_patches(self, pixels, tiles)
+    fn image_tokens(&self, views: &Views) -> usize {
+        self.spec().image_tokens(views)
+    }
+
+    fn image_text(&self, views: &Views, of: (usize, usize)) -> Vec<PromptSegment> {
+        self.spec().image_text(views, of)
+    }
+
+    fn position_grid(&self, views: &Views) -> Option<[usize; 2]> {
+        self.spec().position_grid(views)
+    }
+
+    fn embed_patches(&self, pixels: &[f32], size: (u32, u32)) -> Patches {
+        Model::embed_patches(self, pixels, size)
+    }
+
+    fn assembles(&self) -> bool {
+        self.spec().assembles_whole_pictures()
+    }
+
+    fn assemble(&self, views: &Views, features: Vec<f32>) -> Vec<f32> {
+        Model::assemble(self, views, features)
     }
 
     fn encode_patches(&self, patches: Patches, cancel: &Cancel) -> Result<Vec<f32>, EngineError> {
@@ -83,13 +104,13 @@ impl Network for Model {
 
     fn forward(
         &self,
-        inputs: &[f32],
+        inputs: Inputs,
         cache: &mut KvCache,
         logits: LogitRows,
         cancel: &Cancel,
         taps: &mut dyn Taps,
     ) -> Result<Vec<f32>, EngineError> {
-        Ok(Model::forward(
+        Ok(Model::forward_at(
             self,
             inputs,
             cache,
@@ -107,7 +128,10 @@ impl Network for Model {
         let mut batch: Vec<model::Segment> = batch
             .iter_mut()
             .map(|segment| model::Segment {
-                inputs: &segment.inputs,
+                inputs: Inputs {
+                    rows: &segment.inputs,
+                    positions: segment.positions,
+                },
                 cache: segment.cache,
                 logits: segment.logits,
             })

@@ -11,7 +11,15 @@ use crate::error::EvalError;
 pub struct Fingerprint(u64);
 
 /// Files of a model folder that bear on its answers end in one of these.
-const MODEL_FILES: [&str; 4] = ["json", "safetensors", "jinja", "txt"];
+const MODEL_FILES: [&str; 7] = [
+    "json",
+    "safetensors",
+    "bin",
+    "jinja",
+    "txt",
+    "model",
+    "tiktoken",
+];
 
 /// Odd, with about as many ones as zeros: 2⁶⁴ divided by the golden ratio.
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -57,6 +65,13 @@ impl Fingerprint {
         }
         paths.sort();
         let mut fingerprint = self;
+        // A model's parts may have folders of their own.
+        for part in ["llm", "mm_projector", "vision_tower"] {
+            let part = folder.join(part);
+            if part.is_dir() {
+                fingerprint = fingerprint.with_model_folder(&part)?;
+            }
+        }
         for path in paths {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             fingerprint = fingerprint.with(name.as_bytes()).with_file(&path)?;
@@ -171,5 +186,15 @@ mod tests {
         assert_ne!(second, first);
         write("chat_template.jinja", "");
         assert_ne!(fingerprint(), second);
+        for file in [
+            "pytorch_model.bin",
+            "tokenizer.model",
+            "llm/model.safetensors",
+        ] {
+            let before = fingerprint();
+            std::fs::create_dir_all(folder.path().join("llm")).unwrap();
+            write(file, "abc");
+            assert_ne!(fingerprint(), before, "{file}");
+        }
     }
 }

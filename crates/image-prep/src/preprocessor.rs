@@ -1,10 +1,13 @@
 //! `preprocessor_config.json`: the settings of one model, checked, and the pixel values they give.
 
 use crate::prepare::Rendering;
+use crate::recipe::Recipe;
 use crate::resize::Filter;
 use crate::tiling::{Grid, GridChoice};
+use crate::views::Views;
 use crate::{ImageError, Picture, TileLayout, TilePlan, TileReader, Tiles};
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 
 /// The only `image_processor_type` that means these settings.
 const PROCESSOR_TYPE: &str = "BlueLMVImageProcessor";
@@ -18,7 +21,7 @@ const MAX_PIXELS_PER_PICTURE: u64 = 1 << 26;
 /// The settings of one model: how a picture becomes tiles.
 #[derive(Clone, Debug)]
 pub struct Preprocessor {
-    layout: TileLayout,
+    recipe: Recipe,
     rescale_factor: f64,
     mean: [f64; 3],
     std: [f64; 3],
@@ -56,22 +59,63 @@ impl Preprocessor {
         }
     }
 
-    /// The settings as `preprocessor_config.json` has them; [`Preprocessor::from_json`] reads them back equal.
+    /// Settings that were read elsewhere.
+    ///
+    /// # Errors
+    /// [`ImageError::Settings`] where pictures would need more memory than a sane model's, or pixels are not finite.
+    pub fn new(recipe: Recipe, pixels: PixelValues) -> Result<Preprocessor, ImageError> {
+        let mut reader = Reader {
+            object: Map::new(),
+            problems: Vec::new(),
+        };
+        reader.check_memory(&recipe);
+        let PixelValues {
+            filter,
+            pad_color,
+            rescale_factor,
+            mean,
+            std,
+        } = pixels;
+        let rendering = Rendering {
+            filter,
+            pad_color,
+            values: reader.values(rescale_factor, mean, std),
+        };
+        match reader.problems.is_empty() {
+            true => Ok(Preprocessor {
+                recipe,
+                rescale_factor,
+                mean,
+                std,
+                rendering,
+            }),
+            false => Err(ImageError::Settings {
+                problems: reader.problems,
+            }),
+        }
+    }
+
+    /// The settings as `preprocessor_config.json` has them; [`Preprocessor::from_json`] reads those of tiles back equal. Of other
+    /// recipes it is a text that tells them apart.
     pub fn to_json(&self) -> String {
         let mut object = Map::new();
         let mut set = |key: &str, value: Value| object.insert(key.to_owned(), value);
         set("image_processor_type", json!(PROCESSOR_TYPE));
         let pair = |grid: &Grid| json!([grid.columns, grid.rows]);
-        match &self.layout.choice {
+        let Recipe::Tiles(layout) = &self.recipe else {
+            set("recipe", json!(format!("{:?}", self.recipe)));
+            return self.finish_json(object);
+        };
+        match &layout.choice {
             GridChoice::RelaxedEffectiveArea { max_grid, slack } => {
                 set("tiling", json!("relaxed"));
                 set("alpha", json!(slack));
-                set("tile_size", json!(self.layout.tile));
+                set("tile_size", json!(layout.tile));
                 set("max_grid", pair(max_grid));
             }
             GridChoice::LargestEffectiveArea { max_grid } => {
                 set("tiling", json!("llava-next"));
-                set("tile_size", json!(self.layout.tile));
+                set("tile_size", json!(layout.tile));
                 set("max_grid", pair(max_grid));
             }
             GridChoice::NearestAspectRatio {
@@ -79,12 +123,18 @@ impl Preprocessor {
                 max_tiles,
             } => {
                 set("tiling", json!("internvl"));
-                set("tile_size", json!(self.layout.tile));
+                set("tile_size", json!(layout.tile));
                 set("min_tiles", json!(min_tiles));
                 set("max_tiles", json!(max_tiles));
             }
         }
-        set("thumbnail", json!(self.layout.thumbnail));
+        set("thumbnail", json!(layout.thumbnail));
+        self.finish_json(object)
+    }
+
+    /// The keys that all recipes have.
+    fn finish_json(&self, mut object: Map<String, Value>) -> String {
+        let mut set = |key: &str, value: Value| object.insert(key.to_owned(), value);
         set("resample", json!(self.rendering.filter.pillow_number()));
         set("pad_color", json!(self.rendering.pad_color));
         set("rescale_factor", json!(self.rescale_factor));
@@ -93,15 +143,41 @@ impl Preprocessor {
         format!("{:#}\n", Value::Object(object))
     }
 
-    /// The same settings with grids of at most `most`: fewer tiles, never more.
+    /// The same settings with grids of at most `most`: fewer tiles, never more. Recipes without a grid stay as they are.
     pub fn at_most(mut self, most: Grid) -> Preprocessor {
-        self.layout.choice = self.layout.choice.at_most(most);
+        if let Recipe::Tiles(layout) = &mut self.recipe {
+            layout.choice = layout.choice.clone().at_most(most);
+        }
         self
     }
 
-    /// What happens to a picture of `width` x `height` (after its EXIF orientation).
+    /// The settings for pictures of which so many stand in a prompt: others where a family then shows less of each.
+    pub fn among(&self, pictures: usize) -> Cow<'_, Preprocessor> {
+        match self.recipe.among(pictures) {
+            None => Cow::Borrowed(self),
+            Some(recipe) => Cow::Owned(self.with_recipe(recipe)),
+        }
+    }
+
+    /// The same pixel values by another recipe.
+    pub(crate) fn with_recipe(&self, recipe: Recipe) -> Preprocessor {
+        Preprocessor {
+            recipe,
+            ..self.clone()
+        }
+    }
+
+    /// What happens to a picture of `width` x `height` (after its EXIF orientation), in the words of tiles.
     pub fn plan(&self, width: u32, height: u32) -> TilePlan {
-        self.layout.plan(width, height)
+        match &self.recipe {
+            Recipe::Tiles(layout) => layout.plan(width, height),
+            recipe => recipe.views(width, height).plan(),
+        }
+    }
+
+    /// What is encoded of a picture of `width` x `height` (after its EXIF orientation).
+    pub fn views(&self, width: u32, height: u32) -> Views {
+        self.recipe.views(width, height)
     }
 
     /// The pixel values of a picture. Panics when the picture's sides and bytes disagree.
@@ -110,26 +186,49 @@ impl Preprocessor {
         let mut pixels = Vec::new();
         tiles.read(usize::MAX, &mut pixels);
         Tiles {
-            plan: tiles.plan().clone(),
+            plan: self.plan(picture.width, picture.height),
             pixels,
         }
     }
 
-    /// The same, some tiles at a time. Panics when the picture's sides and bytes disagree.
+    /// The same, some views at a time. Panics when the picture's sides and bytes disagree.
     pub fn tiles<'a>(&'a self, picture: &'a Picture) -> TileReader<'a> {
-        let plan = self.plan(picture.width, picture.height);
-        TileReader::new(&self.rendering, picture, plan, self.layout.tile)
+        let views = self.views(picture.width, picture.height);
+        TileReader::new(&self.rendering, picture, views)
     }
 
-    /// Side of a tile in pixels.
+    /// Side of a tile in pixels; 0 where the views of a picture are not all of one size.
     pub fn tile_size(&self) -> usize {
-        self.layout.tile as usize
+        match &self.recipe {
+            Recipe::Tiles(layout) => layout.tile as usize,
+            Recipe::CentreCrop { crop, .. } => *crop as usize,
+            Recipe::Pinpoints(pinpoints) => pinpoints.tile as usize,
+            Recipe::Stretch { width, height } if width == height => *width as usize,
+            Recipe::Alone(several) => several.tile() as usize,
+            Recipe::Splits(splits) => splits.tile as usize,
+            _ => 0,
+        }
     }
 
-    /// The tiling rule with its numbers.
-    pub fn layout(&self) -> &TileLayout {
-        &self.layout
+    /// How pictures become views.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
     }
+}
+
+/// From bytes to the numbers that an encoder takes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PixelValues {
+    /// How pictures are resized.
+    pub filter: Filter,
+    /// What lies beside a picture on its canvas.
+    pub pad_color: [u8; 3],
+    /// Bytes are multiplied with it first.
+    pub rescale_factor: f64,
+    /// Then this is taken away, for each channel.
+    pub mean: [f64; 3],
+    /// Then it is divided by this.
+    pub std: [f64; 3],
 }
 
 /// Takes keys out of the JSON object and writes down what is wrong with them.
@@ -184,7 +283,8 @@ impl Reader {
             tile: tile?,
             thumbnail: thumbnail?,
         };
-        self.check_memory(&layout);
+        let recipe = Recipe::Tiles(layout);
+        self.check_memory(&recipe);
         let (rescale_factor, mean, std) = (rescale_factor?, mean?, std?);
         let rendering = Rendering {
             filter: filter?,
@@ -192,7 +292,7 @@ impl Reader {
             values: self.values(rescale_factor, mean, std),
         };
         Some(Preprocessor {
-            layout,
+            recipe,
             rescale_factor,
             mean,
             std,
@@ -247,16 +347,21 @@ impl Reader {
     }
 
     /// No picture may need more memory than a sane model would.
-    fn check_memory(&mut self, layout: &TileLayout) {
-        let tiles = layout.choice.max_tiles() + 1;
-        let pixels = tiles * u64::from(layout.tile).pow(2);
-        if pixels > MAX_PIXELS_PER_PICTURE {
-            self.problems.push(format!(
-                "tile_size and the largest grid: expected at most {MAX_PIXELS_PER_PICTURE} pixels for one picture, \
-                 found {tiles} tiles of {0}x{0}, which are {pixels}",
-                layout.tile
-            ));
+    fn check_memory(&mut self, recipe: &Recipe) {
+        let pixels = recipe.most_pixels();
+        if pixels <= MAX_PIXELS_PER_PICTURE {
+            return;
         }
+        let found = match recipe {
+            Recipe::Tiles(TileLayout { tile, choice, .. }) => {
+                let tiles = choice.max_tiles() + 1;
+                format!("{tiles} tiles of {tile}x{tile}, which are {pixels}")
+            }
+            _ => pixels.to_string(),
+        };
+        self.problems.push(format!(
+            "tile_size and the largest grid: expected at most {MAX_PIXELS_PER_PICTURE} pixels for one picture, found {found}"
+        ));
     }
 
     /// The value of every byte in every channel; they have to be finite, or the network would answer with NaN.

@@ -1,17 +1,23 @@
 //! One block of the decoder: grouped-query attention over a key-value cache, and a gated MLP.
 
+mod experts;
+mod kinds;
+mod latent;
 mod quantized;
 
 use crate::ModelError;
-use crate::cache::{Asked, LayerCache};
-use crate::layers::{Linear, Norm, each_row, each_task};
+use crate::cache::{Asked, KvCache, LayerCache};
+use crate::layers::{Linear, Norm, each_row, each_task, scale_rows};
 use crate::matrix::{Intake, multiply_rows, threads_for};
-use crate::spec::{DecoderSpec, QkNorm};
+use crate::rotary::{Angles, Rotary};
+use crate::spec::{DecoderSpec, QkNorm, RopeAxes};
 use crate::weights::Source;
 use kernels::isa::Isa;
 use kernels::rows;
 use quantized::{Quantized, take_normed};
 use std::ops::Range;
+
+pub(crate) use kinds::AnyBlock;
 
 /// Prompt rows of one key head that a thread takes at once.
 const PORTION: usize = 48;
@@ -48,6 +54,7 @@ impl Block {
             )
         };
         let norm = |part: &str| Norm::rms(source, &format!("{name}{part}"), spec.norm_eps);
+        let row_norm = |part: &str| Norm::rms(source, &format!("{name}{part}"), Layers::eps(spec));
         let head_norm = |part: &str| {
             if spec.qk_norm == QkNorm::PerHead {
                 norm(part).map(Some)
@@ -56,14 +63,14 @@ impl Block {
             }
         };
         Ok(Block {
-            attention_norm: norm("input_layernorm")?,
+            attention_norm: row_norm("input_layernorm")?,
             q: linear("self_attn.q_proj", q, d, spec.qkv_bias)?,
             k: linear("self_attn.k_proj", kv, d, spec.qkv_bias)?,
             v: linear("self_attn.v_proj", kv, d, spec.qkv_bias)?,
             out: linear("self_attn.o_proj", d, q, spec.output_bias)?,
             q_norm: head_norm("self_attn.q_norm")?,
             k_norm: head_norm("self_attn.k_norm")?,
-            mlp_norm: norm("post_attention_layernorm")?,
+            mlp_norm: row_norm("post_attention_layernorm")?,
             gate: linear("mlp.gate_proj", spec.ffn, d, false)?,
             up: linear("mlp.up_proj", spec.ffn, d, false)?,
             down: linear("mlp.down_proj", d, spec.ffn, false)?,
@@ -142,42 +149,57 @@ pub(crate) struct Buffers {
     out: Vec<f32>,
 }
 
-/// Cosines and sines of a stretch of positions, `[m, head_dim / 2]` each.
-pub(crate) struct Angles {
-    cos: Vec<f32>,
-    sin: Vec<f32>,
-}
-
 /// What all blocks share.
 pub(crate) struct Layers {
     pub spec: DecoderSpec,
-    /// Rotary frequencies, head_dim / 2 of them.
-    frequencies: Vec<f64>,
+    pub rotary: Rotary,
 }
 
 impl Layers {
+    /// A decoder's blocks, which give what they are asked for divided by [`DecoderSpec::residual_scale`]: rows come in divided by
+    /// it, so that what a block adds need not be multiplied. Norms do not see the difference but by what they add to the
+    /// mean of squares, which [`Layers::eps`] corrects.
     pub fn new(spec: &DecoderSpec) -> Layers {
-        let d = spec.head_dim;
         Layers {
-            frequencies: (0..d / 2)
-                .map(|i| spec.rope_base.powf(-2.0 * i as f64 / d as f64))
-                .collect(),
+            rotary: Rotary::new(spec),
             spec: spec.clone(),
         }
     }
 
-    /// The reference multiplies position and frequency in f32; the angle is rounded there, its cosine only once.
-    pub fn angles(&self, stretches: &[Stretch]) -> Angles {
-        let angle = |position: usize| {
-            self.frequencies
-                .iter()
-                .map(move |frequency| (position as f32 * *frequency as f32) as f64)
+    /// Rows as the first block takes them in.
+    pub fn enter(&self, rows: &mut [f32]) {
+        let factor = self.spec.input_scale / self.spec.residual_scale;
+        if factor != 1.0 {
+            scale_rows(rows, factor);
+        }
+    }
+
+    /// Where the next `rows` rows of a cache stand, which remembers positions that do not count by one. None given: each
+    /// follows the one before.
+    pub fn positions(
+        &self,
+        cache: &mut KvCache,
+        rows: usize,
+        given: Option<&[[u32; 3]]>,
+    ) -> Vec<[u32; 3]> {
+        let counted = |first: u32| (first..).take(rows).map(|position| [position; 3]).collect();
+        if self.spec.rope_axes == RopeAxes::One {
+            return counted(cache.len() as u32);
+        }
+        let positions = match given {
+            Some(positions) => positions.to_vec(),
+            None => counted(cache.next_position()),
         };
-        let positions = |stretch: &Stretch| stretch.before..stretch.before + stretch.rows.len();
-        let all = || stretches.iter().flat_map(positions).flat_map(angle);
-        Angles {
-            cos: all().map(|a| a.cos() as f32).collect(),
-            sin: all().map(|a| a.sin() as f32).collect(),
+        assert_eq!(positions.len(), rows, "a position for each row");
+        cache.remember_positions(&positions);
+        positions
+    }
+
+    /// Of the norms over rows that are divided by the residual scale.
+    pub fn eps(spec: &DecoderSpec) -> f32 {
+        match spec.residual_scale {
+            1.0 => spec.norm_eps,
+            scale => spec.norm_eps / (scale * scale),
         }
     }
 

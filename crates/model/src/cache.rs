@@ -12,6 +12,8 @@ use rayon::prelude::*;
 /// Keys (rotated) and values of every layer, ready to be attended to.
 pub struct KvCache {
     layers: Vec<LayerCache>,
+    /// Where the rows stood, of decoders whose positions do not count by one; else nothing.
+    positions: Vec<[u32; 3]>,
     tokens: usize,
     capacity: usize,
 }
@@ -228,6 +230,7 @@ impl KvCache {
     pub(crate) fn new(shape: &CacheShape, capacity: usize) -> KvCache {
         KvCache {
             layers: (0..shape.layers).map(|_| LayerCache::new(shape)).collect(),
+            positions: Vec::new(),
             tokens: 0,
             capacity,
         }
@@ -239,6 +242,8 @@ impl KvCache {
         for layer in &self.layers {
             layer.write_bytes(self.tokens, &mut bytes);
         }
+        let positions = self.positions.iter().flatten();
+        bytes.extend(positions.flat_map(|position| position.to_le_bytes()));
         bytes
     }
 
@@ -251,10 +256,26 @@ impl KvCache {
     ) -> Option<KvCache> {
         let mut cache = KvCache::new(shape, capacity);
         let of_layer = shape.written_bytes(tokens)?;
-        if tokens > capacity || Some(bytes.len()) != of_layer.checked_mul(shape.layers) {
+        let of_layers = of_layer.checked_mul(shape.layers)?;
+        let (bytes, positions) = bytes.split_at_checked(of_layers)?;
+        let written = 12 * tokens.min(capacity);
+        if tokens > capacity || ![0, written].contains(&positions.len()) {
             return None;
         }
         cache.tokens = tokens;
+        let numbers = positions
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|b| u32::from_le_bytes(*b));
+        let numbers: Vec<u32> = numbers.collect();
+        cache.positions = numbers.as_chunks::<3>().0.to_vec();
+        // A picture takes at least as many places as its rows and columns count on.
+        let farthest =
+            |(at, position): (usize, &[u32; 3])| position.iter().all(|p| *p as usize <= at);
+        if !cache.positions.iter().enumerate().all(farthest) {
+            return None;
+        }
         if tokens > 0 {
             for (layer, bytes) in cache.layers.iter_mut().zip(bytes.chunks_exact(of_layer)) {
                 layer.read_bytes(tokens, bytes);
@@ -268,6 +289,7 @@ impl KvCache {
         let tokens = tokens.min(self.tokens);
         KvCache {
             layers: self.layers.iter().map(|layer| layer.copy(tokens)).collect(),
+            positions: self.positions[..tokens.min(self.positions.len())].to_vec(),
             tokens,
             capacity: self.capacity,
         }
@@ -287,6 +309,7 @@ impl KvCache {
     /// Forgets the positions from `tokens` on.
     pub fn truncate(&mut self, tokens: usize) {
         self.tokens = self.tokens.min(tokens);
+        self.positions.truncate(tokens);
         for layer in &mut self.layers {
             layer.truncate(self.tokens);
         }
@@ -295,6 +318,20 @@ impl KvCache {
     /// What a layer remembers.
     pub(crate) fn layer(&mut self, layer: usize) -> &mut LayerCache {
         &mut self.layers[layer]
+    }
+
+    /// Where the next row stands: after the farthest that the last one reached, which is where a text goes on after a picture.
+    pub(crate) fn next_position(&self) -> u32 {
+        self.positions
+            .last()
+            .and_then(|position| position.iter().max())
+            .map_or(self.tokens as u32, |position| position.saturating_add(1))
+    }
+
+    /// Where the rows stand that are taken in next.
+    pub(crate) fn remember_positions(&mut self, positions: &[[u32; 3]]) {
+        self.positions.truncate(self.tokens);
+        self.positions.extend_from_slice(positions);
     }
 
     /// All layers have taken in the positions up to `tokens`.

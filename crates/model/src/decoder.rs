@@ -1,13 +1,14 @@
 //! The causal decoder: embedding, blocks, norm and head.
 
-use crate::block::{Block, Buffers, Layers, Place, Stretch};
+use crate::block::{AnyBlock, Buffers, Layers, Place, Stretch};
 use crate::cache::{CacheShape, KvCache};
-use crate::layers::{Linear, Norm, WORTH_SPLITTING, alone};
+use crate::layers::{Linear, Norm, WORTH_SPLITTING, alone, scale_rows};
 use crate::matrix::Intake;
 use crate::spec::{EmbeddingNorm, ModelSpec};
 use crate::weights::{Source, Table};
 use crate::{ModelError, NoTaps, Taps};
 use kernels::isa::Isa;
+use std::borrow::Cow;
 
 /// Which rows the head is applied to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,10 +21,28 @@ pub enum LogitRows {
     All,
 }
 
+/// Rows on their way into the decoder.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// `[m, d]`.
+    pub rows: &'a [f32],
+    /// Where they stand (time, row, column), for decoders whose positions are those; None: each follows the one before.
+    pub positions: Option<&'a [[u32; 3]]>,
+}
+
+impl<'a> From<&'a [f32]> for Inputs<'a> {
+    fn from(rows: &'a [f32]) -> Inputs<'a> {
+        Inputs {
+            rows,
+            positions: None,
+        }
+    }
+}
+
 /// Rows of one conversation among those of others.
 pub struct Segment<'a> {
-    /// Input rows `[m, d]`, which take the next m positions.
-    pub inputs: &'a [f32],
+    /// Rows, which take the next places of the cache.
+    pub inputs: Inputs<'a>,
     /// What it remembers.
     pub cache: &'a mut KvCache,
     /// Of which rows logits are wanted.
@@ -32,6 +51,12 @@ pub struct Segment<'a> {
 
 /// Multiply-adds of one step of several conversations that one thread does alone: some hundreds of microseconds.
 const LITTLE: usize = 128 * WORTH_SPLITTING;
+fn scaled(rows: &[f32], factor: f32) -> Cow<'_, [f32]> {
+    match factor {
+        1.0 => Cow::Borrowed(rows),
+        factor => Cow::Owned(rows.iter().map(|value| value * factor).collect()),
+    }
+}
 
 /// The decoder of one model.
 pub(crate) struct Decoder {
@@ -39,7 +64,7 @@ pub(crate) struct Decoder {
     /// None where the head's rows are the embedding.
     embedding: Option<Table>,
     embedding_norm: Option<Norm>,
-    blocks: Vec<Block>,
+    blocks: Vec<AnyBlock>,
     norm: Norm,
     head: Linear,
     cache: CacheShape,
@@ -69,16 +94,23 @@ impl Decoder {
             },
             embedding_norm,
             blocks: (0..d.layers)
-                .map(|layer| Block::load(source, d, &format!("{prefix}model.layers.{layer}.")))
+                .map(|layer| {
+                    let name = format!("{prefix}model.layers.{layer}.");
+                    AnyBlock::load(source, d, layer, &name)
+                })
                 .collect::<Result<_, _>>()?,
-            norm: Norm::rms(source, &format!("{prefix}model.norm"), d.norm_eps)?,
+            norm: Norm::rms(source, &format!("{prefix}model.norm"), Layers::eps(d))?,
             head: Linear::from_weight(source, &head, d.vocabulary, d.hidden)?,
             layers: Layers::new(d),
             cache: CacheShape {
                 layers: d.layers,
                 heads: d.kv_heads,
                 head_dim: d.head_dim,
-                precision: source.attention(&format!("{prefix}model.layers."), d.head_dim),
+                precision: match d.latent {
+                    // A latent stands for the keys and values of all heads: it is not rounded.
+                    Some(_) => None,
+                    None => source.attention(&format!("{prefix}model.layers."), d.head_dim),
+                },
             },
         })
     }
@@ -110,6 +142,9 @@ impl Decoder {
                 None => self.head.matrix.read_row(*id as usize, row),
             }
         }
+        if self.layers.spec.embedding_scale != 1.0 {
+            scale_rows(&mut rows, self.layers.spec.embedding_scale);
+        }
         match &self.embedding_norm {
             Some(norm) => {
                 let mut normed = Vec::new();
@@ -140,7 +175,7 @@ impl Decoder {
         batch: &mut [Segment],
         cancel: &dyn Fn() -> bool,
     ) -> Result<Vec<Vec<f32>>, ModelError> {
-        let rows: usize = batch.iter().map(|segment| segment.inputs.len()).sum();
+        let rows: usize = batch.iter().map(|segment| segment.inputs.rows.len()).sum();
         match self.is_little(rows / self.layers.spec.hidden) {
             true => alone(|| self.forward_together(isa, batch, cancel)),
             false => self.forward_together(isa, batch, cancel),
@@ -169,7 +204,7 @@ impl Decoder {
         let mut counts = Vec::with_capacity(batch.len());
         for segment in batch {
             let own;
-            (own, rest) = rest.split_at(segment.inputs.len());
+            (own, rest) = rest.split_at(segment.inputs.rows.len());
             let own = match segment.logits {
                 LogitRows::None => &[],
                 LogitRows::Last => &own[own.len().saturating_sub(d)..],
@@ -200,9 +235,10 @@ impl Decoder {
     ) -> Result<Vec<f32>, ModelError> {
         let d = self.layers.spec.hidden;
         let (mut x, mut stretches) = (Vec::new(), Vec::with_capacity(batch.len()));
-        for segment in &*batch {
+        let mut positions = Vec::new();
+        for segment in &mut *batch {
             let (first, before) = (x.len() / d, segment.cache.len());
-            x.extend_from_slice(segment.inputs);
+            x.extend_from_slice(segment.inputs.rows);
             let rows = first..x.len() / d;
             assert!(
                 before + rows.len() <= segment.cache.capacity(),
@@ -210,11 +246,15 @@ impl Decoder {
                 rows.len(),
                 segment.cache.capacity()
             );
+            let given = segment.inputs.positions;
+            positions.extend(self.layers.positions(segment.cache, rows.len(), given));
             stretches.push(Stretch { rows, before });
         }
+        self.layers.enter(&mut x);
+        let scale = self.layers.spec.residual_scale;
         let place = Place {
             isa,
-            angles: &self.layers.angles(&stretches),
+            angles: &self.layers.rotary.angles(&positions),
             stretches: &stretches,
         };
         for (layer, block) in self.blocks.iter().enumerate() {
@@ -226,12 +266,12 @@ impl Decoder {
             }
             let name = format!("hidden.{layer}");
             if taps.wants(&name) {
-                taps.tap(&name, &[x.len() / d, d], &x);
+                taps.tap(&name, &[x.len() / d, d], &scaled(&x, scale));
             }
             let layers = batch.iter_mut().map(|segment| segment.cache.layer(layer));
             let caches = &mut layers.collect::<Vec<_>>();
             self.layers
-                .block(block, &place, caches, &mut x, buffers, &mut ());
+                .any_block(block, &place, caches, &mut x, buffers);
         }
         for (segment, stretch) in batch.iter_mut().zip(&stretches) {
             segment.cache.advance(stretch.before + stretch.rows.len());
@@ -266,8 +306,9 @@ impl Decoder {
             LogitRows::Last => &normed[normed.len().saturating_sub(d)..],
             LogitRows::All => &normed[..],
         };
+        let rows = scaled(rows, 1.0 / self.layers.spec.logit_divisor);
         let mut out = Vec::new();
-        self.head.apply(isa, intake, rows, &mut out);
+        self.head.apply(isa, intake, &rows, &mut out);
         if logits == LogitRows::All && taps.wants("prefill_logits") {
             taps.tap(
                 "prefill_logits",

@@ -1,194 +1,66 @@
-//! From pixels to decoder rows: SigLIP blocks on each tile, zero-padded block merge, projector.
+//! From pixels to decoder rows: blocks on each tile, then the projector.
 
+mod block;
 mod chunked;
+mod places;
+mod positions;
+mod projector;
+mod resampler;
+mod scales;
 
-use crate::layers::{Bias, Linear, Norm, each_row, each_task, head_of, side_by_side};
+use crate::layers::{Bias, Linear, Norm};
 use crate::matrix::Intake;
-use crate::spec::{Activation, ModelSpec, ProjectorSpec, VisionSpec};
+use crate::spec::{Assembly, ModelSpec, PatchPositions, Shares, VisionSpec};
 use crate::weights::Source;
-use crate::{ModelError, Taps};
+use crate::{ModelError, NoTaps, Taps};
+use block::{Block, Buffers};
 use chunked::Chunked;
-use kernels::attention::{self, Reach};
-use kernels::attention_kv8;
 use kernels::isa::Isa;
 use kernels::matmul_quantized::Precision;
 use kernels::rows;
+use places::Places;
+use projector::Projector;
 use rayon::prelude::*;
+
+pub(crate) use block::activate;
 
 /// Tiles after the patch embedding: what the encoder's blocks begin with.
 pub struct Patches {
     /// How many tiles.
     pub tiles: usize,
-    /// `[tiles * patches of a tile, hidden size of the encoder]`, positions added.
+    /// Rows and columns of patches of a tile.
+    pub grid: [usize; 2],
+    /// `[tiles * rows of a tile, hidden size of the encoder]`, positions added.
     pub rows: Vec<f32>,
 }
 
 /// The encoder and the projector of one model.
 pub(crate) struct Encoder {
     spec: VisionSpec,
-    projector: ProjectorSpec,
     /// What attention rounds queries and the weights of values to, keys and values being INT8; None: all is f32.
     precision: Option<Precision>,
     patches: Linear,
+    /// The row before the patches.
+    class: Vec<f32>,
     positions: Vec<f32>,
+    pre_norm: Option<Norm>,
     blocks: Vec<Block>,
     post_norm: Option<Norm>,
-    merge_norm: Norm,
-    linear_1: Linear,
-    linear_2: Linear,
+    projector: Projector,
+    newline: Vec<f32>,
+    assembly: Assembly,
 }
 
-pub(crate) struct Block {
-    pub norm_1: Norm,
-    pub q: Linear,
-    pub k: Linear,
-    pub v: Linear,
-    pub out: Linear,
-    pub norm_2: Norm,
-    pub fc1: Linear,
-    pub fc2: Linear,
-}
-
-impl Block {
-    fn load(source: Source, spec: &VisionSpec, name: &str) -> Result<Block, ModelError> {
-        let d = spec.hidden;
-        let projection = |projection: &str| {
-            Linear::load(
-                source,
-                &format!("{name}self_attn.{projection}"),
-                d,
-                d,
-                Bias::Present,
-            )
-        };
-        Ok(Block {
-            norm_1: Norm::layer(source, &format!("{name}layer_norm1"), spec.norm_eps)?,
-            q: projection("q_proj")?,
-            k: projection("k_proj")?,
-            v: projection("v_proj")?,
-            out: projection("out_proj")?,
-            norm_2: Norm::layer(source, &format!("{name}layer_norm2"), spec.norm_eps)?,
-            fc1: Linear::load(
-                source,
-                &format!("{name}mlp.fc1"),
-                spec.ffn,
-                d,
-                Bias::Present,
-            )?,
-            fc2: Linear::load(
-                source,
-                &format!("{name}mlp.fc2"),
-                d,
-                spec.ffn,
-                Bias::Present,
-            )?,
-        })
-    }
-
-    /// Attention among the patches of one tile, then the MLP, both added to `x`.
-    fn apply(
-        &self,
-        isa: Isa,
-        spec: &VisionSpec,
-        precision: Option<Precision>,
-        x: &mut [f32],
-        buffers: &mut Buffers,
-    ) {
-        let Buffers {
-            intake,
-            normed,
-            q,
-            k,
-            v,
-            inner,
-            out,
-        } = buffers;
-        self.norm_1.apply(isa, x, normed);
-        let projections = &mut [self.q.product(q), self.k.product(k), self.v.product(v)];
-        intake.multiply(isa, normed, projections);
-        attend(isa, spec, precision, [q, k, v], normed);
-        self.out.add_to(isa, intake, normed, x, out);
-        self.norm_2.apply(isa, x, normed);
-        self.fc1.apply(isa, intake, normed, inner);
-        activate(isa, spec.activation, spec.ffn, inner);
-        self.fc2.add_to(isa, intake, inner, x, out);
-    }
-}
-
-/// What one tile needs on its way through a block, used again for the next block.
-#[derive(Default)]
-struct Buffers {
-    intake: Intake,
-    normed: Vec<f32>,
-    q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
-    inner: Vec<f32>,
-    out: Vec<f32>,
-}
-
-/// Every patch of a tile attends to all; heads are computed apart and then put side by side.
-fn attend(
+/// What every block of a tile shares.
+#[derive(Clone, Copy)]
+struct Taken<'a> {
     isa: Isa,
-    spec: &VisionSpec,
+    spec: &'a VisionSpec,
     precision: Option<Precision>,
-    [q, k, v]: [&[f32]; 3],
-    out: &mut Vec<f32>,
-) {
-    let (d, width) = (spec.hidden, spec.hidden / spec.heads);
-    let (count, scale) = (q.len() / d, 1.0 / (width as f32).sqrt());
-    let reach = Reach::Everything;
-    let heads = each_task(spec.heads, count * count * d, |head| {
-        let at = head * width;
-        let [keys, values] = [k, v].map(|x| head_of(x, d, at));
-        let mut out = vec![0.0; count * width];
-        if let Some(precision) = precision {
-            let mut memory = attention_kv8::Memory::empty(width);
-            memory.reserve(count);
-            memory.append(isa, count, keys, values);
-            let queries = attention_kv8::Queries {
-                count,
-                data: &q[at..],
-                stride: d,
-                group: 1,
-                scale,
-                reach,
-                precision,
-            };
-            let scratch = &mut attention_kv8::Scratch::default();
-            attention_kv8::attend(isa, &queries, &memory, scratch, &mut out, width);
-        } else {
-            let mut memory = attention::Memory::empty(width);
-            memory.append(count, keys, values);
-            let rows = head_of(q, d, at);
-            let queries = attention::Queries {
-                count,
-                rows,
-                scale,
-                reach,
-            };
-            let scratch = &mut attention::Scratch::default();
-            attention::attend(isa, &queries, &memory, scratch, &mut out, width);
-        }
-        out
-    });
-    side_by_side(&heads, width, out);
-}
-
-fn activate(isa: Isa, activation: Activation, width: usize, x: &mut [f32]) {
-    each_row(x, width, |_, rows| activate_rows(isa, activation, rows));
-}
-
-/// The activation of numbers on this thread.
-fn activate_rows(isa: Isa, activation: Activation, x: &mut [f32]) {
-    match activation {
-        Activation::Gelu => rows::gelu_erf(isa, x),
-        Activation::GeluTanh => rows::gelu_tanh(isa, x),
-        Activation::Silu => {
-            let ones = vec![1.0; x.len()];
-            rows::silu_multiply(isa, x, &ones);
-        }
-    }
+    /// Rows of a tile.
+    count: usize,
+    places: &'a Places,
+    layer: usize,
 }
 
 impl Encoder {
@@ -197,9 +69,16 @@ impl Encoder {
         let (Some(vision), Some(projector)) = (&spec.vision, &spec.projector) else {
             return Ok(None);
         };
-        let (v, p) = (&vision.prefix, &projector.prefix);
-        let merged = vision.hidden * projector.merge * projector.merge;
-        let d = spec.decoder.hidden;
+        let v = &vision.prefix;
+        let norm = |wanted: bool, name: &str| match wanted {
+            true => block::norm(source, vision, &format!("{v}{name}")).map(Some),
+            false => Ok(None),
+        };
+        let numbers = |wanted: bool, name: &str| match wanted {
+            true => source.numbers(name),
+            false => Ok(Vec::new()),
+        };
+        let table = vision.positions != PatchPositions::None;
         Ok(Some(Encoder {
             precision: source
                 .attention(&format!("{v}encoder.layers."), vision.hidden / vision.heads),
@@ -207,47 +86,112 @@ impl Encoder {
                 source,
                 &format!("{v}embeddings.patch_embedding"),
                 vision.hidden,
-                3 * vision.patch * vision.patch,
-                Bias::Present,
+                3 * vision.frames * vision.patch * vision.patch,
+                Bias::from(vision.patch_bias),
             )?,
-            positions: source.numbers(&format!("{v}embeddings.position_embedding.weight"))?,
+            class: numbers(
+                vision.class_token,
+                &format!("{v}embeddings.class_embedding"),
+            )?,
+            positions: numbers(table, &format!("{v}embeddings.position_embedding.weight"))?,
+            pre_norm: norm(vision.pre_norm, "pre_layernorm")?,
             blocks: (0..vision.used_layers)
                 .map(|layer| Block::load(source, vision, &format!("{v}encoder.layers.{layer}.")))
                 .collect::<Result<_, _>>()?,
-            post_norm: if vision.post_norm {
-                Some(Norm::layer(
-                    source,
-                    &format!("{v}post_layernorm"),
-                    vision.norm_eps,
-                )?)
-            } else {
-                None
-            },
-            merge_norm: Norm::layer(source, &format!("{p}norm"), projector.norm_eps)?,
-            linear_1: Linear::load(source, &format!("{p}linear_1"), d, merged, Bias::Present)?,
-            linear_2: Linear::load(source, &format!("{p}linear_2"), d, d, Bias::Present)?,
+            post_norm: norm(vision.post_norm, "post_layernorm")?,
+            projector: Projector::load(
+                source,
+                vision.hidden * spec.assembly.scales(),
+                projector,
+                spec.decoder.hidden,
+            )?,
+            assembly: spec.assembly,
+            newline: numbers(
+                matches!(spec.assembly, Assembly::Unpadded { .. }),
+                "image_newline",
+            )?,
             spec: vision.clone(),
-            projector: projector.clone(),
         }))
     }
 
-    /// Pixels `[tiles, 3, side, side]` to patches.
-    pub fn embed_patches(&self, isa: Isa, pixels: &[f32], tiles: usize) -> Patches {
-        let spec = &self.spec;
-        let (side, patches) = (spec.image, spec.grid() * spec.grid());
-        assert_eq!(
-            pixels.len(),
-            tiles * 3 * side * side,
-            "pixels of {tiles} tiles of {side}"
+    /// The row after a line of a picture.
+    pub fn newline(&self) -> &[f32] {
+        &self.newline
+    }
+
+    /// Pixels `[tiles, 3, height, width]` to patches; `size` is width and height.
+    pub fn embed_patches(&self, isa: Isa, pixels: &[f32], size: (u32, u32)) -> Patches {
+        let (width, height) = (size.0 as usize, size.1 as usize);
+        let values = 3 * width * height;
+        assert!(
+            values > 0 && pixels.len().is_multiple_of(values),
+            "{} pixels of tiles of {width}x{height}",
+            pixels.len()
         );
+        let (tiles, d) = (pixels.len() / values, self.spec.hidden);
+        let grid = [height / self.spec.patch, width / self.spec.patch];
         let mut rows = Vec::new();
-        let unfolded = self.unfold(pixels);
+        let unfolded = self.unfold(pixels, size);
         self.patches
             .apply(isa, &mut Intake::default(), &unfolded, &mut rows);
-        for tile in rows.chunks_exact_mut(patches * spec.hidden) {
-            rows::add(isa, tile, &self.positions);
+        if self.spec.class_token {
+            let tile = grid[0] * grid[1] * d;
+            rows = (rows
+                .chunks_exact(tile)
+                .flat_map(|tile| [&self.class, tile].concat()))
+            .collect();
         }
-        Patches { tiles, rows }
+        let spread;
+        let positions = match self.spec.positions {
+            PatchPositions::Spread { side, shares } => {
+                spread = self.spread(side, shares, grid);
+                &spread
+            }
+            PatchPositions::Resized { sides } if sides != grid => {
+                spread = positions::resized(&self.positions, sides, grid, self.spec.hidden);
+                &spread
+            }
+            _ => &self.positions,
+        };
+        if !positions.is_empty() {
+            let tile = positions.len();
+            assert_eq!(
+                rows.len(),
+                tiles * tile,
+                "a position for each row of a tile"
+            );
+            for tile in rows.chunks_exact_mut(tile) {
+                rows::add(isa, tile, positions);
+            }
+        }
+        if let Some(norm) = &self.pre_norm {
+            let mut normed = Vec::new();
+            norm.apply(isa, &rows, &mut normed);
+            rows = normed;
+        }
+        Patches { tiles, grid, rows }
+    }
+
+    /// The positions of a grid over which the table is spread: each patch takes the row and column of the table that its share of
+    /// the way falls into. They are compared as f32.
+    fn spread(&self, side: usize, shares: Shares, grid: [usize; 2]) -> Vec<f32> {
+        let d = self.spec.hidden;
+        let bucket = |at: usize, count: usize| {
+            let share = match shares {
+                Shares::Divided => (at as f64 / count as f64) as f32,
+                Shares::Stepped => (at as f32 * (1.0 / count as f32)).min(1.0 - 1e-6),
+            };
+            let edge = |edge: usize| (edge as f64 * (1.0 / side as f64)) as f32;
+            (1..side).take_while(|at| edge(*at) <= share).count()
+        };
+        let rows: Vec<usize> = (0..grid[0]).map(|row| bucket(row, grid[0])).collect();
+        let columns: Vec<usize> = (0..grid[1]).map(|column| bucket(column, grid[1])).collect();
+        let places = rows
+            .iter()
+            .flat_map(|row| columns.iter().map(move |column| row * side + column));
+        places
+            .flat_map(|place| self.positions[place * d..][..d].iter().copied())
+            .collect()
     }
 
     /// Patches to rows `[tiles * tokens_per_tile, d]`; asks `cancel` before every block and before the projector.
@@ -258,99 +202,107 @@ impl Encoder {
         cancel: &dyn Fn() -> bool,
         taps: &mut dyn Taps,
     ) -> Result<Vec<f32>, ModelError> {
-        let Patches { tiles, rows: mut x } = patches;
+        let Patches {
+            tiles,
+            grid,
+            rows: mut x,
+        } = patches;
         let spec = &self.spec;
-        let patches = spec.grid() * spec.grid();
+        let tile_rows = grid[0] * grid[1] + usize::from(spec.class_token);
+        let places = Places::new(spec, grid, tile_rows);
         assert_eq!(
             x.len(),
-            tiles * patches * spec.hidden,
+            tiles * tile_rows * spec.hidden,
             "patches of {tiles} tiles"
         );
+        x = places.arrange(x, spec.hidden);
         // Tiles do not see each other: each thread takes one through all blocks, and memory is needed for as many at once.
         let at_once = rayon::current_num_threads();
         let mut buffers: Vec<Buffers> = Vec::new();
         buffers.resize_with(at_once, Buffers::default);
         let mut in_chunks = chunked::Buffers::default();
-        for tiles in x.chunks_mut(at_once * patches * spec.hidden) {
-            for block in &self.blocks {
+        for tiles in x.chunks_mut(at_once * tile_rows * spec.hidden) {
+            for (layer, block) in self.blocks.iter().enumerate() {
                 if cancel() {
                     return Err(ModelError::Cancelled);
                 }
-                if let Some(chunked) = Chunked::of(isa, spec, self.precision, block) {
+                let taken = Taken {
+                    isa,
+                    spec,
+                    precision: self.precision,
+                    count: tile_rows,
+                    places: &places,
+                    layer,
+                };
+                if let Some(chunked) = Chunked::of(taken, block) {
                     chunked.apply(tiles, &mut in_chunks);
                     continue;
                 }
                 tiles
-                    .par_chunks_mut(patches * spec.hidden)
+                    .par_chunks_mut(tile_rows * spec.hidden)
                     .zip(&mut buffers)
-                    .for_each(|(tile, buffers)| {
-                        block.apply(isa, spec, self.precision, tile, buffers)
-                    });
+                    .for_each(|(tile, buffers)| block.apply(&taken, tile, buffers));
             }
         }
         drop(buffers);
+        x = places.restore(x, spec.hidden);
         if let Some(norm) = &self.post_norm {
             let mut normed = Vec::new();
             norm.apply(isa, &x, &mut normed);
             x = normed;
         }
-        taps.tap("vision_features", &[tiles, patches, spec.hidden], &x);
+        if spec.class_token {
+            let rows = x.chunks_exact(tile_rows * spec.hidden);
+            x = (rows.flat_map(|tile| &tile[spec.hidden..]).copied()).collect();
+        }
+        taps.tap(
+            "vision_features",
+            &[tiles, grid[0] * grid[1], spec.hidden],
+            &x,
+        );
         if cancel() {
             return Err(ModelError::Cancelled);
         }
-        Ok(self.project(isa, &self.merge(&x, tiles), tiles, taps))
+        match self.assembly {
+            Assembly::Scales => Ok(x),
+            _ => Ok(self.projector.project(isa, x, tiles, grid, taps)),
+        }
     }
 
-    /// Merged blocks to decoder rows.
-    fn project(&self, isa: Isa, merged: &[f32], tiles: usize, taps: &mut dyn Taps) -> Vec<f32> {
-        let (width, d) = (self.linear_1.inputs(), self.linear_1.outputs());
-        let tokens = self.spec.grid().div_ceil(self.projector.merge).pow(2);
-        taps.tap("merged", &[tiles, tokens, width], merged);
-        let (mut normed, mut inner, mut out) = (Vec::new(), Vec::new(), Vec::new());
-        let intake = &mut Intake::default();
-        self.merge_norm.apply(isa, merged, &mut normed);
-        self.linear_1.apply(isa, intake, &normed, &mut inner);
-        activate(isa, self.projector.activation, d, &mut inner);
-        self.linear_2.apply(isa, intake, &inner, &mut out);
-        taps.tap("image_embeds", &[tiles * tokens, d], &out);
-        out
+    /// Features of all views of a picture at three scales to its rows; `tiles` are the rows and columns of the last scale.
+    pub fn project_scales(&self, isa: Isa, features: &[f32], tiles: [usize; 2]) -> Vec<f32> {
+        let side = self.spec.grid();
+        let x = scales::side_by_side(features, side, self.spec.hidden, tiles);
+        let count = tiles[0] * tiles[1];
+        let rows = (self.projector).project(isa, x, count, [side, side], &mut NoTaps);
+        let rows_of_tile = self.projector.side(side);
+        let d = rows.len() / (count * rows_of_tile * rows_of_tile);
+        scales::across_tiles(&rows, rows_of_tile, d, tiles)
     }
 
-    /// One row for each patch, in the order of a convolution's weight: channel, line, column.
-    fn unfold(&self, pixels: &[f32]) -> Vec<f32> {
-        let (side, patch, grid) = (self.spec.image, self.spec.patch, self.spec.grid());
-        let width = 3 * patch * patch;
-        let mut out = vec![0.0; pixels.len() / (3 * side * side) * grid * grid * width];
-        out.par_chunks_mut(grid * grid * width)
-            .zip(pixels.par_chunks(3 * side * side))
+    /// One row for each patch, in the order of a convolution's weight: channel, frame, line, column. All frames are the same.
+    fn unfold(&self, pixels: &[f32], size: (u32, u32)) -> Vec<f32> {
+        let (side_x, side_y) = (size.0 as usize, size.1 as usize);
+        let (patch, frames) = (self.spec.patch, self.spec.frames);
+        let (rows, columns) = (side_y / patch, side_x / patch);
+        let width = 3 * frames * patch * patch;
+        let tile_values = 3 * side_x * side_y;
+        let mut out = vec![0.0; pixels.len() / tile_values * rows * columns * width];
+        if out.is_empty() {
+            return out;
+        }
+        out.par_chunks_mut(rows * columns * width)
+            .zip(pixels.par_chunks(tile_values))
             .for_each(|(out, tile)| {
                 for (at, row) in out.chunks_exact_mut(width).enumerate() {
-                    let (top, left) = (at / grid * patch, at % grid * patch);
+                    let (top, left) = (at / columns * patch, at % columns * patch);
                     for (line, to) in row.chunks_exact_mut(patch).enumerate() {
-                        let (channel, y) = (line / patch, top + line % patch);
-                        to.copy_from_slice(&tile[(channel * side + y) * side + left..][..patch]);
+                        let (channel, y) = (line / (frames * patch), top + line % patch);
+                        let from = (channel * side_y + y) * side_x + left;
+                        to.copy_from_slice(&tile[from..][..patch]);
                     }
                 }
             });
-        out
-    }
-
-    /// Blocks of merge x merge patches side by side in one row; patches past the grid are zeros.
-    fn merge(&self, x: &[f32], tiles: usize) -> Vec<f32> {
-        let (d, grid, merge) = (self.spec.hidden, self.spec.grid(), self.projector.merge);
-        let blocks = grid.div_ceil(merge);
-        let mut out = vec![0.0; tiles * blocks * blocks * merge * merge * d];
-        for (at, to) in out.chunks_exact_mut(d).enumerate() {
-            let (place, block) = (at % (merge * merge), at / (merge * merge));
-            let (tile, block) = (block / (blocks * blocks), block % (blocks * blocks));
-            let (y, x_at) = (
-                block / blocks * merge + place / merge,
-                block % blocks * merge + place % merge,
-            );
-            if y < grid && x_at < grid {
-                to.copy_from_slice(&x[((tile * grid + y) * grid + x_at) * d..][..d]);
-            }
-        }
         out
     }
 }

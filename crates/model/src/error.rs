@@ -140,7 +140,7 @@ impl ModelError {
     /// Advice for the person who sees the error, where there is some.
     pub fn hint(&self) -> Option<String> {
         match self {
-            ModelError::Config(_) => Some("the native format is model_type bluelm_v; plain llama, qwen2 and qwen3 decoders are read too".into()),
+            ModelError::Config(_) => Some("the native format is model_type bluelm_v; docs/models.md lists the other families that are read".into()),
             ModelError::WeightFile { .. } => Some("the file may be cut off: copy or download it again".into()),
             ModelError::Bundle { .. } => Some("bundles are made by `bluelm convert`; this one is damaged, cut off, or not one: make or copy it again".into()),
             ModelError::BundleVersion { .. } => Some("convert the model again with this version of the program".into()),

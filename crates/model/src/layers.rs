@@ -4,6 +4,7 @@
 
 use crate::ModelError;
 use crate::matrix::{Intake, Matrix, Output, Product, Quantized, multiply_quantized};
+use crate::spec::NormKind;
 use crate::weights::Source;
 use kernels::isa::Isa;
 use kernels::matmul::{View, Write};
@@ -11,6 +12,11 @@ use kernels::matmul_quantized::{Columns, QuantizedRows, Start};
 use kernels::rows;
 use rayon::prelude::*;
 use std::cell::Cell;
+
+/// Multiplies all numbers of rows.
+pub(crate) fn scale_rows(rows: &mut [f32], factor: f32) {
+    rows.iter_mut().for_each(|value| *value *= factor);
+}
 
 /// Multiply-adds below which other threads cost more than they bring.
 pub(crate) const WORTH_SPLITTING: usize = 1 << 18;
@@ -182,6 +188,19 @@ impl Norm {
             weight: source.numbers(&format!("{name}.weight"))?,
             eps,
         })
+    }
+
+    /// A norm of some kind.
+    pub fn of(source: Source, kind: NormKind, name: &str, eps: f32) -> Result<Norm, ModelError> {
+        match kind {
+            NormKind::Layer => Norm::layer(source, name, eps),
+            NormKind::Rms => Norm::rms(source, name, eps),
+            NormKind::RmsPlusOne => {
+                let mut weight = source.numbers(&format!("{name}.weight"))?;
+                weight.iter_mut().for_each(|weight| *weight += 1.0);
+                Ok(Norm::Rms { weight, eps })
+            }
+        }
     }
 
     /// Numbers of a row.

@@ -13,6 +13,7 @@ mod bundled;
 #[path = "../tests/suite/support/random.rs"]
 mod random;
 
+mod assembly;
 mod block;
 mod bundle;
 mod cache;
@@ -25,7 +26,9 @@ mod families;
 mod layers;
 mod mapped;
 mod matrix;
+mod names;
 mod network;
+mod rotary;
 pub mod spec;
 mod taps;
 mod weights;
@@ -33,10 +36,11 @@ mod write;
 
 pub use bundle::{Activations, Bundle, BundleTensor, Packed, Storage};
 pub use cache::KvCache;
-pub use checkpoint::{Checkpoint, Numbers};
-pub use decoder::{LogitRows, Segment};
+pub use checkpoint::{Checkpoint, Numbers, WEIGHT_FILES, folder_config, weight_paths};
+pub use decoder::{Inputs, LogitRows, Segment};
 pub use encoder::Patches;
 pub use error::{ModelError, TensorProblems};
+pub use names::{Fused, Names};
 pub use network::Model;
 pub use spec::{ModelSpec, Role, TensorSpec};
 pub use taps::{NoTaps, Taps};

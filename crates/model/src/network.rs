@@ -1,10 +1,10 @@
 //! A loaded model: weights checked against the specification, packed, and ready to be asked.
 
 use crate::cache::KvCache;
-use crate::decoder::{Decoder, LogitRows, Segment};
+use crate::decoder::{Decoder, Inputs, LogitRows, Segment};
 use crate::encoder::{Encoder, Patches};
 use crate::mapped::Part;
-use crate::spec::ModelSpec;
+use crate::spec::{Assembly, ModelSpec};
 use crate::weights::Source;
 use crate::{Bundle, Checkpoint, ModelError, Taps};
 use kernels::isa::Isa;
@@ -69,16 +69,34 @@ impl Model {
         cancel: &dyn Fn() -> bool,
         taps: &mut dyn Taps,
     ) -> Result<Vec<f32>, ModelError> {
-        let patches = self.embed_patches(pixels, tiles);
+        let side = self.spec.image_size() as u32;
+        let patches = self.embed_patches(pixels, (side, side));
+        assert_eq!(patches.tiles, tiles, "tiles of {side}x{side} pixels");
         self.encode_patches(patches, cancel, taps)
     }
 
-    /// The first part of [`Model::encode_tiles`]: the patch embedding, which may go on beside the blocks of other tiles.
+    /// The first part of [`Model::encode_tiles`], for tiles `[tiles, 3, height, width]` of any `size` (width and height): the
+    /// patch embedding, which may go on beside the blocks of other tiles.
     ///
     /// # Panics
-    /// As [`Model::encode_tiles`].
-    pub fn embed_patches(&self, pixels: &[f32], tiles: usize) -> Patches {
-        self.encoder().embed_patches(self.isa, pixels, tiles)
+    /// Without an encoder, or when `pixels` are not whole tiles.
+    pub fn embed_patches(&self, pixels: &[f32], size: (u32, u32)) -> Patches {
+        self.encoder().embed_patches(self.isa, pixels, size)
+    }
+
+    /// The rows of a picture, `features` being those of its views one after the other: what [`ModelSpec::image_tokens`] counts.
+    pub fn assemble(&self, views: &image_prep::Views, features: Vec<f32>) -> Vec<f32> {
+        let encoder = self.encoder();
+        match self.spec.assembly {
+            Assembly::Scales => {
+                let tiles = match views.list.len() {
+                    1 => [1, 1],
+                    _ => [views.grid.rows as usize, views.grid.columns as usize],
+                };
+                encoder.project_scales(self.isa, &features, tiles)
+            }
+            _ => self.spec.assemble(views, features, encoder.newline()),
+        }
     }
 
     /// The rest of it: blocks, merge and projector. `cancel` is asked before every layer.
@@ -133,12 +151,24 @@ impl Model {
         self.decoder.cache_bytes_per_token()
     }
 
-    /// Rows `[m, d]`, which take the next m positions, to logits: `[m, vocabulary]`, `[vocabulary]` of the last row, or
+    /// Rows `[m, d]`, which take the next m places of the cache, to logits: `[m, vocabulary]`, `[vocabulary]` of the last row, or
     /// nothing. The bits depend only on the rows before, never on how they were cut into calls. Taps: `hidden.i`,
     /// `hidden.norm`, `prefill_logits` (with [`LogitRows::All`]).
     pub fn forward(
         &self,
         inputs: &[f32],
+        cache: &mut KvCache,
+        logits: LogitRows,
+        cancel: &dyn Fn() -> bool,
+        taps: &mut dyn Taps,
+    ) -> Result<Vec<f32>, ModelError> {
+        self.forward_at(inputs.into(), cache, logits, cancel, taps)
+    }
+
+    /// The same of rows that say where they stand.
+    pub fn forward_at(
+        &self,
+        inputs: Inputs,
         cache: &mut KvCache,
         logits: LogitRows,
         cancel: &dyn Fn() -> bool,

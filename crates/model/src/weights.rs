@@ -63,7 +63,7 @@ impl Source<'_> {
         };
         let panels = match checkpoint.numbers(name) {
             Numbers::Bf16(bytes) => {
-                Panels::from_linear_bf16(outputs, inputs, &finite_bf16(name, bytes)?)
+                Panels::from_linear_bf16(outputs, inputs, &finite_bf16(name, &bytes)?)
             }
             _ => Panels::from_linear_f32(outputs, inputs, &checkpoint.tensor_f32(name)?),
         };
@@ -86,7 +86,7 @@ impl Source<'_> {
             Source::Bundle(bundle) => return Ok(bundle.table(name)),
         };
         Ok(match checkpoint.numbers(name) {
-            Numbers::Bf16(bytes) => Table::Bf16(finite_bf16(name, bytes)?),
+            Numbers::Bf16(bytes) => Table::Bf16(finite_bf16(name, &bytes)?),
             _ => Table::F32(checkpoint.tensor_f32(name)?),
         })
     }

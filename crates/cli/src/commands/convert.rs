@@ -117,7 +117,7 @@ impl ConvertArguments {
     /// What was asked for, and what suits a model of this size where nothing was.
     fn options(&self, spec: &ModelSpec) -> Options {
         let small = spec.decoder_weights() <= SMALL_DECODER;
-        let rounding = match small {
+        let rounding = match small && spec.decoder.latent.is_none() {
             true => Rounding::Compensated,
             false => Rounding::Search,
         };
@@ -214,6 +214,7 @@ fn convert(
     let mut source = Source::open(&arguments.source)?;
     let spec = ModelSpec::from_json(source.checkpoint.config())?;
     let options = arguments.options(&spec);
+    options.check(&spec)?;
     let has_int4 = options.recipe != Recipe::Bf16;
     if arguments.rounding.is_none() && has_int4 && options.rounding == Rounding::Search {
         eprintln!(

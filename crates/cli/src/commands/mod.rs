@@ -13,3 +13,4 @@ pub mod serve;
 pub mod tiles;
 pub mod train;
 pub mod tune;
+pub mod verify;

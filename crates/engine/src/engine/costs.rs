@@ -81,7 +81,11 @@ impl<N: Network> Engine<N> {
         let encoded: Vec<bool> = names.iter().map(|&name| self.knows(name)).collect();
         // An image among the remembered tokens need not be encoded either.
         let needed = |piece: &Piece| match piece {
-            Piece::Image { image, places } if places.start >= cached_tokens && !encoded[*image] => {
+            Piece::Image {
+                image,
+                places,
+                first_row: 0,
+            } if places.start >= cached_tokens && !encoded[*image] => {
                 Some(views[*image].info.tiles)
             }
             _ => None,

@@ -22,7 +22,7 @@ use crate::vision::Vision;
 /// The rows of one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EncodedImage {
-    /// `[tiles · tokens_per_tile, d]`.
+    /// `[rows, d]`.
     pub features: Vec<f32>,
     /// From the picture to the last row.
     pub milliseconds: f64,
@@ -71,7 +71,10 @@ impl<N: Network> Engine<N> {
 
     /// Whether a picture, looked at as the model's settings say, is encoded or being encoded.
     pub fn knows_image(&self, picture: &Picture) -> bool {
-        self.knows(identity::of_picture(picture, &self.files.preprocessor))
+        self.knows(identity::of_picture(
+            picture,
+            &self.files.preprocessor.among(1),
+        ))
     }
 
     /// Makes pictures smaller, or refuses, where a request would take more than this.
@@ -116,7 +119,7 @@ impl<N: Network> Engine<N> {
             vision: vision.clone(),
             ..Request::default()
         };
-        let view = self.looking(&request).asked().swap_remove(0);
+        let view = self.looking(&request).asked()?.swap_remove(0);
         let picture = request.images.swap_remove(0);
         let owned = Owned {
             name: view.name(&picture),
@@ -141,9 +144,10 @@ impl<N: Network> Engine<N> {
         let mut encoder = self.encoder.clone();
         encoder.encoding = encoding;
         let mut features = Vec::new();
+        let preprocessor = self.files.preprocessor.among(1);
         let subject = Subject {
             picture,
-            preprocessor: &self.files.preprocessor,
+            preprocessor: &preprocessor,
             // Nothing is kept of it.
             name: 0,
         };

@@ -52,13 +52,26 @@ pub fn resize(picture: &Picture, width: u32, height: u32, filter: Filter) -> Pic
     resize_band(picture, (width, height), 0..height, filter)
 }
 
-/// The rows `band` of the picture resized to `size` (width and height), with the bits that [`resize`] gives them: only the
-/// rows of the picture that they are made of are looked at, so memory is needed for a band, not for the whole.
+/// The rows `band` of the picture resized to `size` (width and height), with the bits that [`resize`] gives them.
 ///
-/// Panics when a side is 0, the picture's sides and bytes disagree, or the band is empty or not within the height.
+/// Panics as [`resize_part`].
 pub fn resize_band(
     picture: &Picture,
+    size: (u32, u32),
+    band: Range<u32>,
+    filter: Filter,
+) -> Picture {
+    resize_part(picture, size, 0..size.0, band, filter)
+}
+
+/// Some columns and rows of the picture resized to `size` (width and height), with the bits that [`resize`] gives them: only the
+/// rows of the picture that they are made of are looked at, so memory is needed for a part, not for the whole.
+///
+/// Panics when a side is 0, the picture's sides and bytes disagree, or the part is empty or not within the size.
+pub fn resize_part(
+    picture: &Picture,
     (width, height): (u32, u32),
+    columns: Range<u32>,
     band: Range<u32>,
     filter: Filter,
 ) -> Picture {
@@ -71,31 +84,45 @@ pub fn resize_band(
         band.start < band.end && band.end <= height,
         "rows {band:?} of {height}"
     );
+    assert!(
+        columns.start < columns.end && columns.end <= width,
+        "columns {columns:?} of {width}"
+    );
     let (windows, lines) = match height == picture.height {
         true => (None, band.start as usize..band.end as usize),
         false => {
-            let all = windows(picture.height, height, filter);
-            let mut of_band = all[band.start as usize..band.end as usize].to_vec();
+            let mut of_band = windows(picture.height, height, band.clone(), filter);
             let lines = cut_lines(&mut of_band, picture.height as usize);
             (Some(of_band), lines)
         }
     };
     let row = 3 * picture.width as usize;
     let rgb = &picture.rgb[lines.start * row..lines.end * row];
+    let part = 3 * columns.len();
     let narrow = match width == picture.width {
-        true => Cow::Borrowed(rgb),
+        true if part == row => Cow::Borrowed(rgb),
+        true => {
+            let first = 3 * columns.start as usize;
+            let lines = rgb.chunks_exact(row);
+            Cow::Owned(
+                lines
+                    .flat_map(|line| &line[first..first + part])
+                    .copied()
+                    .collect(),
+            )
+        }
         false => Cow::Owned(horizontal(
             rgb,
             row,
-            &self::windows(picture.width, width, filter),
+            &self::windows(picture.width, width, columns.clone(), filter),
         )),
     };
     let rgb = match windows {
-        Some(windows) => vertical(&narrow, 3 * width as usize, &windows),
+        Some(windows) => vertical(&narrow, part, &windows),
         None => narrow.into_owned(),
     };
     Picture {
-        width,
+        width: columns.end - columns.start,
         height: band.end - band.start,
         rgb,
     }

@@ -1,6 +1,7 @@
 //! Which input samples make one output sample, and with what weights.
 
 use super::Filter;
+use std::ops::Range;
 
 /// Fractional bits of a weight: 32 less 8 for a sample less 2 for weights that sum to more than one before they cancel.
 pub(super) const PRECISION_BITS: u32 = 32 - 8 - 2;
@@ -26,14 +27,14 @@ pub(super) struct Window {
     pub weights: Vec<WeightPair>,
 }
 
-/// The windows of all `output` samples over `input` samples. In f64, operation by operation as Pillow does it.
-pub(super) fn windows(input: u32, output: u32, filter: Filter) -> Vec<Window> {
+/// The windows of some of the `output` samples over `input` samples. In f64, operation by operation as Pillow does it.
+pub(super) fn windows(input: u32, output: u32, wanted: Range<u32>, filter: Filter) -> Vec<Window> {
     let scale = f64::from(input) / f64::from(output);
     let filter_scale = scale.max(1.0);
     let support = support(filter) * filter_scale;
     let inverse = 1.0 / filter_scale;
     let mut raw: Vec<f64> = Vec::new();
-    (0..output)
+    wanted
         .map(|index| {
             let center = (f64::from(index) + 0.5) * scale;
             // Truncated, as a C cast does, and then clipped.

@@ -261,7 +261,7 @@ impl Bundle {
     /// A tensor of few numbers, refused when one is NaN or infinity.
     pub(crate) fn numbers(&self, name: &str) -> Result<Vec<f32>, ModelError> {
         let (_, range) = self.tensor(name);
-        let values = Numbers::F32(&self.file[range]).to_f32();
+        let values = Numbers::F32(self.file[range].into()).to_f32();
         match values.iter().position(|value| !value.is_finite()) {
             Some(index) => Err(ModelError::NotFinite {
                 name: name.into(),

@@ -124,15 +124,16 @@ impl Walk<'_> {
         };
         let mut cache = KvCache::new(&shape, shared + longest.unwrap_or(0));
         let mut buffers = Buffers::default();
-        let mut take = |x: &mut [f32], before, weight: f32| {
+        let mut take = |x: &mut [f32], (before, positions), weight: f32| {
             cache.truncate(before);
+            let positions = self.layers.positions(&mut cache, rows(x), positions);
             let stretches = &[Stretch {
                 rows: 0..rows(x),
                 before,
             }];
             let place = Place {
                 isa: self.isa,
-                angles: &self.layers.angles(stretches),
+                angles: &self.layers.rotary.angles(&positions),
                 stretches,
             };
             let mut kept = watched.map(|input| Kept {
@@ -151,10 +152,11 @@ impl Walk<'_> {
             kept.into_iter().for_each(|kept| seen(kept.rows));
         };
         if shared > 0 {
-            take(&mut sequence.shared, 0, 1.0);
+            let positions = sequence.positions.as_deref();
+            take(&mut sequence.shared, (0, positions), 1.0);
         }
         for branch in &mut sequence.branches {
-            take(branch, shared, sequence.branch_weight);
+            take(branch, (shared, None), sequence.branch_weight);
         }
     }
 
@@ -184,18 +186,24 @@ impl Sums {
 }
 
 impl Calibration {
-    /// Sequences of rows as the first block takes them in.
+    /// Sequences of rows on their way into the decoder.
     pub fn new(spec: &ModelSpec, sequences: Vec<Sequence>) -> Result<Calibration, ModelError> {
         let isa = Isa::from_env().map_err(ModelError::InstructionSet)?;
-        let twins = |whole: Sequence| Twins {
-            rounded: whole.clone(),
-            whole,
+        let layers = Layers::new(&spec.decoder);
+        let twins = |mut whole: Sequence| {
+            let branches = whole.branches.iter_mut();
+            branches.for_each(|rows| layers.enter(rows));
+            layers.enter(&mut whole.shared);
+            Twins {
+                rounded: whole.clone(),
+                whole,
+            }
         };
         Ok(Calibration {
             isa,
-            layers: Layers::new(&spec.decoder),
             prefix: format!("{}model.layers.", spec.decoder_prefix),
             sequences: sequences.into_iter().map(twins).collect(),
+            layers,
             layer: 0,
             written: Written::default(),
             factors: None,

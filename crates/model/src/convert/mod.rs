@@ -38,6 +38,21 @@ pub struct Options {
     pub rounding: Rounding,
 }
 
+impl Options {
+    /// What these options cannot do to a network. It is known before anything is computed.
+    pub fn check(&self, spec: &ModelSpec) -> Result<(), ModelError> {
+        let int4 = self.recipe != Recipe::Bf16;
+        match int4 && self.rounding == Rounding::Compensated && spec.decoder.latent.is_some() {
+            true => Err(ModelError::Config(
+                "a decoder with latent attention has no compensated rounding yet, expected nearest or search: \
+                 convert it with --rounding search"
+                    .into(),
+            )),
+            false => Ok(()),
+        }
+    }
+}
+
 /// Something has been written.
 #[derive(Clone, Copy, Debug)]
 pub struct Written<'a> {
@@ -49,11 +64,14 @@ pub struct Written<'a> {
     pub total: u64,
 }
 
-/// A picture and questions about it with their answers, as the first decoder block takes them in: rows `[m, d]`.
+/// A picture and questions about it with their answers, as the decoder takes them in: rows `[m, d]`.
 #[derive(Clone, Debug)]
 pub struct Sequence {
     /// What all questions begin with.
     pub shared: Vec<f32>,
+    /// Where the shared rows stand (time, row, column), for decoders whose positions are those; None: each follows the one
+    /// before, as those of the branches do.
+    pub positions: Option<Vec<[u32; 3]>>,
     /// What comes after it, for each question apart.
     pub branches: Vec<Vec<f32>>,
     /// How much a row of a branch counts, a shared row counting 1: an image has many rows and an answer few.
@@ -82,6 +100,9 @@ impl Conversion<'_> {
     pub fn write(mut self, path: &Path) -> Result<u64, ModelError> {
         let spec = ModelSpec::from_json(self.weights.config())?;
         self.weights.check(&spec)?;
+        if self.weights.checkpoint().is_some() {
+            self.options.check(&spec)?;
+        }
         let layout = self.layout(&spec)?;
         let bytes = layout.file_bytes();
         let partial = Partial::beside(path);

@@ -3,7 +3,8 @@
 //!
 //! The numbers are those of the block computed layer by layer: products begin at what they are added to.
 
-use super::{Block, activate_rows};
+use super::Taken;
+use super::block::{Block, activate_rows};
 use crate::layers::Linear;
 use crate::matrix::{Format, Intake, Quantized, with_scratch};
 use crate::spec::VisionSpec;
@@ -27,6 +28,8 @@ pub(super) struct Chunked<'a> {
     isa: Isa,
     spec: &'a VisionSpec,
     precision: Precision,
+    /// Rows of a tile.
+    count: usize,
     block: &'a Block,
     projections: [(&'a Linear, &'a Quantized); 3],
     out: (&'a Linear, &'a Quantized),
@@ -62,17 +65,24 @@ struct Head {
 
 impl<'a> Chunked<'a> {
     /// `None` where a matrix is not quantized, or rounds its rows in another way than can be done on the way.
-    pub fn of(
-        isa: Isa,
-        spec: &'a VisionSpec,
-        precision: Option<Precision>,
-        block: &'a Block,
-    ) -> Option<Chunked<'a>> {
+    pub fn of(taken: Taken<'a>, block: &'a Block) -> Option<Chunked<'a>> {
+        let Taken {
+            isa,
+            spec,
+            precision,
+            count,
+            places,
+            ..
+        } = taken;
+        if !block.is_plain() || !places.is_plain() {
+            return None;
+        }
         let with_weights = |linear: &'a Linear| Some((linear, linear.matrix.quantized()?));
         let chunked = Chunked {
             isa,
             spec,
             precision: precision?,
+            count,
             block,
             projections: [
                 with_weights(&block.q)?,
@@ -173,7 +183,7 @@ impl<'a> Chunked<'a> {
 
     /// Every patch of a tile attends to all, in each head.
     fn attend(&self, [q, k, v]: [&[f32]; 3], heads: &mut Vec<Head>) {
-        let (d, count) = (self.spec.hidden, self.spec.grid() * self.spec.grid());
+        let (d, count) = (self.spec.hidden, self.count);
         let width = d / self.spec.heads;
         let tiles = q.len() / (count * d);
         heads.resize_with(tiles * self.spec.heads, || Head {
@@ -183,7 +193,7 @@ impl<'a> Chunked<'a> {
         });
         heads.par_iter_mut().enumerate().for_each(|(at, head)| {
             let first = at / self.spec.heads * count * d + at % self.spec.heads * width;
-            let [keys, values] = [k, v].map(|x| super::head_of(x, d, first));
+            let [keys, values] = [k, v].map(|x| crate::layers::head_of(x, d, first));
             head.memory.truncate(0);
             head.memory.append(self.isa, count, keys, values);
             let queries = Queries {
@@ -256,7 +266,7 @@ impl<'a> Chunked<'a> {
 
     /// Rows that hold all heads, from the given one of all on.
     fn gather(&self, first: usize, heads: &[Head], to: &mut [f32]) {
-        let (d, count) = (self.spec.hidden, self.spec.grid() * self.spec.grid());
+        let (d, count) = (self.spec.hidden, self.count);
         let width = d / self.spec.heads;
         for (row, to) in (first..).zip(to.chunks_exact_mut(d)) {
             let heads = &heads[row / count * self.spec.heads..][..self.spec.heads];

@@ -1,26 +1,24 @@
 //! The native family: BlueLM-V-3B and BlueLM-2.5-3B (SigLIP, 2x2 merge, two linear layers, a decoder of the text families).
 
-use super::{Keys, text};
-use crate::spec::{ModelSpec, ProjectorSpec, VisionSpec};
+use super::{Family, Keys, text, towers};
+use crate::spec::{MergeNorm, ModelSpec, ProjectorKind, ProjectorSpec, PromptSpec, VisionSpec};
 
-pub(super) fn read(keys: &Keys) -> Result<ModelSpec, String> {
+pub(super) const FAMILY: Family = Family {
+    types: &["bluelm_v"],
+    read,
+    pictures: None,
+};
+
+fn read(keys: &Keys) -> Result<ModelSpec, String> {
     let v = keys.object("vision_config")?;
     let p = keys.object("projector_config")?;
     let mut spec = text::read(&keys.object("text_config")?)?;
-    let layers = v.size_or("num_hidden_layers", 12)?;
-    let (used_layers, post_norm) = feature_layer(keys, layers)?;
+    let tower = towers::siglip(&v)?;
+    let (used_layers, post_norm) = feature_layer(keys, tower.layers)?;
     spec.vision = Some(VisionSpec {
-        hidden: v.size_or("hidden_size", 768)?,
-        ffn: v.size_or("intermediate_size", 3072)?,
-        layers,
         used_layers,
         post_norm,
-        heads: v.size_or("num_attention_heads", 12)?,
-        image: v.size_or("image_size", 224)?,
-        patch: v.size_or("patch_size", 16)?,
-        norm_eps: v.number_or("layer_norm_eps", 1e-6)? as f32,
-        activation: v.activation("hidden_act", "gelu_pytorch_tanh")?,
-        prefix: "vision_tower.vision_model.".into(),
+        ..tower
     });
     if v.flag_or("vision_use_head", false)? {
         return Err(
@@ -32,7 +30,12 @@ pub(super) fn read(keys: &Keys) -> Result<ModelSpec, String> {
         norm_eps: p.number_or("norm_eps", 1e-5)? as f32,
         activation: p.activation("hidden_act", "gelu")?,
         prefix: "multi_modal_projector.".into(),
+        norm: MergeNorm::AfterMerge,
+        inner: spec.decoder.hidden,
+        kind: ProjectorKind::Linears,
     });
+    // What a text family does with a folder of its own is not what the native format does.
+    spec.prompt = PromptSpec::default();
     spec.decoder_prefix = "language_model.".into();
     spec.image_token_id = Some(
         keys.id("image_token_id")?

@@ -76,7 +76,7 @@ fn together(model: &Model, conversations: &[Conversation]) -> Vec<Vec<Vec<u32>>>
             let first: usize = conversation.steps[..step].iter().sum();
             whose.push(at);
             batch.push(Segment {
-                inputs: &rows[at][first * d..][..count * d],
+                inputs: rows[at][first * d..][..count * d].into(),
                 cache,
                 logits: conversation.logits,
             });
@@ -157,7 +157,7 @@ fn a_cancelled_batch_leaves_all_caches_as_they_were() {
     let mut run = |rows: &[f32], cancel: &(dyn Fn() -> bool + Sync)| {
         let counts = [4, 5].into_iter();
         let segment = |(count, cache)| Segment {
-            inputs: &rows[..count * model.spec().hidden_size()],
+            inputs: rows[..count * model.spec().hidden_size()].into(),
             cache,
             logits: LogitRows::All,
         };

@@ -42,6 +42,7 @@ fn convert(
     let width = model::ModelSpec::from_json(&config).unwrap().hidden_size();
     let sequence = |seed| Sequence {
         shared: numbers(60 * width, seed),
+        positions: None,
         branches: vec![numbers(30 * width, seed + 10), numbers(width, seed + 20)],
         branch_weight: 2.0,
     };

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use engine::{
-    Cache, Cancel, Capacity, Engine, EngineError, ImageIds, LogitRows, ModelFiles, Network,
+    Cache, Cancel, Capacity, Engine, EngineError, ImageIds, Inputs, LogitRows, ModelFiles, Network,
     NetworkShape, Patches, PromptFiles, Request, Segment, Taps,
 };
 use server::{ApiError, Chat, Said, Submission, Ticket, Worker};
@@ -42,7 +42,7 @@ impl Network for Alphabet {
             image_ids: None::<ImageIds>,
         }
     }
-    fn embed_patches(&self, _: &[f32], _: usize) -> Patches {
+    fn embed_patches(&self, _: &[f32], _: (u32, u32)) -> Patches {
         unreachable!("it sees nothing")
     }
     fn encode_patches(&self, _: Patches, _: &Cancel) -> Result<Vec<f32>, EngineError> {
@@ -57,13 +57,13 @@ impl Network for Alphabet {
 
     fn forward(
         &self,
-        inputs: &[f32],
+        inputs: Inputs,
         cache: &mut Ids,
         logits: LogitRows,
         _: &Cancel,
         _: &mut dyn Taps,
     ) -> Result<Vec<f32>, EngineError> {
-        cache.0.extend(inputs.iter().map(|&id| id as u32));
+        cache.0.extend(inputs.rows.iter().map(|&id| id as u32));
         assert!(!cache.0.contains(&self.bug), "the network's bug");
         let last = *cache.0.last().unwrap();
         let next = match (self.a..self.a + 25).contains(&last) {
@@ -75,7 +75,7 @@ impl Network for Alphabet {
         Ok(match logits {
             LogitRows::None => Vec::new(),
             LogitRows::Last => row,
-            LogitRows::All => row.repeat(inputs.len()),
+            LogitRows::All => row.repeat(inputs.rows.len()),
         })
     }
 
@@ -89,7 +89,8 @@ impl Network for Alphabet {
         self.steps.lock().unwrap().push(batch.len());
         let forward = |segment: &mut Segment<Ids>| {
             let (cache, logits) = (&mut *segment.cache, segment.logits);
-            self.forward(&segment.inputs, cache, logits, &Cancel::new(), &mut Silent)
+            let inputs = Inputs::from(&segment.inputs[..]);
+            self.forward(inputs, cache, logits, &Cancel::new(), &mut Silent)
         };
         batch.iter_mut().map(forward).collect()
     }

@@ -17,12 +17,22 @@ const CALIBRATION_ROWS: usize = 48_000;
 pub struct Asked {
     /// Rows of the prompt, `[prompt_rows, d]`, then those of the answer but its last token.
     pub rows: Vec<f32>,
+    /// Where the rows of the prompt stand, for decoders whose positions do not count by one.
+    pub positions: Option<Vec<[u32; 3]>>,
     /// Rows of the prompt.
     pub prompt_rows: usize,
     /// Rows at the beginning that all questions about this picture share.
     pub shared_rows: usize,
     /// Tokens of the answer, the one that ends it last.
     pub answer: Vec<u32>,
+}
+
+impl Asked {
+    /// Where the shared rows stand; what comes after them is text, which goes on from there.
+    pub fn shared_positions(&self) -> Option<&[[u32; 3]]> {
+        let positions = self.positions.as_ref()?;
+        Some(&positions[..self.shared_rows])
+    }
 }
 
 /// Examples that weights are not rounded with and models are not trained with.
@@ -53,12 +63,14 @@ pub fn calibration(
         };
         let shared = first.shared_rows;
         let shared_rows = first.rows[..shared * d].to_vec();
+        let positions = first.shared_positions().map(<[_]>::to_vec);
         let branch = |asked: Asked| asked.rows[shared * d..].to_vec();
         let branches: Vec<_> = asked.into_iter().map(branch).collect();
         let own = branches.iter().map(|rows| rows.len() / d).sum::<usize>();
         done += shared + own;
         sequences.push(Sequence {
             shared: shared_rows,
+            positions,
             branches,
             // All questions together count as much as the picture.
             branch_weight: (shared as f32 / own as f32).max(1.0),
@@ -81,10 +93,18 @@ pub fn features(
     if engine.network().spec().vision.is_none() {
         return Ok(Vec::new());
     }
-    let tiles = engine.files().preprocessor.prepare(&example.picture);
+    let preprocessor = engine.files().preprocessor.among(1);
+    let mut tiles = preprocessor.tiles(&example.picture);
     let cancelled = || cancel.is_cancelled();
-    let network = engine.network();
-    Ok(network.encode_tiles(&tiles.pixels, tiles.plan.tiles, &cancelled, taps)?)
+    let (network, mut features) = (engine.network(), Vec::new());
+    while tiles.left() > 0 {
+        let (count, size) = tiles.alike(usize::MAX);
+        let mut pixels = Vec::new();
+        tiles.read(count, &mut pixels);
+        let patches = network.embed_patches(&pixels, size);
+        features.extend(network.encode_patches(patches, &cancelled, taps)?);
+    }
+    Ok(network.assemble(tiles.views(), features))
 }
 
 /// How a question is answered.
@@ -144,6 +164,7 @@ pub fn ask(
     };
     Ok(Asked {
         rows,
+        positions: prompt.positions.clone(),
         prompt_rows: prompt.ids.len(),
         shared_rows: prompt.pieces.iter().filter_map(shared).max().unwrap_or(0),
         answer,
@@ -151,11 +172,13 @@ pub fn ask(
 }
 
 fn rows(engine: &Engine, prompt: &Prompt, features: &[f32]) -> Vec<f32> {
-    let mut rows = Vec::new();
+    let (d, mut rows) = (engine.network().spec().hidden_size(), Vec::new());
     for piece in &prompt.pieces {
         match piece {
             Piece::Text(range) => rows.extend(engine.network().embed(&prompt.ids[range.clone()])),
-            Piece::Image { .. } => rows.extend_from_slice(features),
+            Piece::Image {
+                places, first_row, ..
+            } => rows.extend_from_slice(&features[first_row * d..][..places.len() * d]),
         }
     }
     rows

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use engine::{Cancel, Engine};
-use model::{LogitRows, Taps};
+use model::{Inputs, LogitRows, Taps};
 use serde::Serialize;
 
 use super::questions::{Answer, Asked, ask, features, held_out};
@@ -129,8 +129,11 @@ fn look(
     for (at, asked) in asked.iter().enumerate() {
         let shared = asked.shared_rows;
         if at == 0 && shared > 0 {
-            let rows = &asked.rows[..shared * d];
-            network.forward(rows, &mut cache, LogitRows::None, &cancelled, &mut taps)?;
+            let rows = Inputs {
+                rows: &asked.rows[..shared * d],
+                positions: asked.shared_positions(),
+            };
+            network.forward_at(rows, &mut cache, LogitRows::None, &cancelled, &mut taps)?;
         }
         cache.truncate(shared);
         let rows = &asked.rows[shared * d..];

@@ -4,6 +4,7 @@ use super::*;
 use crate::bundled::bundle;
 use crate::convert::Recipe;
 use crate::encoder::Encoder;
+use crate::encoder::places::Places;
 use crate::random;
 use crate::weights::Source;
 
@@ -26,16 +27,24 @@ fn encoder(recipe: Recipe) -> Encoder {
 fn chunks_give_the_bits_of_one_layer_after_the_other() {
     for recipe in [Recipe::Fast, Recipe::Paper] {
         let encoder = encoder(recipe);
-        let (spec, precision) = (&encoder.spec, encoder.precision);
+        let places = Places::new(&encoder.spec, [8, 8], 64);
         for tiles in [1, 3] {
             let mut expected = random::numbers(tiles * 64 * 96, 5);
             let mut found = expected.clone();
             let (mut of_tiles, mut in_chunks) = Default::default();
-            for block in &encoder.blocks {
+            for (layer, block) in encoder.blocks.iter().enumerate() {
+                let taken = Taken {
+                    isa: Isa::detect(),
+                    spec: &encoder.spec,
+                    precision: encoder.precision,
+                    count: 64,
+                    places: &places,
+                    layer,
+                };
                 for tile in expected.chunks_mut(64 * 96) {
-                    block.apply(Isa::detect(), spec, precision, tile, &mut of_tiles);
+                    block.apply(&taken, tile, &mut of_tiles);
                 }
-                let chunked = Chunked::of(Isa::detect(), spec, precision, block).unwrap();
+                let chunked = Chunked::of(taken, block).unwrap();
                 chunked.apply(&mut found, &mut in_chunks);
                 assert!(found == expected, "{recipe:?}, {tiles} tiles");
             }

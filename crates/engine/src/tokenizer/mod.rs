@@ -3,6 +3,9 @@
 //! Control tokens (`<image>`, `[|AI|]:`, ...) are found wherever a text spells them, as everywhere in this field. Text
 //! that people wrote therefore goes through [`crate::disguise`] first.
 
+pub(crate) mod sentencepiece;
+pub(crate) mod tiktoken;
+
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -58,6 +61,12 @@ impl Tokenizer {
     /// become control tokens.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, EngineError> {
         encode(&self.inner, text)
+    }
+
+    /// The ids that the file's own post-processor puts before a text; nothing where it has none.
+    pub(crate) fn begin(&self) -> Vec<u32> {
+        let encoding = self.inner.encode_fast("", true);
+        encoding.map_or(Vec::new(), |encoding| encoding.get_ids().to_vec())
     }
 
     /// Token ids of a text in which control tokens mean nothing: their spellings are read as ordinary characters.

@@ -4,7 +4,7 @@ use crate::spec::Activation;
 use serde_json::{Map, Value};
 
 /// An object of the configuration, with errors that name the key.
-pub(super) struct Keys<'a> {
+pub(in crate::families) struct Keys<'a> {
     map: &'a Map<String, Value>,
     path: String,
 }
@@ -71,6 +71,69 @@ impl<'a> Keys<'a> {
             .map_err(|_| format!("{} is {number}, which is too large", self.name(key)))
     }
 
+    /// Whether a key is there and null.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.map.get(key).is_some_and(Value::is_null)
+    }
+
+    /// A number, or a list of equal ones: the side of a square.
+    pub fn side_or(&self, key: &str, default: usize) -> Result<usize, String> {
+        if !self.get(key).is_some_and(Value::is_array) {
+            return self.size_or(key, default);
+        }
+        let sides = self.sizes(key)?;
+        match sides.as_slice() {
+            [first, rest @ ..] if rest.iter().all(|side| side == first) => Ok(*first),
+            _ => Err(format!(
+                "{} is {sides:?}, expected a square",
+                self.name(key)
+            )),
+        }
+    }
+
+    pub fn sizes(&self, key: &str) -> Result<Vec<usize>, String> {
+        let numbers = self.get(key).and_then(Value::as_array).and_then(|list| {
+            let whole = |value: &Value| usize::try_from(value.as_u64()?).ok();
+            list.iter().map(whole).collect()
+        });
+        numbers.ok_or_else(|| format!("{}: expected a list of whole numbers", self.name(key)))
+    }
+
+    /// A list of pairs of whole numbers.
+    pub fn pairs(&self, key: &str) -> Result<Option<Vec<[u32; 2]>>, String> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let pair = |value: &Value| {
+            let numbers: Option<Vec<u32>> = (value.as_array()?.iter())
+                .map(|number| number.as_u64()?.try_into().ok())
+                .collect();
+            <[u32; 2]>::try_from(numbers?).ok()
+        };
+        let pairs = value
+            .as_array()
+            .and_then(|list| list.iter().map(pair).collect());
+        match pairs {
+            Some(pairs) => Ok(Some(pairs)),
+            None => Err(format!(
+                "{}: expected a list of pairs of whole numbers",
+                self.name(key)
+            )),
+        }
+    }
+
+    pub fn triple_or(&self, key: &str, default: [f64; 3]) -> Result<[f64; 3], String> {
+        let Some(value) = self.get(key) else {
+            return Ok(default);
+        };
+        let numbers: Option<Vec<f64>> = value
+            .as_array()
+            .and_then(|list| list.iter().map(Value::as_f64).collect());
+        numbers
+            .and_then(|numbers| <[f64; 3]>::try_from(numbers).ok())
+            .ok_or_else(|| format!("{} is {value}, expected three numbers", self.name(key)))
+    }
+
     pub fn size_or(&self, key: &str, default: usize) -> Result<usize, String> {
         if self.get(key).is_some() {
             self.size(key)
@@ -134,8 +197,9 @@ impl<'a> Keys<'a> {
             "gelu" => Ok(Activation::Gelu),
             "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
             "silu" | "swish" => Ok(Activation::Silu),
+            "quick_gelu" => Ok(Activation::QuickGelu),
             other => Err(format!(
-                "{} is {other:?}, expected gelu, gelu_pytorch_tanh or silu",
+                "{} is {other:?}, expected gelu, gelu_pytorch_tanh, quick_gelu or silu",
                 self.name(key)
             )),
         }
