@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use image_prep::tiling::Grid;
 use image_prep::Views;
+use image_prep::tiling::Grid;
 use model::{Bundle, Checkpoint, Model};
 
 use crate::ahead::Ahead;

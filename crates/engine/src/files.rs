@@ -140,7 +140,10 @@ impl Small<'_> {
         }
         if let Some(model) = (self.get)("tiktoken.model")? {
             // It puts nothing before a text: templates do.
-            return Ok((tiktoken::read(&model, &self.added_tokens(config)?)?, Vec::new()));
+            return Ok((
+                tiktoken::read(&model, &self.added_tokens(config)?)?,
+                Vec::new(),
+            ));
         }
         let Some(model) = (self.get)("tokenizer.model")? else {
             return Err((self.missing)("tokenizer.json"));

@@ -239,9 +239,7 @@ impl Looking<'_> {
         };
         match (limit, settings.reduction()) {
             (_, Reduction::None) | (Limit::Tiles(_), Reduction::Pixels { .. }) => settings.clone(),
-            (Limit::Tiles(tiles), Reduction::Tiles) => {
-                settings.at_most_tiles(tiles, width, height)
-            }
+            (Limit::Tiles(tiles), Reduction::Tiles) => settings.at_most_tiles(tiles, width, height),
             (Limit::Tokens(tokens), _) if info(settings).tokens <= tokens => settings.clone(),
             (Limit::Tokens(tokens), Reduction::Pixels { per_row }) => {
                 let mut most = tokens;

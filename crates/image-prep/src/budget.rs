@@ -199,20 +199,29 @@ mod tests {
             settings.views(64, 64).list.len()
         };
         // Of two and three slices two are nearer to a square.
-        assert_eq!([1, 2, 4, 7, 99].map(|most| views(&slices, most)), [1, 1, 3, 7, 10]);
+        assert_eq!(
+            [1, 2, 4, 7, 99].map(|most| views(&slices, most)),
+            [1, 1, 3, 7, 10]
+        );
         let splits = with(Recipe::Splits(Splits {
             longest: 32,
             tile: 8,
             split: true,
         }));
-        assert_eq!([1, 5, 10, 99].map(|most| views(&splits, most)), [1, 5, 10, 17]);
+        assert_eq!(
+            [1, 5, 10, 99].map(|most| views(&splits, most)),
+            [1, 5, 10, 17]
+        );
         let alone = with(Recipe::Alone(Several::Scales(Scales {
             tile: 8,
             most_tiles: 12,
         })));
         assert_eq!([13, 14].map(|most| views(&alone, most)), [1, 14]);
         // Two tiles and the whole are the least that this one shows.
-        assert_eq!([1, 3, 4, 5].map(|most| views(&resolutions, most)), [3, 3, 4, 5]);
+        assert_eq!(
+            [1, 3, 4, 5].map(|most| views(&resolutions, most)),
+            [3, 3, 4, 5]
+        );
     }
 
     #[test]
@@ -223,8 +232,15 @@ mod tests {
             max_pixels: 1024,
         });
         assert_eq!(settings.reduction(), Reduction::Pixels { per_row: 16 });
-        let size = |most| settings.at_most_pixels(most).views(100, 50).list[0].canvas.size;
-        assert_eq!([9999, 1024, 512, 1].map(size), [(44, 20), (44, 20), (32, 16), (8, 4)]);
+        let size = |most| {
+            settings.at_most_pixels(most).views(100, 50).list[0]
+                .canvas
+                .size
+        };
+        assert_eq!(
+            [9999, 1024, 512, 1].map(size),
+            [(44, 20), (44, 20), (32, 16), (8, 4)]
+        );
     }
 
     fn rules() -> [Preprocessor; 3] {

@@ -271,7 +271,8 @@ impl KvCache {
         let numbers: Vec<u32> = numbers.collect();
         cache.positions = numbers.as_chunks::<3>().0.to_vec();
         // A picture takes at least as many places as its rows and columns count on.
-        let farthest = |(at, position): (usize, &[u32; 3])| position.iter().all(|p| *p as usize <= at);
+        let farthest =
+            |(at, position): (usize, &[u32; 3])| position.iter().all(|p| *p as usize <= at);
         if !cache.positions.iter().enumerate().all(farthest) {
             return None;
         }

@@ -16,7 +16,10 @@ pub(crate) struct Rotary {
 
 impl Rotary {
     pub fn new(spec: &DecoderSpec) -> Rotary {
-        let d = spec.latent.as_ref().map_or(spec.head_dim, |latent| latent.rotated);
+        let d = spec
+            .latent
+            .as_ref()
+            .map_or(spec.head_dim, |latent| latent.rotated);
         let frequency = |i: usize| {
             let plain = spec.rope_base.powf(-2.0 * i as f64 / d as f64);
             match spec.rope_scaling {

@@ -59,7 +59,8 @@ pub fn run(arguments: VerifyArguments, cancel: &Cancel) -> anyhow::Result<()> {
 /// The folders of cases by name.
 fn cases(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let path = folder.join("cases");
-    let entries = std::fs::read_dir(&path).with_context(|| format!("reading {}", path.display()))?;
+    let entries =
+        std::fs::read_dir(&path).with_context(|| format!("reading {}", path.display()))?;
     let mut cases = Vec::new();
     for entry in entries {
         let case = entry?.path();
@@ -69,7 +70,10 @@ fn cases(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     }
     cases.sort();
     match cases.is_empty() {
-        true => bail!("{}: expected folders with an oracle.json, found none", path.display()),
+        true => bail!(
+            "{}: expected folders with an oracle.json, found none",
+            path.display()
+        ),
         false => Ok(cases),
     }
 }
@@ -78,11 +82,19 @@ fn line(case: &Case) -> String {
     let strong = styles_of_stdout().strong;
     let name = &case.name;
     if let Some(first) = case.first_difference() {
-        let apart = first.apart.map_or(String::new(), |apart| format!(", apart by {apart:.1e}"));
+        let apart = first
+            .apart
+            .map_or(String::new(), |apart| format!(", apart by {apart:.1e}"));
         let difference = first.difference.as_deref().unwrap_or_default();
-        return format!("{strong}{name}{strong:#}: {} is the first that differs{apart}: {difference}", first.name);
+        return format!(
+            "{strong}{name}{strong:#}: {} is the first that differs{apart}: {difference}",
+            first.name
+        );
     }
-    let pixels = case.compared.iter().find(|compared| compared.name == "pixel_values");
+    let pixels = case
+        .compared
+        .iter()
+        .find(|compared| compared.name == "pixel_values");
     let pixels = match pixels.and_then(|compared| compared.apart) {
         Some(apart) if apart < 1e-5 => ", pixels equal".into(),
         Some(apart) => format!(", pixels apart by {apart:.1e}"),

@@ -71,7 +71,10 @@ impl<N: Network> Engine<N> {
 
     /// Whether a picture, looked at as the model's settings say, is encoded or being encoded.
     pub fn knows_image(&self, picture: &Picture) -> bool {
-        self.knows(identity::of_picture(picture, &self.files.preprocessor.among(1)))
+        self.knows(identity::of_picture(
+            picture,
+            &self.files.preprocessor.among(1),
+        ))
     }
 
     /// Makes pictures smaller, or refuses, where a request would take more than this.

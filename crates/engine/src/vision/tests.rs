@@ -161,3 +161,101 @@ fn a_picture_seen_otherwise_is_another_picture_to_the_memory() {
     };
     assert_eq!(ask(wide), 1);
 }
+
+/// Tiles, tokens and what was taken away of a picture that a model of another family is shown.
+fn shown(
+    family: &str,
+    side: u32,
+    vision: Vision,
+) -> (usize, usize, Option<(Because, Option<usize>)>) {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/families/");
+    let engine = Engine::load(format!("{golden}{family}/model").as_ref()).unwrap();
+    let request = Request {
+        vision,
+        ..Request::question(vec![picture(side, side, 9)], "hi")
+    };
+    let look = engine.look(&request).unwrap();
+    let image = &look.images[0];
+    assert_eq!(look.prompt.ids.len(), {
+        let text = look.prompt.pieces.iter().filter_map(|piece| match piece {
+            Piece::Text(places) => Some(places.len()),
+            Piece::Image { .. } => None,
+        });
+        text.sum::<usize>() + image.tokens
+    });
+    let reduced = image
+        .reduced
+        .map(|reduced| (reduced.because, reduced.from_tokens));
+    (image.tiles, image.tokens, reduced)
+}
+
+fn tokens(most: usize) -> Vision {
+    Vision {
+        max_tokens: Some(most),
+        ..Vision::default()
+    }
+}
+
+fn low() -> Vision {
+    Vision {
+        details: vec![Detail::Low],
+        ..Vision::default()
+    }
+}
+
+#[test]
+fn a_picture_of_its_own_size_gets_fewer_pixels() {
+    // A token is 28 x 28 pixels, a picture at most 40 and at least 4 of them.
+    let shown = |vision| shown("qwen2_5_vl", 200, vision);
+    assert_eq!(shown(Vision::default()), (1, 36, None));
+    assert_eq!(shown(tokens(36)), (1, 36, None));
+    let reduced = |because| Some((because, Some(36)));
+    assert_eq!(shown(tokens(20)), (1, 16, reduced(Because::MaxTokens)));
+    assert_eq!(shown(low()), (1, 4, reduced(Because::Detail)));
+    let one = Vision {
+        max_tiles: Some(1),
+        ..Vision::default()
+    };
+    assert_eq!(shown(one), (1, 36, None));
+}
+
+#[test]
+fn a_picture_of_several_resolutions_gets_a_smaller_one() {
+    // Five tiles of 4 x 4 patches, of which four are a map of 8 lines with an end each.
+    let shown = |vision| shown("llava_next", 112, vision);
+    assert_eq!(shown(Vision::default()), (5, 16 + 8 * 9, None));
+    // Of two tiles the picture covers one.
+    let reduced = |because| Some((because, None));
+    let small = 16 + 4 * 5;
+    assert_eq!(shown(tokens(60)), (3, small, reduced(Because::MaxTokens)));
+    // It has no smaller one.
+    assert_eq!(shown(low()), (3, small, reduced(Because::Detail)));
+}
+
+#[test]
+fn a_model_that_shows_all_pictures_alike_says_that_it_cannot_show_less() {
+    let alike = image_prep::Recipe::Stretch {
+        width: 8,
+        height: 8,
+    };
+    let values = image_prep::PixelValues {
+        filter: image_prep::resize::Filter::Bicubic,
+        pad_color: [0; 3],
+        rescale_factor: 1.0,
+        mean: [0.0; 3],
+        std: [1.0; 3],
+    };
+    let mut files = nano_files();
+    files.preprocessor = Preprocessor::new(alike, values).unwrap();
+    let engine = Engine::new(FakeNetwork::new("yes</s>"), files, &[]).unwrap();
+    for vision in [Vision::default(), low(), tokens(4)] {
+        assert_eq!(reduced(&ask(&engine, 2, vision).unwrap()), [(1, None); 2]);
+    }
+    assert_eq!(
+        ask(&engine, 1, tokens(3)).unwrap_err().to_string(),
+        "vision.max_tokens: this model shows every picture in 4 tokens, found a limit of 3"
+    );
+    // Nothing can be taken away to make room.
+    let error = ask(&engine, 20, Vision::default()).unwrap_err().to_string();
+    assert!(error.contains("the model's context is 64"), "{error}");
+}

@@ -56,9 +56,10 @@ impl Places {
             let [rows, columns] = both;
             match rotary {
                 PatchRotary::RowThenColumn => rows.chain(columns).collect::<Vec<f32>>(),
-                PatchRotary::ColumnAndRowByPairs => {
-                    columns.zip(rows).flat_map(|(column, row)| [column, row]).collect()
-                }
+                PatchRotary::ColumnAndRowByPairs => columns
+                    .zip(rows)
+                    .flat_map(|(column, row)| [column, row])
+                    .collect(),
             }
         };
         let all: Vec<f32> = (0..grid[0] * grid[1]).flat_map(angle).collect();

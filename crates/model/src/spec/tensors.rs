@@ -1,8 +1,8 @@
 //! Every tensor that a network needs, by its canonical name: that of the native format, whatever a family's files call it.
 
 use super::{
-    Assembly, DecoderSpec, EmbeddingNorm, Experts, Latent, MergeNorm, ModelSpec, NormKind, PatchPositions,
-    ProjectorKind, ProjectorSpec, QkNorm, Role, TensorSpec, VisionMlp, VisionSpec,
+    Assembly, DecoderSpec, EmbeddingNorm, Experts, Latent, MergeNorm, ModelSpec, NormKind,
+    PatchPositions, ProjectorKind, ProjectorSpec, QkNorm, Role, TensorSpec, VisionMlp, VisionSpec,
 };
 
 impl ModelSpec {
@@ -256,7 +256,11 @@ impl TensorList {
         let queries = d.heads * latent.of_query();
         match latent.query {
             Some(width) => {
-                self.linear(format!("{l}self_attn.q_a_proj"), &[width, d.hidden], d.qkv_bias);
+                self.linear(
+                    format!("{l}self_attn.q_a_proj"),
+                    &[width, d.hidden],
+                    d.qkv_bias,
+                );
                 self.norm(format!("{l}self_attn.q_a_layernorm"), width);
                 self.linear(format!("{l}self_attn.q_b_proj"), &[queries, width], false);
             }
@@ -270,7 +274,11 @@ impl TensorList {
             self.push(format!("{l}self_attn.{name}.weight"), &shape, Role::Numbers);
         }
         let values = d.heads * latent.value;
-        self.linear(format!("{l}self_attn.o_proj"), &[d.hidden, values], d.output_bias);
+        self.linear(
+            format!("{l}self_attn.o_proj"),
+            &[d.hidden, values],
+            d.output_bias,
+        );
         match Experts::at(&d.experts, layer) {
             Some(experts) => self.experts(experts, d.hidden, &format!("{l}mlp.")),
             None => self.gated(&format!("{l}mlp."), d.hidden, d.ffn),

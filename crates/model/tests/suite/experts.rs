@@ -3,7 +3,7 @@
 use crate::support::random::{file, model, numbers, tensors};
 use kernels::isa::Isa;
 use model::convert::{Conversion, Options, Origin, Recipe, Rounding};
-use model::{Bundle, Checkpoint, LogitRows, Model, ModelError, ModelSpec, NoTaps};
+use model::{Bundle, Checkpoint, LogitRows, Model, ModelError, ModelSpec, NoTaps, Segment};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::path::Path;
@@ -80,6 +80,30 @@ fn a_cache_comes_back_from_its_bytes() {
         forward(&rows[9 * d..], &mut cache),
         forward(&rows[9 * d..], &mut copy)
     );
+}
+
+#[test]
+fn conversations_that_are_read_together_have_the_bits_that_each_has_alone() {
+    let d = MODEL.spec().hidden_size();
+    let all = [(5, 60), (6, 9)].map(|(seed, count)| numbers(count * d, seed));
+    let expected = all.each_ref().map(|rows| bits(&prefill(&MODEL, rows, &[])));
+    let mut caches = [(); 2].map(|()| MODEL.new_cache(60));
+    let mut found = [Vec::new(), Vec::new()];
+    for [first, second] in [[0..55, 0..1], [55..57, 1..8], [57..60, 8..9]] {
+        let parts = [(&all[0], first), (&all[1], second)];
+        let segments = parts.into_iter().zip(&mut caches);
+        let segments = segments.map(|((rows, range), cache)| Segment {
+            inputs: rows[range.start * d..range.end * d].into(),
+            cache,
+            logits: LogitRows::All,
+        });
+        let mut batch: Vec<Segment> = segments.collect();
+        let logits = MODEL.forward_batch(&mut batch, &|| false).unwrap();
+        for (found, logits) in found.iter_mut().zip(logits) {
+            found.extend(bits(&logits));
+        }
+    }
+    assert!(found == expected);
 }
 
 fn convert(path: &Path, recipe: Recipe, rounding: Rounding) -> Result<u64, ModelError> {

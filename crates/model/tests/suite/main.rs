@@ -7,6 +7,7 @@ mod config;
 mod experts;
 mod golden;
 mod headers;
+mod positions;
 mod quantized_cache;
 mod support;
 mod torch;
