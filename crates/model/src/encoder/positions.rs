@@ -69,7 +69,7 @@ mod tests {
         // torch 2.15: interpolate(tensor([[[[0, 1, 4, 9]]]]), size=(1, 8), mode="bicubic").
         let found = resized(&[0.0, 1.0, 4.0, 9.0], [1, 4], [1, 8], 1);
         let expected = [
-            -0.10546875,
+            -0.10546875_f64,
             0.12109375,
             0.45703125,
             1.609375,
@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(expected) {
             assert!(
-                (found - expected).abs() < 1e-6,
+                (f64::from(*found) - expected).abs() < 1e-6,
                 "{found}, expected {expected}"
             );
         }
