@@ -217,10 +217,10 @@ mod tests {
             most_tiles: 12,
         })));
         assert_eq!([13, 14].map(|most| views(&alone, most)), [1, 14]);
-        // Two tiles and the whole are the least that this one shows.
+        // Two tiles and the whole are the least that this one shows, and three tiles in a row show a square no larger.
         assert_eq!(
             [1, 3, 4, 5].map(|most| views(&resolutions, most)),
-            [3, 3, 4, 5]
+            [3, 3, 3, 5]
         );
     }
 

@@ -73,9 +73,13 @@ pub(crate) fn read(text: &[u8], added: &[AddedToken]) -> Result<Tokenizer, Engin
     }
     merges.sort();
     let merges: Vec<[String; 2]> = merges.into_iter().map(|(_, pair)| pair).collect();
+    // An added token keeps its id, which need not be the next one, only if the vocabulary has it.
+    let own = added.iter().map(|token| (token.content.clone(), token.id));
     let vocabulary: serde_json::Map<String, Json> = tokens
         .iter()
-        .map(|(bytes, rank)| (spelt(bytes), json!(rank)))
+        .map(|(bytes, rank)| (spelt(bytes), *rank))
+        .chain(own)
+        .map(|(token, id)| (token, json!(id)))
         .collect();
     let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
     let split = json!({"type": "Split", "pattern": {"Regex": SPLIT}, "behavior": "Isolated", "invert": false});

@@ -141,7 +141,7 @@ fn the_rotary_base_is_read_in_both_spellings() {
 #[test]
 fn what_is_not_computed_is_refused_rather_than_ignored() {
     for (key, value) in [
-        ("rope_scaling", json!({"type": "linear", "factor": 2.0})),
+        ("rope_scaling", json!({"type": "yarn", "factor": 2.0})),
         (
             "rope_parameters",
             json!({"rope_type": "llama3", "rope_theta": 1e6}),
@@ -266,7 +266,7 @@ fn text_that_is_no_configuration_says_so() {
         ("", "not JSON"),
         ("[]", "is not an object"),
         ("{}", "model_type is missing"),
-        (r#"{"model_type": "clip"}"#, "expected bluelm_v"),
+        (r#"{"model_type": "clip"}"#, "expected one of bluelm_v"),
     ] {
         let error = ModelSpec::from_json(text).unwrap_err();
         assert!(error.to_string().contains(told), "{error}");

@@ -174,7 +174,7 @@ fn a_tensor_in_two_shards_is_refused() {
 }
 
 #[test]
-#[should_panic(expected = "pixels of 2 tiles of 20")]
+#[should_panic(expected = "tiles of 20x20 pixels")]
 fn pixels_of_another_size_are_a_mistake_of_the_caller() {
     let _ = golden_model("bluelm_v").encode_tiles(&[0.0; 1200], 2, &|| false, &mut NoTaps);
 }
