@@ -68,6 +68,34 @@ fn files_open_with_what_they_are_for() {
 }
 
 #[test]
+fn no_merge_was_left_half_done() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut files = sources();
+    for folder in [root.clone(), root.join("docs")] {
+        files.extend(
+            std::fs::read_dir(folder)
+                .unwrap()
+                .map(|entry| entry.unwrap().path()),
+        );
+    }
+    let kinds = ["rs", "md", "toml"];
+    files.retain(|path| {
+        path.extension()
+            .is_some_and(|end| kinds.iter().any(|kind| end == *kind))
+    });
+    let mut wrong = Vec::new();
+    for path in files {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for (index, line) in text.lines().enumerate() {
+            if line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> ") {
+                wrong.push(format!("{}:{}: {line}", path.display(), index + 1));
+            }
+        }
+    }
+    report(wrong);
+}
+
+#[test]
 fn names_of_files_say_something() {
     let empty = |path: &PathBuf| {
         path.components().any(|part| {
