@@ -72,6 +72,18 @@ pub(crate) struct Batch {
     pub time: Duration,
 }
 
+impl Batch {
+    /// Rows that were encoded before they were asked for, which took so long to come.
+    pub fn made_before(features: Arc<[f32]>, waited: Duration) -> Self {
+        Batch {
+            features,
+            pixels: None,
+            tiles: 0,
+            time: waited,
+        }
+    }
+}
+
 /// A picture on its way to the encoder.
 #[derive(Clone, Copy)]
 pub(crate) struct Subject<'a> {

@@ -65,6 +65,8 @@ pub(crate) struct Prepared {
     pub rows: Vec<Row>,
     /// Tokens that the completion may have, at least 1.
     pub max_tokens: usize,
+    /// What keeps the answer to the request's grammar.
+    pub guide: Option<Guide>,
 }
 
 impl Prepared {
@@ -289,7 +291,7 @@ impl<N: Network> Engine<N> {
 
     /// The prompt of a request with what its answer needs beside it.
     pub(crate) fn prepare_rows(&self, request: &Request) -> Result<Prepared, EngineError> {
-        let (prompt, views) = self.prepare(request)?;
+        let (prompt, views, guide) = self.prepare_guided(request)?;
         let names = names(request, &views);
         // The last token chosen takes no position: nothing is asked after it.
         let room = self.network.shape().context_tokens - prompt.ids.len() + 1;
@@ -299,6 +301,7 @@ impl<N: Network> Engine<N> {
             prompt,
             views,
             names,
+            guide,
         })
     }
 
@@ -318,14 +321,23 @@ impl<N: Network> Engine<N> {
 
     /// The prompt, with how each picture is looked at so that it fits.
     fn prepare(&self, request: &Request) -> Result<(Prompt, Vec<View>), EngineError> {
+        let (prompt, views, _) = self.prepare_guided(request)?;
+        Ok((prompt, views))
+    }
+
+    /// The same, with what keeps the answer to the request's grammar.
+    fn prepare_guided(
+        &self,
+        request: &Request,
+    ) -> Result<(Prompt, Vec<View>, Option<Guide>), EngineError> {
         let shape = self.network.shape();
         request.check(shape.vocabulary)?;
-        self.guide(request)?;
+        let guide = self.guide(request)?;
         let most = Most {
             context_tokens: shape.context_tokens,
             memory_tokens: self.memory_tokens(request),
         };
-        self.looking(request).fit(most, &|views: &[View]| {
+        let (prompt, views) = self.looking(request).fit(most, &|views: &[View]| {
             let images: Vec<ImageInfo> = views.iter().map(|view| view.info.clone()).collect();
             let shown = views.iter().map(|view| &view.shown);
             let grids = shown.clone();
@@ -346,7 +358,8 @@ impl<N: Network> Engine<N> {
                 tools: &request.tools,
             };
             Prompt::new(&self.files, &shape, &parts)
-        })
+        })?;
+        Ok((prompt, views, guide))
     }
 
     /// What keeps the answer to the request's grammar, if it has one.

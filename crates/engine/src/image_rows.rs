@@ -1,6 +1,5 @@
 //! Where the rows of an image come from: what was kept, what is being encoded ahead, or the encoder.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::ahead::{Ahead, ImageAhead, Next};
@@ -27,6 +26,7 @@ impl<N: Network> ImageRows<'_, N> {
         self.cancel.check()?;
         // A record wants pixels as well, which are kept nowhere.
         if self.pixels == Pixels::Keep {
+            let _turn = self.ahead.turn();
             return self.encode(subject, &mut 0, take);
         }
         let mut sent = 0;
@@ -35,27 +35,29 @@ impl<N: Network> ImageRows<'_, N> {
                 Next::Failed => self.cancel.check()?,
                 _ => return Ok(()),
             }
-        } else if let Some(kept) = self.find_kept(subject) {
-            let started = Instant::now();
-            for features in kept {
-                let batch = Batch {
-                    features,
-                    pixels: None,
-                    tiles: 0,
-                    time: started.elapsed(),
-                };
-                if take(batch) == Wanted::Nothing {
-                    break;
-                }
-            }
+        } else if self.give_kept(subject, take) {
+            return Ok(());
+        }
+        let _turn = self.ahead.turn();
+        // Another request may have brought the same picture and had the turn before.
+        if sent == 0 && self.give_kept(subject, take) {
             return Ok(());
         }
         self.encode(subject, &mut sent, take)
     }
 
-    fn find_kept(&self, subject: Subject) -> Option<Vec<Arc<[f32]>>> {
-        let cache = self.ahead.cache.as_ref()?;
-        cache.find(subject.name, self.encoder.numbers(subject))
+    /// Gives what was kept of the picture; whether there was anything.
+    fn give_kept(&self, subject: Subject, take: &mut dyn FnMut(Batch) -> Wanted) -> bool {
+        let started = Instant::now();
+        let cache = self.ahead.cache.as_ref();
+        let kept = cache.and_then(|it| it.find(subject.name, self.encoder.numbers(subject)));
+        let Some(kept) = kept else { return false };
+        for features in kept {
+            if take(Batch::made_before(features, started.elapsed())) == Wanted::Nothing {
+                break;
+            }
+        }
+        true
     }
 
     /// Encodes the picture now, and keeps what comes of it. The first `sent` numbers, which came from ahead before that
@@ -69,7 +71,6 @@ impl<N: Network> ImageRows<'_, N> {
         let mut kept = Vec::new();
         let mut whole = true;
         let keep = self.ahead.cache.as_ref();
-        let _turn = self.ahead.turn();
         self.encoder
             .encode(subject, self.pixels, self.cancel, &mut |mut batch| {
                 if keep.is_some() {
@@ -105,13 +106,8 @@ impl<N: Network> ImageRows<'_, N> {
             match ahead.next(number, self.cancel) {
                 Next::Batch(features) => {
                     *sent += features.len();
-                    let batch = Batch {
-                        features,
-                        pixels: None,
-                        tiles: 0,
-                        // What was waited for: the rest was done before the request.
-                        time: started.elapsed(),
-                    };
+                    // What was waited for: the rest was done before the request.
+                    let batch = Batch::made_before(features, started.elapsed());
                     if take(batch) == Wanted::Nothing {
                         break;
                     }

@@ -96,12 +96,8 @@ impl Batches {
         };
         if batch.features.len() > most {
             let (now, later) = batch.features.split_at(most);
-            self.ready.push_front(Batch {
-                features: later.into(),
-                pixels: None,
-                tiles: 0,
-                time: Duration::ZERO,
-            });
+            let later = Batch::made_before(later.into(), Duration::ZERO);
+            self.ready.push_front(later);
             batch.features = now.into();
         }
         Ok(Some(batch))

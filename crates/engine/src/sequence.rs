@@ -262,7 +262,7 @@ impl<'a, N: Network> Sequence<'a, N> {
             prompt_tokens: total,
             max_tokens: self.prepared.max_tokens,
         };
-        let guide = self.engine.guide(&self.request)?;
+        let guide = self.prepared.guide.take();
         self.stage = Stage::Decode {
             writer: Box::new(decoding.begin(&self.prepared.prompt, guide)?),
             reading: Reading {

@@ -317,3 +317,6 @@ fn place(prefix: &str, name: &str) -> (usize, Input) {
     });
     known.unwrap_or_else(|| panic!("{name} is no matrix of a decoder block"))
 }
+
+#[cfg(test)]
+mod tests;

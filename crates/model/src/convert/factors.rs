@@ -13,6 +13,7 @@ use kernels::isa::Isa;
 use kernels::matmul::{Panels, View, Write, matmul};
 use kernels::matmul_quantized::Bits;
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// Share of the mean of H's diagonal that is added to it: inputs that hardly vary would be relied upon too much.
 const DAMPING: f32 = 0.01;
@@ -107,12 +108,13 @@ impl Factors {
     }
 
     /// Rows of weights that make up for what the rows they meet lost.
-    pub fn shifted(&self, rows: &[f32]) -> Vec<f32> {
+    pub fn shifted<'a>(&self, rows: &'a [f32]) -> Cow<'a, [f32]> {
+        let Some(shift) = &self.shift else {
+            return Cow::Borrowed(rows);
+        };
         let mut shifted = rows.to_vec();
-        if let Some(shift) = &self.shift {
-            add_product(self.isa, rows, shift, self.order.len(), &mut shifted);
-        }
-        shifted
+        add_product(self.isa, rows, shift, self.order.len(), &mut shifted);
+        Cow::Owned(shifted)
     }
 
     /// Rows of weights to whole numbers; each error goes to the inputs that come later.

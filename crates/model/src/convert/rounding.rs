@@ -36,7 +36,7 @@ pub(super) fn quantize(
     group: usize,
 ) -> (Vec<i8>, Vec<u16>) {
     let shifted = match knowledge {
-        Knowledge::Inputs(factors) => Cow::Owned(factors.shifted(rows)),
+        Knowledge::Inputs(factors) => factors.shifted(rows),
         _ => Cow::Borrowed(rows),
     };
     let rows = &shifted[..];

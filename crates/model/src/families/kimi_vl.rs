@@ -111,23 +111,18 @@ fn padded(config: &Keys, keys: &Keys) -> Result<Preprocessor, String> {
             keys.name("pad_input")
         ));
     }
-    let small = |key: &str, value: usize, most: usize| match u32::try_from(value) {
-        Ok(number) if (1..=most).contains(&value) => Ok(number),
-        _ => Err(format!(
-            "{} is {value}, expected 1 to {most}",
-            keys.name(key)
-        )),
-    };
     let v = config.object("vision_config")?;
     let patch = v.size_or("patch_size", 14)?;
     let recipe = Recipe::Padded(Padding {
-        patch: small("patch_size", keys.size_or("patch_size", patch)?, 1024)?,
-        block: small(
+        patch: pictures::within(keys, "patch_size", keys.size_or("patch_size", patch)?, 1024)?,
+        block: pictures::within(
+            keys,
             "merge_kernel_size",
             keys.side_or("merge_kernel_size", merge(&v)?)?,
             16,
         )?,
-        most_patches: small(
+        most_patches: pictures::within(
+            keys,
             "in_token_limit",
             keys.size_or("in_token_limit", 4096)?,
             1 << 18,

@@ -303,6 +303,26 @@ fn a_kept_image_is_encoded_once_for_all_requests_and_answers_are_the_same_bits()
 }
 
 #[test]
+fn a_picture_that_two_requests_bring_at_once_is_encoded_once() {
+    let expected = rows(&engine(Encoder::Ready), vec![five_tiles()]);
+    let engine = engine(Encoder::Ready)
+        .with_image_cache(ImageCache::new(1 << 20))
+        .unwrap();
+    std::thread::scope(|scope| {
+        // Both look for it in vain before one of them has its turn.
+        let turn = engine.ahead.turn();
+        let ask = || scope.spawn(|| rows(&engine, vec![five_tiles()]));
+        let asked = [ask(), ask()];
+        wait_until(|| engine.image_cache_counts().unwrap().missed == 2);
+        drop(turn);
+        for answer in asked {
+            assert_eq!(answer.join().unwrap(), expected);
+        }
+    });
+    assert_eq!(encoded(&engine), [4, 1]);
+}
+
+#[test]
 fn another_engine_of_the_same_weights_takes_images_from_the_folder_and_one_of_others_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let with_folder = |weights: u8| {

@@ -60,18 +60,26 @@ pub(in crate::families) fn side(
         }
         _ => keys.size_or(key, default)?,
     };
-    match u32::try_from(value) {
-        Ok(value @ 1..=16384) => Ok(value),
-        _ => Err(format!(
-            "{} is {value}, expected 1 to 16384",
-            keys.name(key)
-        )),
-    }
+    within(keys, key, value, 16384)
 }
 
 /// A number of tiles, or of slices.
 pub(in crate::families) fn count(keys: &Keys, key: &str, default: usize) -> Result<u32, String> {
-    let count = keys.size_or(key, default)?;
-    let fits = u32::try_from(count).ok().filter(|n| (1..=4096).contains(n));
-    fits.ok_or_else(|| format!("{} is {count}, expected 1 to 4096", keys.name(key)))
+    within(keys, key, keys.size_or(key, default)?, 4096)
+}
+
+/// A key's value, which must be 1 to `most`.
+pub(in crate::families) fn within(
+    keys: &Keys,
+    key: &str,
+    value: usize,
+    most: usize,
+) -> Result<u32, String> {
+    match u32::try_from(value) {
+        Ok(number) if (1..=most).contains(&value) => Ok(number),
+        _ => Err(format!(
+            "{} is {value}, expected 1 to {most}",
+            keys.name(key)
+        )),
+    }
 }
