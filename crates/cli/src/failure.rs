@@ -9,12 +9,14 @@ use bench::BenchError;
 use data::DataError;
 use engine::EngineError;
 use eval::EvalError;
+use fetch::FetchError;
 use image_prep::ImageError;
 use model::ModelError;
 use train::TrainError;
 
 use crate::commands::serve::{OpenToAll, Wrong};
 use crate::commands::tiles::InputError;
+use crate::hub::Unasked;
 use crate::interrupt::EXIT_INTERRUPTED;
 use crate::terminal::{self, Styles};
 
@@ -95,6 +97,8 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         .or_else(|| error.downcast_ref::<DataError>()?.hint().map(str::to_owned))
         .or_else(|| error.downcast_ref::<EvalError>()?.hint())
         .or_else(|| error.downcast_ref::<BenchError>()?.hint())
+        .or_else(|| error.downcast_ref::<FetchError>()?.hint())
+        .or_else(|| Some(error.downcast_ref::<Unasked>()?.hint()))
         .or_else(|| error.downcast_ref::<InputError>()?.hint())
         .or_else(|| Some(error.downcast_ref::<OpenToAll>()?.hint().into()))
         .or_else(|| Some(error.downcast_ref::<Wrong>()?.hint().into()))

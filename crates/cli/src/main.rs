@@ -1,8 +1,9 @@
-//! The one binary: run, chat, serve, explain, tiles, eval, bench, data, train, convert.
+//! The one binary: run, chat, serve, explain, tiles, eval, bench, data, train, convert, pull.
 //!
 //! Answers and data go to standard output, everything else to standard error. Exit status: 0 done, 1 failed, 2 wrong
 //! usage, 130 stopped by Ctrl-C.
 
+mod amounts;
 mod answering;
 mod calibrated;
 mod commands;
@@ -11,6 +12,7 @@ mod embedded;
 mod failure;
 mod folders;
 mod format;
+mod hub;
 mod interrupt;
 mod looking;
 mod parallel;
@@ -22,7 +24,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use commands::{
-    bench, chat, completions, convert, data, eval, explain, run, serve, tiles, train, tune, verify,
+    bench, chat, completions, convert, data, eval, explain, pull, run, serve, tiles, train, tune,
+    verify,
 };
 pub use failure::Interrupted;
 
@@ -73,6 +76,14 @@ enum Command {
     Train(train::TrainArguments),
     /// Make one file of a model, smaller and faster
     Convert(convert::ConvertArguments),
+    /// Fetch a model from a hub
+    Pull(pull::PullArguments),
+    /// List the models that were fetched
+    Ls(pull::ListArguments),
+    /// Show what a model that was fetched is and where it lies
+    Show(pull::ShowArguments),
+    /// Delete a model that was fetched
+    Rm(pull::RemoveArguments),
     /// Compare a model with what a reference computed
     Verify(verify::VerifyArguments),
     /// Print a completion script for a shell
@@ -105,6 +116,10 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
             train::run(arguments, cancel.flag())
         }
         Command::Convert(arguments) => convert::run(arguments, cancel),
+        Command::Pull(arguments) => pull::pull(&arguments),
+        Command::Ls(arguments) => pull::list(&arguments),
+        Command::Show(arguments) => pull::show(&arguments),
+        Command::Rm(arguments) => pull::remove(&arguments),
         Command::Verify(arguments) => verify::run(arguments, cancel),
         Command::Completions(arguments) => completions::run(arguments),
     }

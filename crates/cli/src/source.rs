@@ -7,12 +7,13 @@ use clap::Args;
 use engine::{Engine, read_picture, read_picture_stream};
 use image_prep::{Limits, Picture};
 
-use crate::embedded;
+use crate::{embedded, hub};
 
 /// Which model answers.
 #[derive(Args, Debug)]
 pub struct ModelArgument {
-    /// Another model than the one inside: a folder (config.json, model.safetensors, tokenizer.json, ...) or a bundle
+    /// Another model than the one inside: a folder (config.json, model.safetensors, tokenizer.json, ...), a bundle, or
+    /// owner/name on a hub
     #[arg(long, value_name = "MODEL")]
     pub model: Option<PathBuf>,
 }
@@ -20,11 +21,16 @@ pub struct ModelArgument {
 impl ModelArgument {
     /// Loads the model.
     pub fn load(&self) -> anyhow::Result<Engine> {
-        match &self.model {
-            Some(folder) => Ok(Engine::load(folder)?),
+        match self.path()? {
+            Some(path) => Ok(Engine::load(&path)?),
             None => Engine::from_files(embedded::embedded_model())
                 .context("the model inside the program"),
         }
+    }
+
+    /// Where it lies; none for the model inside. A model of a hub that is not here is fetched.
+    pub fn path(&self) -> anyhow::Result<Option<PathBuf>> {
+        self.model.as_deref().map(hub::located).transpose()
     }
 
     /// What to call it.

@@ -306,11 +306,11 @@ impl Kept {
             decoder: widened,
             decode_bytes: 0,
         };
-        let path = arguments.model.model.as_deref();
+        let path = arguments.model.path()?;
         let Some(path) = path.filter(|path| Bundle::is_bundle(path)) else {
             return Ok(kept);
         };
-        let bundle = Bundle::open(path)?;
+        let bundle = Bundle::open(&path)?;
         let roles: BTreeMap<String, Role> = bundle
             .spec()
             .tensors()
@@ -352,7 +352,7 @@ fn child(arguments: &BenchArguments, threads: usize, which: &str) -> anyhow::Res
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mut command = Command::new(program);
     command.args(["bench", "--child", which, "--threads", &threads.to_string()]);
-    if let Some(model) = &arguments.model.model {
+    if let Some(model) = arguments.model.path()? {
         command.arg("--model").arg(model);
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped());

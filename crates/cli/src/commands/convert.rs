@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use model::convert::{Conversion, GROUPS, Options, Origin, Recipe, Rounding, Written};
 use model::{Bundle, Checkpoint, ModelError, ModelSpec};
 
-use crate::{embedded, failure, interrupt};
+use crate::{embedded, failure, hub, interrupt};
 
 /// Arguments of `bluelm convert`.
 #[derive(Args, Debug)]
@@ -35,7 +35,7 @@ Recipes:
 A bundle is one file: weights, tokenizer, template and settings. It is used where it lies in memory,
 so that it loads in an instant. docs/bundle.md describes it.")]
 pub struct ConvertArguments {
-    /// Folder of a model, or bluelm-nano, the model inside; with --check, a bundle
+    /// Folder of a model, owner/name on a hub, or bluelm-nano, the model inside; with --check, a bundle
     #[arg(value_name = "SRC")]
     source: PathBuf,
     /// The bundle to write
@@ -137,7 +137,10 @@ fn group(text: &str) -> Result<usize, String> {
 }
 
 /// Runs the command; `cancel` is thrown by Ctrl-C.
-pub fn run(arguments: ConvertArguments, cancel: &Cancel) -> anyhow::Result<()> {
+pub fn run(mut arguments: ConvertArguments, cancel: &Cancel) -> anyhow::Result<()> {
+    if !is_inside(&arguments.source) {
+        arguments.source = hub::located(&arguments.source)?;
+    }
     let cooperation = interrupt::cooperate();
     let done = match &arguments.destination {
         Some(destination) => convert(&arguments, destination, cancel),

@@ -148,9 +148,9 @@ impl EvalArguments {
 fn answerer(arguments: &EvalArguments) -> anyhow::Result<Fingerprint> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let program = Fingerprint::default().with_file(&program)?;
-    let model = match &arguments.model.model {
-        Some(bundle) if bundle.is_file() => program.with_file(bundle)?,
-        Some(folder) => program.with_model_folder(folder)?,
+    let model = match arguments.model.path()? {
+        Some(bundle) if bundle.is_file() => program.with_file(&bundle)?,
+        Some(folder) => program.with_model_folder(&folder)?,
         // It is a part of the program.
         None => program.with(embedded::NAME.as_bytes()),
     };

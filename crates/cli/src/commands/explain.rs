@@ -9,6 +9,7 @@ use engine::{Engine, ImageInfo, Look, Piece, Prediction, Prompt, Request};
 use image_prep::{Picture, TilePlan};
 use model::Model;
 
+use crate::amounts::{bytes, count};
 use crate::calibrated;
 use crate::compute::ComputeArguments;
 use crate::looking::{KeepArguments, LookArguments, fewer};
@@ -69,7 +70,7 @@ pub fn run(arguments: ExplainArguments) -> anyhow::Result<()> {
     let mut text = String::new();
     about_picture(&mut text, &request.images[0], &plan, info);
     about_prompt(&mut text, &engine, &plan, &prompt);
-    let bundle = (arguments.model.model.as_deref()).and_then(|path| path.metadata().ok());
+    let bundle = (arguments.model.path()?).and_then(|path| path.metadata().ok());
     let bundle_bytes = bundle
         .filter(|file| file.is_file())
         .map(|file| file.len() as usize);
@@ -183,22 +184,22 @@ fn about_memory(
     let side = spec.image_size();
     let pixels = plan.tiles * 3 * side * side * 4;
     let weights = match bundle_bytes {
-        Some(size) => format!("{} in the bundle", bytes(size)),
-        None => format!("{} as bf16", bytes(2 * parameters)),
+        Some(size) => format!("{} in the bundle", bytes(size as u64)),
+        None => format!("{} as bf16", bytes(2 * parameters as u64)),
     };
     line(
         text,
         "weights",
         format!("{} parameters, {weights}", count(parameters)),
     );
-    line(text, "pixels", bytes(pixels));
+    line(text, "pixels", bytes(pixels as u64));
     line(
         text,
         "cache",
         format!(
             "{} a token, {} for this prompt",
-            bytes(cache),
-            bytes(cache * prompt.ids.len())
+            bytes(cache as u64),
+            bytes((cache * prompt.ids.len()) as u64)
         ),
     );
 }
@@ -225,7 +226,7 @@ fn about_time(text: &mut String, engine: &Engine, request: &Request) -> anyhow::
     line(
         text,
         "memory",
-        format!("at most {}", bytes(predicted.peak_bytes as usize)),
+        format!("at most {}", bytes(predicted.peak_bytes)),
     );
     for way in engine.cheaper(request, 0)? {
         let Some(predicted) = way.cost.predicted else {
@@ -258,20 +259,4 @@ fn line(text: &mut String, name: &str, value: String) {
     // Writing to a String cannot fail.
     let strong = styles_of_stdout().strong;
     let _ = writeln!(text, "{strong}{name:<11}{strong:#} {value}");
-}
-
-fn count(number: usize) -> String {
-    match number {
-        0..1_000_000 => format!("{:.0} thousand", number as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} million", number as f64 / 1e6),
-        _ => format!("{:.2} billion", number as f64 / 1e9),
-    }
-}
-
-fn bytes(number: usize) -> String {
-    match number {
-        0..1_000_000 => format!("{:.1} kB", number as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", number as f64 / 1e6),
-        _ => format!("{:.2} GB", number as f64 / 1e9),
-    }
 }

@@ -8,6 +8,7 @@ pub mod convert;
 pub mod data;
 pub mod eval;
 pub mod explain;
+pub mod pull;
 pub mod run;
 pub mod serve;
 pub mod tiles;

@@ -24,6 +24,9 @@ const DEFAULT_MAX_TOKENS: usize = 512;
 
 /// Arguments of `bluelm run`.
 #[derive(Args, Debug)]
+#[command(
+    override_usage = "bluelm run [OPTIONS] [MODEL] <PROMPT>\n       bluelm run [OPTIONS] --request <FILE>"
+)]
 #[command(after_help = "\
 Examples:
   bluelm run --image receipt.png \"What is the total?\"
@@ -67,13 +70,19 @@ pub struct RunArguments {
     /// prefill_logits, output_ids
     #[arg(long, value_name = "FILE")]
     taps: Option<PathBuf>,
-    /// The question
-    #[arg(required_unless_present = "request")]
-    prompt: Option<String>,
+    /// The question; of two texts the first is the model, as in `bluelm run owner/name "What is this?"`
+    #[arg(required_unless_present = "request", num_args = 1..=2, value_name = "PROMPT")]
+    prompt: Vec<String>,
 }
 
 /// Runs the command; `cancel` is thrown by Ctrl-C.
-pub fn run(arguments: RunArguments, cancel: &Cancel) -> anyhow::Result<()> {
+pub fn run(mut arguments: RunArguments, cancel: &Cancel) -> anyhow::Result<()> {
+    if let [model, _] = &arguments.prompt[..] {
+        if arguments.model.model.is_some() {
+            anyhow::bail!("expected one question beside --model, found two");
+        }
+        arguments.model.model = Some(model.into());
+    }
     // Pictures and request first: their mistakes are more likely than the model's.
     let request = arguments.request()?;
     let engine = arguments.compute.apply(arguments.model.load()?)?;
@@ -115,7 +124,7 @@ impl RunArguments {
                     .iter()
                     .map(|path| picture(path))
                     .collect::<Result<_, _>>()?;
-                Request::question(images, self.prompt.as_deref().unwrap_or_default())
+                Request::question(images, self.prompt.last().map_or("", |prompt| prompt))
             }
         };
         if let Some(max_tokens) = self.max_tokens {

@@ -113,69 +113,34 @@ async fn read(
     Ok(Answered::Picture(bytes))
 }
 
-/// TLS in pure Rust and assembly inside of it, for the processors that it is written for.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+/// TLS with the system's certificates.
 mod tls {
+    use fetch::tls;
+    use rustls::ClientConfig;
     use rustls::pki_types::ServerName;
-    use rustls::{ClientConfig, RootCertStore};
     use tokio_rustls::TlsConnector;
     use tokio_rustls::client::TlsStream;
 
     use super::*;
 
     pub async fn connect(stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, ApiError> {
-        if !has_instructions() {
-            return Err(failed("this processor lacks the instructions for https"));
-        }
         let name = ServerName::try_from(host.to_owned());
         let name = name.map_err(|_| failed("its host has an odd name"))?;
-        let connector = TlsConnector::from(config()?);
+        let connector = TlsConnector::from(config().map_err(failed)?);
         let connected = connector.connect(name, stream).await;
         connected.map_err(|_| failed("its host cannot prove who it is"))
     }
 
-    /// The system's certificates, read once.
-    fn config() -> Result<Arc<ClientConfig>, ApiError> {
-        static CONFIG: OnceLock<Option<Arc<ClientConfig>>> = OnceLock::new();
+    fn config() -> Result<Arc<ClientConfig>, &'static str> {
+        static CONFIG: OnceLock<Result<Arc<ClientConfig>, &'static str>> = OnceLock::new();
         let make = || {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            let provider = Arc::new(rustls_graviola::default_provider());
-            let config = ClientConfig::builder_with_provider(provider)
+            let config = ClientConfig::builder_with_provider(tls::provider()?)
                 .with_safe_default_protocol_versions()
-                .ok()?
-                .with_root_certificates(roots.clone())
+                .map_err(|_| "this program speaks no version of TLS")?
+                .with_root_certificates(tls::roots()?.clone())
                 .with_no_client_auth();
-            (!roots.is_empty()).then(|| Arc::new(config))
+            Ok(Arc::new(config))
         };
-        let config = CONFIG.get_or_init(make).clone();
-        config.ok_or_else(|| failed("this machine has no certificates to check https with"))
-    }
-
-    /// What graviola says that it needs; without it, it panics.
-    fn has_instructions() -> bool {
-        #[cfg(target_arch = "x86_64")]
-        return std::is_x86_feature_detected!("aes")
-            && std::is_x86_feature_detected!("ssse3")
-            && std::is_x86_feature_detected!("avx")
-            && std::is_x86_feature_detected!("avx2")
-            && std::is_x86_feature_detected!("adx")
-            && std::is_x86_feature_detected!("bmi1")
-            && std::is_x86_feature_detected!("bmi2")
-            && std::is_x86_feature_detected!("pclmulqdq");
-        #[cfg(target_arch = "aarch64")]
-        return std::arch::is_aarch64_feature_detected!("aes")
-            && std::arch::is_aarch64_feature_detected!("sha2")
-            && std::arch::is_aarch64_feature_detected!("pmull")
-            && std::arch::is_aarch64_feature_detected!("neon");
-    }
-}
-
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-mod tls {
-    use super::*;
-
-    pub async fn connect(_: TcpStream, _: &str) -> Result<TcpStream, ApiError> {
-        Err(failed("https is not there on this kind of processor"))
+        CONFIG.get_or_init(make).clone()
     }
 }
