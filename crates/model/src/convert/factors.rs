@@ -8,6 +8,7 @@
 //! weights W·(1 + D·H⁻¹) give the outputs nearest to those without any rounding, and these are the ones that are rounded: the
 //! least squares of GPTAQ (<https://arxiv.org/abs/2504.02692>), in closed form before the rounding instead of along with it.
 
+use super::refining::Output;
 use super::rounding::Scale;
 use kernels::isa::Isa;
 use kernels::matmul::{Panels, View, Write, matmul};
@@ -67,6 +68,8 @@ pub(super) struct Factors {
     upper: Vec<f32>,
     /// H's diagonal, by input.
     pub importance: Vec<f32>,
+    /// H, `[k, k]` by input.
+    gram: Vec<f32>,
     /// D·H⁻¹, `[k, k]` by input; None where nothing was lost yet.
     shift: Option<Panels>,
     isa: Isa,
@@ -91,7 +94,10 @@ impl Factors {
                 *number = source[*column];
             }
         }
-        drop(gram);
+        let mut gram = gram.sum;
+        for (at, importance) in importance.iter().enumerate() {
+            gram[at * k + at] = *importance;
+        }
         for (at, from) in order.iter().enumerate() {
             upper[at * k + at] = importance[*from];
         }
@@ -102,6 +108,7 @@ impl Factors {
             order,
             upper,
             importance,
+            gram,
             shift,
             isa,
         }
@@ -115,6 +122,29 @@ impl Factors {
         let mut shifted = rows.to_vec();
         add_product(self.isa, rows, shift, self.order.len(), &mut shifted);
         Cow::Owned(shifted)
+    }
+
+    /// Makes whole numbers and scales better in turns.
+    pub fn refine(
+        &self,
+        bits: Bits,
+        rows: &[f32],
+        values: &mut [i8],
+        scales: &mut [Scale],
+        group: usize,
+    ) {
+        let k = self.order.len();
+        let values = values.chunks_exact_mut(k);
+        let scales = scales.chunks_exact_mut(k.div_ceil(group));
+        for ((weights, values), scales) in rows.chunks_exact(k).zip(values).zip(scales) {
+            let mut output = Output {
+                weights,
+                values,
+                scales,
+                group,
+            };
+            output.refine(&self.gram, bits);
+        }
     }
 
     /// Rows of weights to whole numbers; each error goes to the inputs that come later.

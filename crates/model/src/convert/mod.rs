@@ -4,6 +4,7 @@ mod calibration;
 mod factors;
 mod origin;
 mod recipe;
+mod refining;
 mod rounding;
 
 use crate::bundle::{Layout, Storage, Writer};

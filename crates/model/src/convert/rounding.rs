@@ -13,7 +13,7 @@ pub enum Rounding {
     Search,
     /// As `Search`, and each rounding error is made up for by the weights of the same output that are still to be rounded,
     /// so that the output changes least on rows that the model meets: GPTQ (<https://arxiv.org/abs/2210.17323>). What rows lost
-    /// in blocks before is made up for too.
+    /// in blocks before is made up for too, and whole numbers and scales are made better in turns afterwards.
     Compensated,
 }
 
@@ -55,7 +55,11 @@ pub(super) fn quantize(
         }
     }
     let values = match knowledge {
-        Knowledge::Inputs(factors) => factors.round(bits, rows, &scales, k, group),
+        Knowledge::Inputs(factors) => {
+            let mut values = factors.round(bits, rows, &scales, k, group);
+            factors.refine(bits, rows, &mut values, &mut scales, group);
+            values
+        }
         _ => nearest(bits, rows, &scales, k, group),
     };
     (values, scales.iter().map(|scale| scale.bits).collect())
@@ -82,7 +86,7 @@ pub(super) struct Scale {
 }
 
 impl Scale {
-    fn near(scale: f32) -> Scale {
+    pub(super) fn near(scale: f32) -> Scale {
         let rounded = half::bf16::from_f32(scale);
         let number = rounded.to_f32();
         let factor = 1.0 / number;
