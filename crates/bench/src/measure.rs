@@ -186,6 +186,7 @@ fn figure(job: Job, plan: &Plan, seconds: &[f64], work: &Work, ceilings: &Ceilin
             let figure = Figure::new(group, name, Unit::TokensPerSecond, &values).at(x);
             let gop_s = work.prefill_operations as f64 * figure.median / 1e9;
             let share = plan.decoder.share(ceilings, gop_s);
+            let share = share.filter(|_| work.prefill_operations > 0);
             (figure, share.map(|share| (plan.decoder.of, share)))
         }
         Job::Decode { depth } => {

@@ -7,7 +7,7 @@ use model::ModelSpec;
 pub struct Work {
     /// Operations of one tile through encoder, merge and projector, attention included.
     pub encode_operations: u64,
-    /// Operations of one row through the decoder's layers, without attention and without the head.
+    /// Operations of one row through the decoder's layers, without attention and without the head; 0 where it depends on the row.
     pub prefill_operations: u64,
     /// Bytes of weights that one decoded token reads; 0 where that is not known.
     pub decode_bytes: u64,
@@ -19,7 +19,11 @@ impl Work {
         Work {
             encode_operations: 2 * encode_multiply_adds(spec),
             prefill_operations: 2 * prefill_multiply_adds(spec),
-            decode_bytes,
+            // Of several experts a row meets some.
+            decode_bytes: match spec.decoder.experts {
+                Some(_) => 0,
+                None => decode_bytes,
+            },
         }
     }
 }
@@ -38,6 +42,9 @@ fn encode_multiply_adds(spec: &ModelSpec) -> u64 {
 
 fn prefill_multiply_adds(spec: &ModelSpec) -> u64 {
     let decoder = &spec.decoder;
+    if decoder.latent.is_some() || decoder.experts.is_some() {
+        return 0;
+    }
     let (d, q, kv) = (
         decoder.hidden,
         decoder.heads * decoder.head_dim,
@@ -52,7 +59,8 @@ mod tests {
 
     #[test]
     fn the_paper_sized_model_is_as_much_work_as_known() {
-        let spec = ModelSpec::from_json(crate::shapes::BLUELM_V_3B).expect("a right shape");
+        let spec = crate::shapes::find("bluelm-v-3b").unwrap().config;
+        let spec = ModelSpec::from_json(&spec.to_string()).expect("a right shape");
         let work = Work::of(&spec, 0);
         // 2.223 billion weights in the decoder's layers, each multiplied once for a token.
         assert_eq!(work.prefill_operations / 1_000_000, 4_445);

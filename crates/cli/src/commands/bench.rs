@@ -13,6 +13,7 @@ use bench::{
     Bound, Ceilings, Figure, ImagePlan, Plan, Report, STREAM_DEPTH, Unit, Work, charts, measure,
     measure_images, noisy_picture, question,
 };
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use engine::{AtEnd, Cancel, EncoderWeights, Encoding, Engine, Network, Request, STEP_TOKENS};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -25,8 +26,8 @@ use crate::failure::Interrupted;
 use crate::interrupt;
 use crate::source::ModelArgument;
 
-/// The paper's image: it measures encoding and memory with it.
-const IMAGE: (u32, u32) = (768, 1536);
+/// Beside a picture that takes the whole context.
+const TOKENS_OF_WORDS: usize = 128;
 /// The paper's context.
 const CONTEXT: usize = 2048;
 
@@ -47,7 +48,7 @@ pub struct BenchArguments {
     #[command(flatten)]
     model: ModelArgument,
     /// A model of real size with random weights instead, drawn once into a file
-    #[arg(long, value_name = "NAME", conflicts_with = "model", value_parser = ["bluelm-v-3b"])]
+    #[arg(long, value_name = "NAME", conflicts_with = "model", value_parser = PossibleValuesParser::new(bench::shapes::NAMES))]
     shape: Option<String>,
     /// How the shape's weights are kept
     #[arg(long, value_enum, default_value = "fast", requires = "shape")]
@@ -55,6 +56,9 @@ pub struct BenchArguments {
     /// Where the shape's bundle is or is to be (default: in the system's folder for temporary files)
     #[arg(long, value_name = "FILE", requires = "shape")]
     file: Option<PathBuf>,
+    /// Size of the picture that is measured with, instead of the paper's
+    #[arg(long, value_name = "WxH", value_parser = size, default_value = "768x1536")]
+    picture: (u32, u32),
     /// Measure only these
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PARTS")]
     only: Vec<Part>,
@@ -171,7 +175,8 @@ fn report(arguments: &BenchArguments, cancel: &Cancel) -> anyhow::Result<()> {
         )
     })?;
     let of_image = image_plan(arguments, &engine);
-    if plan.tiles > 0 && (!of_image.batches.is_empty() || of_image.prompt.is_some()) {
+    let sees = engine.network().shape().image_ids.is_some();
+    if sees && (!of_image.batches.is_empty() || of_image.prompt.is_some()) {
         let progress = &mut |name: &str| bar.set_message(name.to_owned());
         figures.extend(measure_images(engine, &of_image, cancel, progress)?);
     } else {
@@ -211,23 +216,39 @@ impl BenchArguments {
     }
 }
 
+fn size(text: &str) -> Result<(u32, u32), String> {
+    let sides = text.split_once('x').and_then(|(width, height)| {
+        let side = |side: &str| side.parse().ok().filter(|side| (1..=16_384).contains(side));
+        side(width).zip(side(height))
+    });
+    sides.ok_or_else(|| "expected WIDTHxHEIGHT of 1 to 16384 pixels, such as 1344x896".into())
+}
+
 fn image_plan(arguments: &BenchArguments, engine: &Engine) -> ImagePlan {
     ImagePlan {
-        size: IMAGE,
+        size: arguments.picture,
         batches: match wanted(arguments, Part::Image) {
             true => arguments.batches.clone(),
             false => Vec::new(),
         },
         encoding: arguments.compute.encoding(),
-        prompt: wanted(arguments, Part::Answer).then(|| context(engine, 1)),
+        prompt: wanted(arguments, Part::Answer).then(|| context(arguments, engine, 1)),
         runs: arguments.runs as usize,
     }
 }
 
-/// Tokens of the paper's context, or of the model's where it is shorter, with room for an answer.
-fn context(engine: &Engine, answer: usize) -> usize {
-    let most = engine.network().shape().context_tokens;
-    CONTEXT.min(most.saturating_sub(answer))
+/// Tokens of the paper's context, or more where the picture needs them, or of the model's where it is shorter; with room for an
+/// answer.
+fn context(arguments: &BenchArguments, engine: &Engine, answer: usize) -> usize {
+    let (width, height) = arguments.picture;
+    let shape = engine.network().shape();
+    let picture = match shape.image_ids {
+        Some(_) => engine.plan(width, height).tokens + TOKENS_OF_WORDS,
+        None => 0,
+    };
+    CONTEXT
+        .max(picture)
+        .min(shape.context_tokens.saturating_sub(answer))
 }
 
 fn wanted(arguments: &BenchArguments, part: Part) -> bool {
@@ -265,7 +286,7 @@ fn plan(arguments: &BenchArguments, engine: &Engine, kept: &Kept) -> anyhow::Res
         bail!("--batches, --prompts or --streams hold a 0, expected 1 and more");
     }
     Ok(Plan {
-        tiles: tiles(engine),
+        tiles: tiles(arguments, engine),
         batches: if_wanted(Part::Encode, arguments.batches.clone()),
         prompts: if_wanted(Part::Prefill, prompts),
         chunk: STEP_TOKENS,
@@ -279,11 +300,12 @@ fn plan(arguments: &BenchArguments, engine: &Engine, kept: &Kept) -> anyhow::Res
     })
 }
 
-/// Tiles of the paper's image; none for a model that sees nothing.
-fn tiles(engine: &Engine) -> usize {
+/// Tiles of the picture, for a model that cuts it into tiles.
+fn tiles(arguments: &BenchArguments, engine: &Engine) -> usize {
+    let (width, height) = arguments.picture;
     match engine.network().shape().image_ids {
-        Some(_) => engine.plan(IMAGE.0, IMAGE.1).tiles,
-        None => 0,
+        Some(_) if engine.network().shape().tile_side > 0 => engine.plan(width, height).tiles,
+        _ => 0,
     }
 }
 
@@ -355,6 +377,8 @@ fn child(arguments: &BenchArguments, threads: usize, which: &str) -> anyhow::Res
     if let Some(model) = arguments.model.path()? {
         command.arg("--model").arg(model);
     }
+    let (width, height) = arguments.picture;
+    command.args(["--picture", &format!("{width}x{height}")]);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     Ok(command)
 }
@@ -435,11 +459,11 @@ fn measure_memory(
         Some(bytes) => writeln!(out, "{bytes} {what}"),
         None => Ok(()),
     };
-    let (picture, answer) = (noisy_picture(IMAGE), arguments.decoded as usize);
+    let (picture, answer) = (noisy_picture(arguments.picture), arguments.decoded as usize);
     let request = Request {
         max_tokens: Some(answer),
         at_end: AtEnd::Continue,
-        ..question(&engine, &picture, context(&engine, answer))?
+        ..question(&engine, &picture, context(arguments, &engine, answer))?
     };
     let reply = engine.generate(&request, cancel, &mut |_| {})?;
     let tokens = reply.usage.prompt_tokens;

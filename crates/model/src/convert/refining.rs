@@ -90,7 +90,7 @@ impl Output<'_> {
             let wanted = Scale::near(scale.number() + slope / curve);
             let step = wanted.number() - scale.number();
             // Rounding the scale to bf16 may lose more than the step brings; nothing at all may have been asked for.
-            if step.is_finite() && step != 0.0 && step * (0.5 * step * curve - slope) < 0.0 {
+            if step != 0.0 && step * (0.5 * step * curve - slope) < 0.0 {
                 add(pull, &along, -step);
                 *scale = wanted;
                 changed = true;
