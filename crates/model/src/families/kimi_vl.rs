@@ -4,7 +4,7 @@ use super::{Family, Keys, pictures, text};
 use crate::names::{Fused, Names};
 use crate::spec::{
     Layout, MergeNorm, ModelSpec, NormKind, PatchPositions, PatchRotary, ProjectorSpec,
-    ReferencePixels, Spot, VisionSpec,
+    ReferencePixels, Spot, TableResize, VisionSpec,
 };
 use image_prep::recipe::Padding;
 use image_prep::{Preprocessor, Recipe};
@@ -93,6 +93,7 @@ fn moonvit(v: &Keys) -> Result<VisionSpec, String> {
                 v.size_or("init_pos_emb_height", 64)?,
                 v.size_or("init_pos_emb_width", 64)?,
             ],
+            resize: TableResize::Bicubic,
         },
         rotary: Some(PatchRotary::ColumnAndRowByPairs),
         ..VisionSpec::siglip()

@@ -2,10 +2,12 @@
 //! preprocessor_config.json to a recipe for pictures; nothing behind this folder knows a family's name.
 
 mod bluelm_v;
+mod gemma;
 mod internvl;
 mod kimi_vl;
 mod llava;
 mod minicpmv;
+mod qwen3_vl;
 mod qwen_vl;
 mod shared;
 mod smolvlm;
@@ -31,16 +33,18 @@ struct Family {
 }
 
 /// All of them. A line here and a file beside it are a new family.
-const FAMILIES: [&[Family]; 9] = [
+const FAMILIES: [&[Family]; 11] = [
     &[bluelm_v::FAMILY],
     &[text::FAMILY],
     &llava::FAMILIES,
     &internvl::FAMILIES,
     &[minicpmv::FAMILY],
     &qwen_vl::FAMILIES,
+    &[qwen3_vl::FAMILY],
     &[kimi_vl::FAMILY],
     &[vila::FAMILY],
     &[smolvlm::FAMILY],
+    &[gemma::FAMILY],
 ];
 
 fn find(keys: &Keys) -> Result<&'static Family, String> {

@@ -12,12 +12,12 @@ pub(super) const FAMILIES: [Family; 2] = [
     Family {
         types: &["qwen2_vl"],
         read: read_2,
-        pictures: Some(rounded),
+        pictures: Some(|config, keys| rounded(config, keys, 14)),
     },
     Family {
         types: &["qwen2_5_vl"],
         read: read_2_5,
-        pictures: Some(rounded),
+        pictures: Some(|config, keys| rounded(config, keys, 14)),
     },
 ];
 
@@ -29,7 +29,7 @@ fn read_2(keys: &Keys) -> Result<ModelSpec, String> {
         activation: v.activation("hidden_act", "quick_gelu")?,
         ..tower(&v, hidden)?
     };
-    with_tower(keys, tower, NormKind::Layer)
+    with_tower(keys, tower, NormKind::Layer, "qwen2")
 }
 
 fn read_2_5(keys: &Keys) -> Result<ModelSpec, String> {
@@ -52,11 +52,11 @@ fn read_2_5(keys: &Keys) -> Result<ModelSpec, String> {
         }),
         ..plain
     };
-    with_tower(keys, tower, NormKind::Rms)
+    with_tower(keys, tower, NormKind::Rms, "qwen2")
 }
 
-/// What both have.
-fn tower(v: &Keys, hidden: usize) -> Result<VisionSpec, String> {
+/// What all have.
+pub(super) fn tower(v: &Keys, hidden: usize) -> Result<VisionSpec, String> {
     let plain = VisionSpec::siglip();
     let layers = v.size_or("depth", 32)?;
     let patch = v.size_or("patch_size", 14)?;
@@ -78,14 +78,20 @@ fn tower(v: &Keys, hidden: usize) -> Result<VisionSpec, String> {
     })
 }
 
-fn with_tower(keys: &Keys, tower: VisionSpec, norm: NormKind) -> Result<ModelSpec, String> {
+/// `text` is the family of the decoder.
+pub(super) fn with_tower(
+    keys: &Keys,
+    tower: VisionSpec,
+    norm: NormKind,
+    text: &str,
+) -> Result<ModelSpec, String> {
     let merge = keys
         .object("vision_config")?
         .size_or("spatial_merge_size", 2)?;
     // Published files have the decoder's keys at the top, newer ones an object of their own.
     let mut spec = match keys.get("text_config") {
-        Some(_) => text::read_as("qwen2", &keys.object("text_config")?)?,
-        None => text::read_as("qwen2", keys)?,
+        Some(_) => text::read_as(text, &keys.object("text_config")?)?,
+        None => text::read_as(text, keys)?,
     };
     let width = tower.hidden;
     spec.vision = Some(tower);
@@ -129,9 +135,10 @@ fn with_tower(keys: &Keys, tower: VisionSpec, norm: NormKind) -> Result<ModelSpe
     Ok(spec)
 }
 
-fn rounded(config: &Keys, keys: &Keys) -> Result<Preprocessor, String> {
+/// `patch` is the side of a patch of folders that do not tell theirs.
+pub(super) fn rounded(config: &Keys, keys: &Keys, patch: usize) -> Result<Preprocessor, String> {
     let v = config.object("vision_config")?;
-    let factor = v.size_or("patch_size", 14)? * v.size_or("spatial_merge_size", 2)?;
+    let factor = v.size_or("patch_size", patch)? * v.size_or("spatial_merge_size", 2)?;
     let pixels = |key: &str, inner: &str, default: usize| match keys.get("size") {
         Some(size) if keys.get(key).is_none() && size.get(inner).is_some() => {
             keys.object("size")?.size(inner)

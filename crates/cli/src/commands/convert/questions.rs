@@ -1,6 +1,8 @@
 //! Pictures with questions that `convert` draws itself: what a model meets while its weights are rounded, and what it is asked
 //! afterwards. The two never share a picture.
 
+use std::ops::Range;
+
 use data::{Example, Generator, Recipe};
 use engine::{Cancel, Engine, Piece, Prompt, Request};
 use model::convert::Sequence;
@@ -19,6 +21,8 @@ pub struct Asked {
     pub rows: Vec<f32>,
     /// Where the rows of the prompt stand, for decoders whose positions do not count by one.
     pub positions: Option<Vec<[u32; 3]>>,
+    /// Which of them are pictures.
+    pub pictures: Vec<Range<usize>>,
     /// Rows of the prompt.
     pub prompt_rows: usize,
     /// Rows at the beginning that all questions about this picture share.
@@ -165,6 +169,7 @@ pub fn ask(
     Ok(Asked {
         rows,
         positions: prompt.positions.clone(),
+        pictures: prompt.pictures(0..prompt.ids.len()),
         prompt_rows: prompt.ids.len(),
         shared_rows: prompt.pieces.iter().filter_map(shared).max().unwrap_or(0),
         answer,
