@@ -47,6 +47,9 @@ const FAMILIES: [&[Family]; 11] = [
     &[gemma::FAMILY],
 ];
 
+/// Encoders of pictures and texts that people have as folders of their own, too: they give numbers, and nobody an answer.
+const ENCODERS: [&str; 4] = ["clip", "siglip", "siglip2", "siglip_vision_model"];
+
 fn find(keys: &Keys) -> Result<&'static Family, String> {
     let name = keys.text("model_type")?;
     let mut all = FAMILIES.iter().copied().flatten();
@@ -54,8 +57,12 @@ fn find(keys: &Keys) -> Result<&'static Family, String> {
         .ok_or_else(|| {
             let known = FAMILIES.iter().copied().flatten();
             let known: Vec<&str> = known.flat_map(|family| family.types).copied().collect();
+            let what = match ENCODERS.contains(&name) {
+                true => "an encoder without a decoder, which cannot answer",
+                false => "a family that is not known",
+            };
             format!(
-                "model_type is {name:?}, expected one of {}",
+                "model_type is {name:?}, {what}; expected one of {}",
                 known.join(", ")
             )
         })

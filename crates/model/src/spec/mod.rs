@@ -402,15 +402,35 @@ pub struct DecoderSpec {
 }
 
 impl DecoderSpec {
-    /// Whether it is nothing but pre-norm blocks with unscaled sums and positions that count by one: what training computes.
-    pub fn is_plain(&self) -> bool {
-        self.rope_scaling == RopeScaling::None
-            && self.rope_axes == RopeAxes::One
-            && self.has_plain_blocks()
-            && (self.norm, self.activation) == (NormKind::Rms, Activation::Silu)
-            && self.logit_cap.is_none()
-            && [self.embedding_scale, self.input_scale] == [1.0; 2]
-            && [self.residual_scale, self.logit_divisor, self.query_scale] == [1.0; 3]
+    /// What it has besides pre-norm blocks with unscaled sums and positions that count by one, which are all that training
+    /// computes: the first such thing.
+    pub fn beyond_plain(&self) -> Option<&'static str> {
+        let scales = [self.embedding_scale, self.input_scale, self.residual_scale];
+        let ends = [self.logit_divisor, self.query_scale];
+        let all = [
+            ("latent attention", self.latent.is_some()),
+            ("experts", self.experts.is_some()),
+            (
+                "stretched positions",
+                self.rope_scaling != RopeScaling::None,
+            ),
+            ("three positions", self.rope_axes != RopeAxes::One),
+            ("windows", self.window.is_some()),
+            ("pictures that are seen whole", self.whole_pictures),
+            ("rows of pictures for later layers", self.deep_rows > 0),
+            ("norms after a layer's branches", self.branch_norms),
+            (
+                "norms with weights added to one",
+                self.norm != NormKind::Rms,
+            ),
+            (
+                "a gate that is not SiLU",
+                self.activation != Activation::Silu,
+            ),
+            ("scaled sums", scales != [1.0; 3] || ends != [1.0; 2]),
+            ("bent logits", self.logit_cap.is_some()),
+        ];
+        all.into_iter().find(|(_, has)| *has).map(|(name, _)| name)
     }
 
     /// Whether every block is one of queries, keys, values and a gated MLP, in which a row sees all rows before it and none after.
