@@ -23,7 +23,7 @@ fn read(keys: &Keys) -> Result<ModelSpec, String> {
     spec.vision = Some(tower);
     spec.projector = Some(ProjectorSpec {
         norm: MergeNorm::BeforeMerge(NormKind::Layer),
-        ..ProjectorSpec::linears(merge, width * merge * merge)
+        ..ProjectorSpec::linears(merge, width.saturating_mul(merge).saturating_mul(merge))
     });
     spec.decoder_prefix = "language_model.".into();
     spec.image_token_id = Some(keys.id("media_placeholder_token_id")?.unwrap_or(163605));
@@ -85,7 +85,7 @@ fn moonvit(v: &Keys) -> Result<VisionSpec, String> {
         used_layers: layers,
         heads: v.size_or("num_attention_heads", 16)?,
         // Pictures have their own sizes; this is the smallest.
-        image: patch * merge(v)?,
+        image: patch.saturating_mul(merge(v)?),
         patch,
         norm_eps: 1e-5,
         positions: PatchPositions::Resized {

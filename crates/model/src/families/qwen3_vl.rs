@@ -2,7 +2,7 @@
 //! decoder (DeepStack).
 
 use super::{Family, Keys, qwen_vl};
-use crate::spec::{ModelSpec, NormKind, PatchPositions, TableResize, VisionSpec};
+use crate::spec::{ModelSpec, PatchPositions, TableResize, VisionSpec};
 
 pub(super) const FAMILY: Family = Family {
     types: &["qwen3_vl"],
@@ -34,7 +34,7 @@ fn read(keys: &Keys) -> Result<ModelSpec, String> {
         ..plain
     };
     let deep = tower.deep_layers.len();
-    let mut spec = qwen_vl::with_tower(keys, tower, NormKind::Layer, "qwen3_vl_text")?;
+    let mut spec = qwen_vl::with_tower(keys, tower, "qwen3_vl_text")?;
     spec.decoder.deep_rows = deep;
     let names = [
         (

@@ -131,12 +131,21 @@ impl ModelSpec {
 fn check_scaling(d: &DecoderSpec) -> Result<(), String> {
     let latent = d.latent.as_ref();
     let half = latent.map_or(d.head_dim, |latent| latent.rotated) / 2;
-    match &d.rope_scaling {
-        RopeScaling::Each { factors, .. } if factors.len() != half => Err(format!(
-            "rope_scaling: {} factors, expected {half}",
-            factors.len()
+    let rising = |[first, last]: [f64; 2]| first < last && (last - first).is_finite();
+    let fits = match &d.rope_scaling {
+        RopeScaling::Each { factors, magnitude } => factors.len() == half && magnitude.is_finite(),
+        RopeScaling::Bands { turns, .. } => rising(*turns),
+        RopeScaling::Yarn {
+            ramp, magnitude, ..
+        } => rising(*ramp) && magnitude.is_finite(),
+        RopeScaling::None | RopeScaling::Linear { .. } | RopeScaling::NtkMixed { .. } => true,
+    };
+    match fits {
+        true => Ok(()),
+        false => Err(format!(
+            "rope_scaling: expected {half} factors, or limits of which the second is larger, found {:?}",
+            d.rope_scaling
         )),
-        _ => Ok(()),
     }
 }
 

@@ -33,7 +33,10 @@ fn read_scaling(keys: &Keys, rope: &Keys, decoder: &mut DecoderSpec) -> Result<(
     decoder.rope_base = rope.number_or("rope_theta", decoder.rope_base)?;
     read_axes(rope, decoder)?;
     let sort = rope.text_or("rope_type", rope.text_or("type", "default")?)?;
-    let factor = || rope.number_or("factor", 1.0);
+    let factor = || match rope.get("factor") {
+        Some(_) => rope.number_or("factor", 1.0),
+        None => Err(format!("{} is missing", rope.name("factor"))),
+    };
     decoder.rope_scaling = match sort {
         // Dynamic frequencies differ past `max_position_embeddings` only, and nothing goes there.
         "default" | "mrope" | "dynamic" => RopeScaling::None,
