@@ -146,6 +146,7 @@ fn what_is_not_computed_is_refused_rather_than_ignored() {
             json!({"type": "proportional", "factor": 2.0}),
         ),
         ("rope_scaling", json!({"type": "linear"})),
+        ("rope_scaling", json!({"partial_rotary_factor": 0.75})),
         (
             "rope_parameters",
             json!({"rope_type": "llama3", "rope_theta": 1e6}),

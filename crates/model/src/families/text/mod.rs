@@ -8,6 +8,7 @@ mod internlm2;
 mod llama;
 mod minicpm;
 mod minicpm3;
+mod phi;
 mod qwen;
 mod rotary;
 mod windows;
@@ -55,7 +56,7 @@ const LLAMA: Defaults = Defaults {
     tied: false,
 };
 
-const TEXTS: [&[Text]; 8] = [
+const TEXTS: [&[Text]; 9] = [
     &llama::TEXTS,
     &qwen::TEXTS,
     &[bluelm::TEXT],
@@ -64,6 +65,7 @@ const TEXTS: [&[Text]; 8] = [
     &[deepseek::TEXT],
     &[minicpm3::TEXT],
     &[gemma::TEXT],
+    &[phi::TEXT],
 ];
 
 /// Folders that hold a text model only.
@@ -80,6 +82,7 @@ pub(super) const FAMILY: Family = Family {
         "deepseek_v3",
         "minicpm3",
         "gemma3_text",
+        "phi3",
     ],
     read,
     pictures: None,

@@ -7,13 +7,7 @@ use std::f64::consts::PI;
 /// `rope_theta` and `rope_scaling`, or the newer `rope_parameters`; what nothing here computes is refused rather than
 /// approximated.
 pub(super) fn read(keys: &Keys, decoder: &mut DecoderSpec) -> Result<(), String> {
-    let rotated = keys.number_or("partial_rotary_factor", 1.0)?;
-    if rotated != 1.0 {
-        return Err(format!(
-            "{} is {rotated}; only heads that are rotated whole are supported",
-            keys.name("partial_rotary_factor")
-        ));
-    }
+    refuse_parts(keys)?;
     decoder.rope_base = keys.number_or("rope_theta", 10000.0)?;
     for name in ["rope_parameters", "rope_scaling"] {
         if keys.get(name).is_none() {
@@ -29,7 +23,18 @@ pub(super) fn read(keys: &Keys, decoder: &mut DecoderSpec) -> Result<(), String>
     Ok(())
 }
 
+fn refuse_parts(keys: &Keys) -> Result<(), String> {
+    match keys.number_or("partial_rotary_factor", 1.0)? {
+        1.0 => Ok(()),
+        part => Err(format!(
+            "{} is {part}; only heads that are rotated whole are supported",
+            keys.name("partial_rotary_factor")
+        )),
+    }
+}
+
 fn read_scaling(keys: &Keys, rope: &Keys, decoder: &mut DecoderSpec) -> Result<(), String> {
+    refuse_parts(rope)?;
     decoder.rope_base = rope.number_or("rope_theta", decoder.rope_base)?;
     read_axes(rope, decoder)?;
     let sort = rope.text_or("rope_type", rope.text_or("type", "default")?)?;
