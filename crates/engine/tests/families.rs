@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::{AtEnd, Cancel, Engine, EngineError, Request, read_picture, read_small_files};
+use engine::{
+    AtEnd, Cancel, ChatTemplate, Engine, EngineError, Message, Request, Role, read_picture,
+    read_small_files,
+};
 use image_prep::{Limits, Picture};
 use model::Checkpoint;
 use model::convert::{Conversion, Options, Origin, Recipe, Rounding};
@@ -134,5 +137,28 @@ fn odd_pictures_are_answered_or_refused_with_a_reason() {
                 ),
             }
         }
+    }
+}
+
+#[test]
+fn a_conversation_that_is_only_named_begins_turns_as_its_decoder_learned() {
+    for (name, begin, end) in [
+        ("phi3-chat", "<|user|>\n", "<|end|><|assistant|>\n"),
+        (
+            "internlm2-chat",
+            "<|im_start|>user\n",
+            "<|im_end|><|im_start|>assistant\n",
+        ),
+    ] {
+        let config = format!(
+            r#"{{"model_type": "internvl_chat", "template": "{name}", "vision_config": {{}},
+            "llm_config": {{"model_type": "phi3"}}}}"#
+        );
+        let spec = model::ModelSpec::from_json(&config).unwrap();
+        let template = ChatTemplate::new(&spec.prompt.template.unwrap(), "", "").unwrap();
+        let messages = [Message::text(Role::User, "What?")];
+        let text = template.render(&messages, None, &Default::default());
+        let said = format!("{begin}What?{end}");
+        assert!(text.as_ref().unwrap().ends_with(&said), "{name}: {text:?}");
     }
 }
