@@ -4,7 +4,7 @@
     make_family_golden.py FOLDER NAME CASE...
 
 FOLDER has model/ and cases/CASE/ as `bluelm verify` reads them. Kept are the files that a model is loaded from, and of the
-tensors the pixels, the image embeddings, the decoder's states and the logits of the tokens that follow.
+tensors the pixels (where there are few), the image embeddings, the decoder's states and the logits of the tokens that follow.
 """
 import json
 import os
@@ -15,6 +15,8 @@ from safetensors.numpy import load_file, save_file
 
 MODEL = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "added_tokens.json",
          "preprocessor_config.json", "chat_template.jinja", "generation_config.json")
+# Bytes of a case's pixels that are still few.
+MOST_PIXELS = 300_000
 TENSORS = ("in.pixel_values", "image_embeds", "hidden.0", "hidden.1", "hidden.2", "hidden.norm", "decode_logits")
 
 
@@ -31,6 +33,8 @@ def main():
         source, to = os.path.join(folder, "cases", case), os.path.join(out, "cases", case)
         os.makedirs(to)
         tensors = {k: v for k, v in load_file(os.path.join(source, "oracle.safetensors")).items() if k in TENSORS}
+        if tensors.get("in.pixel_values", tensors["hidden.0"]).nbytes > MOST_PIXELS:
+            del tensors["in.pixel_values"]
         save_file(tensors, os.path.join(to, "oracle.safetensors"))
         known = json.load(open(os.path.join(source, "oracle.json")))
         known["tensors"] = {k: list(v.shape) for k, v in tensors.items()}

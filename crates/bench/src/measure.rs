@@ -307,6 +307,7 @@ impl<N: Network> Bench<'_, N> {
                 .map(|cache| Segment {
                     inputs: network.embed(&[id]),
                     positions: None,
+                    pictures: Vec::new(),
                     cache,
                     logits: LogitRows::Last,
                 })

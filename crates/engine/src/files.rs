@@ -249,14 +249,18 @@ impl PromptFiles {
     }
 
     fn read(small: &Small) -> Result<Self, EngineError> {
+        // First of all: a family that is not known has other files, too, and they are not to blame. No config.json at all is an
+        // error of whoever loads the network.
+        let config = small.text("config.json")?.unwrap_or_default();
+        let spec = match config.as_str() {
+            "" => None,
+            config => Some(ModelSpec::from_json(config)?),
+        };
         let tokenizer_config = small.need("tokenizer_config.json")?;
         let names = object("tokenizer_config.json", &tokenizer_config)?;
         let bos = token_name(&names, "bos_token")?;
         let eos_token = token_name(&names, "eos_token")?;
         let (tokenizer, begin) = small.tokenizer(&names)?;
-        // A config.json that describes no network is an error of whoever loads the network.
-        let config = small.text("config.json")?.unwrap_or_default();
-        let spec = ModelSpec::from_json(&config).ok();
         let preprocessor = preprocessor(small, &config, spec.as_ref())?;
         let prompt = spec.map_or(PromptSpec::default(), |spec| spec.prompt);
         let source = small.template(&tokenizer_config, &prompt)?;

@@ -1,5 +1,8 @@
 //! What the engine needs of a network, so that its own logic is tested with a fake one.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use image_prep::Views;
 use model::spec::Segment as PromptSegment;
 use model::{Inputs, LogitRows, NoTaps, Patches, Taps};
@@ -62,6 +65,8 @@ pub struct Segment<'a, C> {
     pub inputs: Vec<f32>,
     /// Where they stand (time, row, column), for decoders whose positions are those; None: each follows the one before.
     pub positions: Option<&'a [[u32; 3]]>,
+    /// Which of them are pictures, for decoders in which the rows of a picture see each other.
+    pub pictures: Vec<Range<usize>>,
     /// What it remembers.
     pub cache: &'a mut C,
     /// Of which rows logits are wanted.
@@ -90,6 +95,16 @@ pub trait Network: Send + Sync {
     /// Rows and columns of a picture whose rows have positions of their own; none where positions count by one.
     fn position_grid(&self, _views: &Views) -> Option<[usize; 2]> {
         None
+    }
+
+    /// Whether all rows of a picture must be given to the decoder at once, because they see each other.
+    fn reads_whole_pictures(&self) -> bool {
+        false
+    }
+
+    /// What of some input rows goes into the decoder's first layer: all, unless pictures bring more for later ones.
+    fn first_rows<'r>(&self, rows: &'r [f32]) -> Cow<'r, [f32]> {
+        Cow::Borrowed(rows)
     }
 
     /// Pixels `[tiles, 3, height, width]` of one size (width and height) to what the encoder's blocks begin with.
@@ -159,6 +174,7 @@ pub trait Network: Send + Sync {
             let inputs = Inputs {
                 rows: &segment.inputs,
                 positions: segment.positions,
+                pictures: &segment.pictures,
             };
             let logits = segment.logits;
             self.forward(inputs, segment.cache, logits, &cancel, &mut NoTaps)

@@ -203,7 +203,7 @@ impl Prefill {
             }
         }
         let hidden = sources.network.shape().hidden;
-        let most = sources.chunk_tokens * hidden;
+        let most = self.chunk_rows(sources) * hidden;
         while self.rows.len() < most && self.made < sources.prompt.ids.len() {
             if !self.make(sources, hidden)? {
                 return Ok(false);
@@ -220,9 +220,27 @@ impl Prefill {
         if !self.fill(sources)? {
             return Ok(None);
         }
-        let most = sources.chunk_tokens * sources.network.shape().hidden;
+        let most = self.chunk_rows(sources) * sources.network.shape().hidden;
         let count = most.min(self.rows.len());
         Ok(Some(self.rows.drain(..count).collect()))
+    }
+
+    /// Rows of the next chunk, at most: somewhat more than was asked for where a picture must not be cut.
+    fn chunk_rows<N: Network>(&self, sources: &Sources<N>) -> usize {
+        let first = self.made - self.rows.len() / sources.network.shape().hidden;
+        let end = first + sources.chunk_tokens;
+        let cut = |piece: &&Piece| match piece {
+            Piece::Image { places, .. } => places.start < end && end < places.end,
+            Piece::Text(_) => false,
+        };
+        let cut = match sources.network.reads_whole_pictures() {
+            true => sources.prompt.pieces.iter().find(cut),
+            false => None,
+        };
+        match cut {
+            Some(Piece::Image { places, .. }) => places.end - first,
+            _ => sources.chunk_tokens,
+        }
     }
 
     /// Makes some more rows; false where an image is not there yet.

@@ -165,6 +165,20 @@ impl Prompt {
     }
 }
 
+impl Prompt {
+    /// The pictures among some positions, counted from the first of them.
+    pub fn pictures(&self, within: Range<usize>) -> Vec<Range<usize>> {
+        let part = |piece: &Piece| match piece {
+            Piece::Image { places, .. } => {
+                let part = places.start.max(within.start)..places.end.min(within.end);
+                (!part.is_empty()).then(|| part.start - within.start..part.end - within.start)
+            }
+            Piece::Text(_) => None,
+        };
+        self.pieces.iter().filter_map(part).collect()
+    }
+}
+
 /// Time, row and column of every position, where an image has them: a text counts by one; an image stands at one time, its rows
 /// and columns count from there, and the text after it goes on where the larger of them ends (Qwen2-VL).
 fn positions(pieces: &[Piece], grids: &[Option<[usize; 2]>]) -> Option<Vec<[u32; 3]>> {

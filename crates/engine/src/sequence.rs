@@ -172,9 +172,14 @@ impl<'a, N: Network> Sequence<'a, N> {
             (Stage::Prefill, Some(all)) => Some(&all[before..before + self.asked]),
             _ => None,
         };
+        let pictures = match self.stage {
+            Stage::Prefill => self.prepared.prompt.pictures(before..before + self.asked),
+            _ => Vec::new(),
+        };
         let segment = Segment {
             inputs,
             positions,
+            pictures,
             cache: &mut self.cache,
             logits,
         };
@@ -191,12 +196,11 @@ impl<'a, N: Network> Sequence<'a, N> {
         chunk_tokens: usize,
         patience: Patience,
     ) -> Result<Option<Vec<f32>>, EngineError> {
-        let hidden = self.engine.network.shape().hidden;
         let next = self.with_sources(chunk_tokens, patience, |prefill, sources| {
             prefill.next(sources)
         })?;
         if let (Some(record), Some(rows)) = (&mut self.record, &next) {
-            record.append("inputs_embeds", &[rows.len() / hidden, hidden], rows);
+            keep_rows(record, "inputs_embeds", &*self.engine.network, rows);
         }
         Ok(next)
     }
@@ -215,14 +219,14 @@ impl<'a, N: Network> Sequence<'a, N> {
         patience: Patience,
         work: impl FnOnce(&mut Prefill, &mut Sources<N>) -> T,
     ) -> T {
-        let hidden = self.engine.network.shape().hidden;
+        let network = &*self.engine.network;
         let record = &mut self.record;
         let sources = &mut Sources {
-            network: &*self.engine.network,
+            network,
             prompt: &self.prepared.prompt,
             chunk_tokens,
             patience,
-            keep: &mut |batch| keep_batch(record, batch, hidden),
+            keep: &mut |batch| keep_batch(record, batch, network),
         };
         work(&mut self.prefill, sources)
     }
@@ -327,6 +331,7 @@ impl<'a, N: Network> Sequence<'a, N> {
             let inputs = Inputs {
                 rows: &segment.inputs,
                 positions: segment.positions,
+                pictures: &segment.pictures,
             };
             let (cache, logits) = (segment.cache, segment.logits);
             let forward = || network.forward(inputs, cache, logits, &cancel, taps);
@@ -433,11 +438,16 @@ fn reply(prepared: Prepared, cached_tokens: usize, written: Written, times: &Tim
     }
 }
 
-fn keep_batch(record: &mut Option<&mut Record>, encoded: &Batch, hidden: usize) {
+fn keep_batch(record: &mut Option<&mut Record>, encoded: &Batch, network: &impl Network) {
     let Some(record) = record else { return };
     if let Some((pixels, shape)) = &encoded.pixels {
         record.append("pixel_values", shape, pixels);
     }
-    let rows = encoded.features.len() / hidden;
-    record.append("image_embeds", &[rows, hidden], &encoded.features);
+    keep_rows(record, "image_embeds", network, &encoded.features);
+}
+
+fn keep_rows(record: &mut Record, name: &str, network: &impl Network, rows: &[f32]) {
+    let count = rows.len() / network.shape().hidden;
+    let first = network.first_rows(rows);
+    record.append(name, &[count, first.len() / count.max(1)], &first);
 }

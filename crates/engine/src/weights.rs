@@ -1,5 +1,7 @@
 //! The real network behind [`Network`]: `model::Model`.
 
+use std::borrow::Cow;
+
 use image_prep::Views;
 use model::spec::Segment as PromptSegment;
 use model::{Inputs, KvCache, LogitRows, Model, NoTaps, Patches, Taps};
@@ -58,6 +60,22 @@ impl Network for Model {
 
     fn position_grid(&self, views: &Views) -> Option<[usize; 2]> {
         self.spec().position_grid(views)
+    }
+
+    fn reads_whole_pictures(&self) -> bool {
+        self.spec().decoder.whole_pictures
+    }
+
+    fn first_rows<'r>(&self, rows: &'r [f32]) -> Cow<'r, [f32]> {
+        let (own, all) = (self.spec().decoder.hidden, self.spec().hidden_size());
+        match own == all {
+            true => Cow::Borrowed(rows),
+            false => rows
+                .chunks_exact(all)
+                .flat_map(|row| &row[..own])
+                .copied()
+                .collect(),
+        }
     }
 
     fn embed_patches(&self, pixels: &[f32], size: (u32, u32)) -> Patches {
@@ -131,6 +149,7 @@ impl Network for Model {
                 inputs: Inputs {
                     rows: &segment.inputs,
                     positions: segment.positions,
+                    pictures: &segment.pictures,
                 },
                 cache: segment.cache,
                 logits: segment.logits,

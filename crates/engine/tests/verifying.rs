@@ -67,6 +67,31 @@ fn llava_next_with_padding_cut_off_and_newlines() {
 }
 
 #[test]
+fn qwen3_vl_with_rows_for_later_layers_and_positions_in_turns() {
+    assert_equal("families/qwen3_vl", 2);
+}
+
+#[test]
+fn gemma_3_with_windows_and_pictures_that_are_seen_whole() {
+    assert_equal("families/gemma3", 2);
+}
+
+#[test]
+fn smolvlm_with_tiles_under_their_places() {
+    assert_equal("families/smolvlm", 2);
+}
+
+#[test]
+fn minicpm3_with_latent_attention_and_a_factor_for_each_frequency() {
+    assert_equal("families/minicpm3_longrope", 1);
+}
+
+#[test]
+fn mistral_with_a_window() {
+    assert_equal("families/mistral_window", 1);
+}
+
+#[test]
 fn a_changed_weight_is_found_where_it_first_matters() {
     let folder = golden("families/qwen2_5_vl");
     for (tensor, first) in [

@@ -39,7 +39,7 @@ struct Layer {
     positions: usize,
     group: usize,
     width: usize,
-    reach: Reach,
+    reach: Reach<'static>,
     precision: Precision,
     memories: Vec<Memory>,
     queries: Vec<f32>,
@@ -52,7 +52,7 @@ impl Layer {
         memories: Vec<Memory>,
         positions: usize,
         group: usize,
-        reach: Reach,
+        reach: Reach<'static>,
         precision: Precision,
     ) -> Layer {
         let width = memories[0].width();

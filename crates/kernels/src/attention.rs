@@ -7,6 +7,7 @@
 use crate::isa::{Isa, per_isa};
 use crate::matmul::{PANEL, Panels, View, Work, Write, multiply};
 use crate::rows::{LANES, exp_one, largest, sum_of};
+use std::ops::Range;
 
 /// Query rows whose scores are held at once: full blocks of the product, scores that stay in the second cache.
 const ROWS: usize = 24;
@@ -23,7 +24,7 @@ pub struct Memory {
 
 /// Which keys a query sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum Reach<'a> {
     /// All of them.
     Everything,
     /// The first `first` ones for the first `group` rows of queries, one more for each next `group` (heads that share keys).
@@ -33,15 +34,39 @@ pub enum Reach {
         /// Rows with the same keys; at least one.
         group: usize,
     },
+    /// Those of a span, which each `group` rows have their own of: windows, and pictures that are seen whole.
+    Spans {
+        /// Of the first rows, and so on; none is empty.
+        spans: &'a [Range<usize>],
+        /// Rows with the same keys; at least one.
+        group: usize,
+    },
 }
 
-impl Reach {
-    pub(crate) fn visible(self, row: usize, keys: usize) -> usize {
+impl Reach<'_> {
+    pub(crate) fn visible(self, row: usize, keys: usize) -> Range<usize> {
         match self {
-            Reach::Everything => keys,
-            Reach::Past { first, group } => first + row / group,
+            Reach::Everything => 0..keys,
+            Reach::Past { first, group } => 0..first + row / group,
+            Reach::Spans { spans, group } => spans[row / group].clone(),
         }
     }
+}
+
+/// The first key that any of these rows sees, and the end of what they see.
+///
+/// # Panics
+/// When one sees no key or more than there are.
+pub(crate) fn seen_by_any(visible: &[Range<usize>], keys: usize) -> Range<usize> {
+    let (mut first, mut end) = (usize::MAX, 0);
+    for span in visible {
+        assert!(
+            !span.is_empty() && span.end <= keys,
+            "a query sees keys {span:?} of {keys}"
+        );
+        (first, end) = (first.min(span.start), end.max(span.end));
+    }
+    first..end
 }
 
 /// Room for scores that calls share.
@@ -114,7 +139,7 @@ pub struct Queries<'a> {
     /// Factor of the scores.
     pub scale: f32,
     /// What they see.
-    pub reach: Reach,
+    pub reach: Reach<'a>,
 }
 
 /// Row i of the result, `softmax(scale · q·keysᵀ) · values` over the keys it sees, goes to `out[i * out_stride ..]`.
@@ -153,22 +178,22 @@ struct Block<'a> {
 
 impl Block<'_> {
     fn attend(&self, scratch: &mut Scratch, out: &mut [f32], out_stride: usize) {
-        let (least, most) = (self.visible(0), self.visible(self.rows - 1));
-        assert!(
-            least > 0 && most <= self.memory.len(),
-            "queries see {least} to {most} keys of {}",
-            self.memory.len()
-        );
-        let stride = most.next_multiple_of(PANEL);
+        let keys = self.memory.len();
+        let visible: [Range<usize>; ROWS] = std::array::from_fn(|row| {
+            let row = row.min(self.rows - 1);
+            self.queries.reach.visible(self.first + row, keys)
+        });
+        let visible = &visible[..self.rows];
+        let seen = seen_by_any(visible, keys);
+        let stride = seen.end.next_multiple_of(PANEL);
         if scratch.scores.len() < self.rows * stride {
             scratch.scores.resize(self.rows * stride, 0.0);
         }
         let scores = &mut scratch.scores[..self.rows * stride];
         let sums = &mut scratch.sums[..self.rows];
-        self.score(scores, stride);
-        let visible: [usize; ROWS] = std::array::from_fn(|row| self.visible(row));
-        soften(self.isa, scores, stride, &visible, self.queries.scale, sums);
-        self.mix(scores, stride, least, out, out_stride);
+        self.score(scores, stride, seen.start / PANEL);
+        soften(self.isa, scores, stride, visible, self.queries.scale, sums);
+        self.mix(scores, stride, visible, out, out_stride);
         for (row, sum) in sums.iter().enumerate() {
             let out = &mut out[row * out_stride..][..self.memory.width];
             for value in out {
@@ -177,13 +202,8 @@ impl Block<'_> {
         }
     }
 
-    fn visible(&self, row: usize) -> usize {
-        self.queries
-            .reach
-            .visible(self.first + row, self.memory.len())
-    }
-
-    fn score(&self, scores: &mut [f32], stride: usize) {
+    /// Scores against the keys from panel `first` on.
+    fn score(&self, scores: &mut [f32], stride: usize, first: usize) {
         let rows = self.queries.rows;
         let work = Work {
             m: self.rows,
@@ -193,36 +213,39 @@ impl Block<'_> {
             },
             b: &self.memory.keys,
             depth: self.memory.width,
-            panels: 0..stride / PANEL,
+            panels: first..stride / PANEL,
             c_stride: stride,
             write: Write::Replace,
         };
-        multiply(self.isa, work, scores);
+        multiply(self.isa, work, &mut scores[first * PANEL..]);
     }
 
-    /// Weights times values: the keys that all rows see in one product, the last ones row by row, continuing its sums.
+    /// Weights times values: the first keys that all rows see in one product, the others row by row, continuing its sums.
     fn mix(
         &self,
         weights: &[f32],
         stride: usize,
-        least: usize,
+        visible: &[Range<usize>],
         out: &mut [f32],
         out_stride: usize,
     ) {
+        let from_first = visible.iter().all(|span| span.start == 0);
+        let together = visible.iter().map(|span| span.end).min();
+        let together = together.filter(|_| from_first).unwrap_or(0);
         for (part, panel) in self.memory.values.iter().enumerate() {
             let out = &mut out[part * PANEL..];
             let work = Work {
                 m: self.rows,
                 a: View::rows(weights, stride),
                 b: panel,
-                depth: least,
+                depth: together,
                 panels: 0..1,
                 c_stride: out_stride,
                 write: Write::Replace,
             };
             multiply(self.isa, work, out);
-            for row in 0..self.rows {
-                let rest = least..self.visible(row);
+            for (row, span) in visible.iter().enumerate() {
+                let rest = together.max(span.start)..span.end;
                 let weights = &weights[row * stride..][rest.clone()];
                 let out = &mut out[row * out_stride..][..panel.n];
                 mix_rest(self.isa, weights, &panel.panel_rows()[rest], out);
@@ -232,9 +255,9 @@ impl Block<'_> {
 }
 
 per_isa! {
-    /// Rows of scores to exponentials of what `scale` times them is above the highest, and their sums; `visible` numbers of
+    /// Rows of scores to exponentials of what `scale` times them is above the highest, and their sums; the `visible` numbers of
     /// each row count.
-    soften(scores: &mut [f32], stride: usize, visible: &[usize], scale: f32, sums: &mut [f32]) => soften_body
+    soften(scores: &mut [f32], stride: usize, visible: &[Range<usize>], scale: f32, sums: &mut [f32]) => soften_body
 }
 per_isa! {
     /// Adds weighted rows to at most 32 numbers.
@@ -242,12 +265,20 @@ per_isa! {
 }
 
 #[inline(always)]
-fn soften_body(scores: &mut [f32], stride: usize, visible: &[usize], scale: f32, sums: &mut [f32]) {
+fn soften_body(
+    scores: &mut [f32],
+    stride: usize,
+    visible: &[Range<usize>],
+    scale: f32,
+    sums: &mut [f32],
+) {
     let rows = scores.chunks_exact_mut(stride).zip(visible);
     for ((row, visible), sum) in rows.zip(sums) {
-        // Whole groups of lanes: what lies behind the visible ones adds less than 1e-37 to a sum of at least 1.
-        let row = &mut row[..visible.next_multiple_of(LANES)];
-        row[*visible..].fill(f32::NEG_INFINITY);
+        // Whole groups of lanes: what lies around the visible ones adds less than 1e-37 to a sum of at least 1.
+        let from = visible.start / LANES * LANES;
+        let row = &mut row[from..visible.end.next_multiple_of(LANES)];
+        row[..visible.start - from].fill(f32::NEG_INFINITY);
+        row[visible.end - from..].fill(f32::NEG_INFINITY);
         let highest = largest(row) * scale;
         for value in row.iter_mut() {
             *value = exp_one(value.mul_add(scale, -highest));

@@ -7,11 +7,13 @@ mod quantized;
 
 use crate::ModelError;
 use crate::cache::{Asked, KvCache, LayerCache};
+use crate::encoder::activate_rows;
 use crate::layers::{Linear, Norm, each_row, each_task, scale_rows};
 use crate::matrix::{Intake, multiply_rows, threads_for};
 use crate::rotary::{Angles, Rotary};
-use crate::spec::{DecoderSpec, QkNorm, RopeAxes};
+use crate::spec::{Activation, DecoderSpec, QkNorm, RopeAxes, Window};
 use crate::weights::Source;
+use kernels::attention::Reach;
 use kernels::isa::Isa;
 use kernels::rows;
 use quantized::{Quantized, take_normed};
@@ -31,10 +33,14 @@ pub(crate) struct Block {
     out: Linear,
     q_norm: Option<Norm>,
     k_norm: Option<Norm>,
+    /// Over what attention gives, before it is added.
+    attended_norm: Option<Norm>,
     mlp_norm: Norm,
     gate: Linear,
     up: Linear,
     down: Linear,
+    /// Over what the MLP gives.
+    down_norm: Option<Norm>,
 }
 
 impl Block {
@@ -53,27 +59,27 @@ impl Block {
                 bias.into(),
             )
         };
-        let norm = |part: &str| Norm::rms(source, &format!("{name}{part}"), spec.norm_eps);
-        let row_norm = |part: &str| Norm::rms(source, &format!("{name}{part}"), Layers::eps(spec));
-        let head_norm = |part: &str| {
-            if spec.qk_norm == QkNorm::PerHead {
-                norm(part).map(Some)
-            } else {
-                Ok(None)
-            }
+        let norm = |part: &str, eps| Norm::of(source, spec.norm, &format!("{name}{part}"), eps);
+        let row_norm = |part: &str| norm(part, Layers::eps(spec));
+        let maybe_norm = |wanted: bool, part: &str| match wanted {
+            true => norm(part, spec.norm_eps).map(Some),
+            false => Ok(None),
         };
+        let head_norm = |part: &str| maybe_norm(spec.qk_norm == QkNorm::PerHead, part);
         Ok(Block {
             attention_norm: row_norm("input_layernorm")?,
             q: linear("self_attn.q_proj", q, d, spec.qkv_bias)?,
             k: linear("self_attn.k_proj", kv, d, spec.qkv_bias)?,
             v: linear("self_attn.v_proj", kv, d, spec.qkv_bias)?,
             out: linear("self_attn.o_proj", d, q, spec.output_bias)?,
-            q_norm: head_norm("self_attn.q_norm")?,
+            q_norm: head_norm("self_attn.q_norm")?.map(|norm| norm.times(spec.query_scale)),
             k_norm: head_norm("self_attn.k_norm")?,
+            attended_norm: maybe_norm(spec.branch_norms, "attention_output_layernorm")?,
             mlp_norm: row_norm("post_attention_layernorm")?,
             gate: linear("mlp.gate_proj", spec.ffn, d, false)?,
             up: linear("mlp.up_proj", spec.ffn, d, false)?,
             down: linear("mlp.down_proj", d, spec.ffn, false)?,
+            down_norm: maybe_norm(spec.branch_norms, "mlp_output_layernorm")?,
         })
     }
 }
@@ -84,6 +90,8 @@ pub(crate) struct Place<'a> {
     pub angles: &'a Angles,
     /// Which rows are whose; together all of them, in order.
     pub stretches: &'a [Stretch],
+    /// Rows that a row sees, itself among them; none for all before it.
+    pub window: Option<usize>,
 }
 
 /// Rows of one conversation, one after the other. Matrices take the rows of all conversations together; each attends to its own.
@@ -93,6 +101,18 @@ pub(crate) struct Stretch {
     pub rows: Range<usize>,
     /// Positions before the first.
     pub before: usize,
+    /// Rows of pictures that see each other, counted from the stretch's first.
+    pub pictures: Vec<Range<usize>>,
+}
+
+impl Stretch {
+    /// The keys that its row `at` sees, with a window or without.
+    fn span(&self, at: usize, window: Option<usize>) -> Range<usize> {
+        let end = self.before + at + 1;
+        let start = window.map_or(0, |tokens| end.saturating_sub(tokens));
+        let picture = self.pictures.iter().find(|rows| rows.contains(&at));
+        start..picture.map_or(end, |rows| self.before + rows.end)
+    }
 }
 
 /// What portions of rows find, `[rows, group · head_dim]` each: stretch by stretch, a key head's portions one after the other.
@@ -153,6 +173,14 @@ pub(crate) struct Buffers {
 pub(crate) struct Layers {
     pub spec: DecoderSpec,
     pub rotary: Rotary,
+    /// Of layers with a window, where they have their own.
+    window_rotary: Option<Rotary>,
+}
+
+/// The angles of rows, in all layers.
+pub(crate) struct LayerAngles {
+    far: Angles,
+    near: Option<Angles>,
 }
 
 impl Layers {
@@ -162,7 +190,37 @@ impl Layers {
     pub fn new(spec: &DecoderSpec) -> Layers {
         Layers {
             rotary: Rotary::new(spec),
+            window_rotary: Rotary::of_window(spec),
             spec: spec.clone(),
+        }
+    }
+
+    /// The angles of rows at these positions.
+    pub fn angles(&self, positions: &[[u32; 3]]) -> LayerAngles {
+        let near = self.window_rotary.as_ref();
+        LayerAngles {
+            far: self.rotary.angles(positions),
+            near: near.map(|rotary| rotary.angles(positions)),
+        }
+    }
+
+    /// Where rows stand in a layer.
+    pub fn place<'a>(
+        &self,
+        isa: Isa,
+        layer: usize,
+        angles: &'a LayerAngles,
+        stretches: &'a [Stretch],
+    ) -> Place<'a> {
+        let window = Window::at(&self.spec.window, layer);
+        Place {
+            isa,
+            angles: match (&angles.near, window) {
+                (Some(near), Some(_)) => near,
+                _ => &angles.far,
+            },
+            stretches,
+            window: window.map(|window| window.tokens),
         }
     }
 
@@ -253,26 +311,38 @@ impl Layers {
             cache.append(isa, stretch.rows.len(), &k[own.clone()], &v[own]);
         }
         if let Some(quantized) = &quantized {
-            let found = self.attend_rows(isa, q, place.stretches, caches);
+            let found = self.attend_rows(place, q, caches);
             let gather = |first, to: &mut [f32]| self.gather(&found, place.stretches, first, to);
             quantized.add_attended(isa, (m, gather), intake, x);
             let rows = take_normed(isa, intake, &block.mlp_norm, x, quantized.gate.format);
             quantized.multiply_gated(isa, rows, inner);
             return quantized.add_down(isa, inner, x);
         }
-        self.attend(isa, q, place.stretches, caches, normed);
+        self.attend(place, q, caches, normed);
         watch.takes_in(Input::Attended, normed);
-        block.out.add_to(isa, intake, normed, x, out);
+        add_normed(
+            isa,
+            (&block.out, &block.attended_norm),
+            intake,
+            normed,
+            (x, out, q),
+        );
         block.mlp_norm.apply(isa, x, normed);
         watch.takes_in(Input::MlpNormed, normed);
         let halves = &mut [block.gate.product(gate), block.up.product(up)];
         intake.multiply(isa, normed, halves);
-        let ffn = self.spec.ffn;
+        let (ffn, activation) = (self.spec.ffn, self.spec.activation);
         each_row(gate, ffn, |first, gate| {
-            rows::silu_multiply(isa, gate, &up[first * ffn..][..gate.len()])
+            multiply_gated(isa, activation, gate, &up[first * ffn..][..gate.len()])
         });
         watch.takes_in(Input::Gated, gate);
-        block.down.add_to(isa, intake, gate, x, out);
+        add_normed(
+            isa,
+            (&block.down, &block.down_norm),
+            intake,
+            gate,
+            (x, out, q),
+        );
     }
 
     fn rotate(&self, isa: Isa, x: &mut [f32], angles: &Angles) {
@@ -287,33 +357,26 @@ impl Layers {
         });
     }
 
-    /// Row i of a stretch attends to positions 0..=before + i; `group` query heads that stand side by side share a key head.
+    /// Every row of a stretch attends to what it sees; `group` query heads that stand side by side share a key head.
     fn attend(
         &self,
-        isa: Isa,
+        place: &Place,
         q: &[f32],
-        stretches: &[Stretch],
         caches: &[&mut LayerCache],
         attended: &mut Vec<f32>,
     ) {
-        if let ([stretch], [cache]) = (stretches, caches)
+        if let ([stretch], [cache]) = (place.stretches, caches)
             && stretch.rows.len() == 1
         {
-            return self.attend_one(isa, q, stretch.before, cache, attended);
+            return self.attend_one(place, q, cache, attended);
         }
-        let found = self.attend_rows(isa, q, stretches, caches);
+        let found = self.attend_rows(place, q, caches);
         attended.resize(q.len(), 0.0);
-        self.gather(&found, stretches, 0, attended);
+        self.gather(&found, place.stretches, 0, attended);
     }
 
-    fn attend_rows(
-        &self,
-        isa: Isa,
-        q: &[f32],
-        stretches: &[Stretch],
-        caches: &[&mut LayerCache],
-    ) -> Found {
-        let spec = &self.spec;
+    fn attend_rows(&self, place: &Place, q: &[f32], caches: &[&mut LayerCache]) -> Found {
+        let (spec, stretches) = (&self.spec, place.stretches);
         let (group, width) = (spec.heads / spec.kv_heads, spec.head_dim);
         let (d, share) = (spec.heads * width, group * width);
         // The tasks for the threads.
@@ -330,14 +393,29 @@ impl Layers {
         let parts = each_task(tasks.len(), work, |task| {
             let (at, head, first) = tasks[task];
             let stretch = &stretches[at];
+            let positions = PORTION.min(stretch.rows.len() - first);
+            let spans: Vec<Range<usize>>;
             let asked = Asked {
-                positions: PORTION.min(stretch.rows.len() - first),
+                positions,
                 group,
                 data: &q[(stretch.rows.start + first) * d + head * share..],
                 stride: d,
-                visible: stretch.before + first + 1,
+                reach: match (place.window, stretch.pictures.as_slice()) {
+                    (None, []) => Reach::Past {
+                        first: stretch.before + first + 1,
+                        group,
+                    },
+                    (window, _) => {
+                        let rows = first..first + positions;
+                        spans = rows.map(|row| stretch.span(row, window)).collect();
+                        Reach::Spans {
+                            spans: &spans,
+                            group,
+                        }
+                    }
+                },
             };
-            caches[at].attend(isa, head, &asked)
+            caches[at].attend(place.isa, head, &asked)
         });
         Found { parts, firsts }
     }
@@ -360,17 +438,11 @@ impl Layers {
     }
 
     /// The same for a single row. Each thread takes as many query heads as the others: a key head in the middle is shared.
-    fn attend_one(
-        &self,
-        isa: Isa,
-        q: &[f32],
-        before: usize,
-        cache: &LayerCache,
-        attended: &mut Vec<f32>,
-    ) {
+    fn attend_one(&self, place: &Place, q: &[f32], cache: &LayerCache, attended: &mut Vec<f32>) {
         let spec = &self.spec;
         let (group, width) = (spec.heads / spec.kv_heads, spec.head_dim);
-        let work = (before + 1) * spec.heads * width;
+        let span = place.stretches[0].span(0, place.window);
+        let work = span.len() * spec.heads * width;
         let threads = threads_for(work);
         let tasks = stretches(spec.heads, group, spec.heads.div_ceil(threads));
         let parts = each_task(tasks.len(), work, |task| {
@@ -380,13 +452,41 @@ impl Layers {
                 group: heads.len(),
                 data: &q[heads.start * width..],
                 stride: q.len(),
-                visible: before + 1,
+                reach: Reach::Spans {
+                    spans: std::slice::from_ref(&span),
+                    group: heads.len(),
+                },
             };
-            cache.attend(isa, heads.start / group, &asked)
+            cache.attend(place.isa, heads.start / group, &asked)
         });
         attended.clear();
         attended.extend(parts.iter().flatten());
     }
+}
+
+/// `sum += norm(x · Wᵀ + b)`, where there is a norm. `room` is for what cannot be added on the way.
+fn add_normed(
+    isa: Isa,
+    (linear, norm): (&Linear, &Option<Norm>),
+    intake: &mut Intake,
+    x: &[f32],
+    (sum, out, room): (&mut [f32], &mut Vec<f32>, &mut Vec<f32>),
+) {
+    let Some(norm) = norm else {
+        return linear.add_to(isa, intake, x, sum, out);
+    };
+    linear.apply(isa, intake, x, out);
+    norm.apply(isa, out, room);
+    rows::add(isa, sum, room);
+}
+
+/// `activation(gate) · up`, in the place of the first.
+fn multiply_gated(isa: Isa, activation: Activation, gate: &mut [f32], up: &[f32]) {
+    if activation == Activation::Silu {
+        return rows::silu_multiply(isa, gate, up);
+    }
+    activate_rows(isa, activation, gate);
+    gate.iter_mut().zip(up).for_each(|(gate, up)| *gate *= up);
 }
 
 /// Numbers below `count`, cut at every multiple of `group` and of `share`.

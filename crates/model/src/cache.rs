@@ -50,8 +50,8 @@ pub(crate) struct Asked<'a> {
     pub data: &'a [f32],
     /// Numbers from one position to the next.
     pub stride: usize,
-    /// Keys that the first position sees; each next one sees one more.
-    pub visible: usize,
+    /// What they see; the heads of a position see the same.
+    pub reach: Reach<'a>,
 }
 
 impl CacheShape {
@@ -126,10 +126,7 @@ impl LayerCache {
         let mut out = vec![0.0; asked.positions * share];
         let count = asked.positions * asked.group;
         let scale = 1.0 / (width as f32).sqrt();
-        let reach = Reach::Past {
-            first: asked.visible,
-            group: asked.group,
-        };
+        let reach = asked.reach;
         match &self.heads {
             Heads::Floats(heads) => {
                 let own = |position| &asked.data[position * asked.stride..][..share];
@@ -367,7 +364,10 @@ mod tests {
                 group: 3,
                 data: &queries[head * 3 * 64..],
                 stride: 6 * 64,
-                visible: 301,
+                reach: Reach::Past {
+                    first: 301,
+                    group: 3,
+                },
             };
             layer.attend(isa, head, &asked)
         };
@@ -411,7 +411,10 @@ mod tests {
                 group: 3,
                 data: &queries,
                 stride: 3 * 64,
-                visible: tokens + 5,
+                reach: Reach::Past {
+                    first: tokens + 5,
+                    group: 3,
+                },
             };
             layer.attend(isa, 1, &asked)
         };

@@ -1,6 +1,6 @@
 //! The causal decoder: embedding, blocks, norm and head.
 
-use crate::block::{AnyBlock, Buffers, Layers, Place, Stretch};
+use crate::block::{AnyBlock, Buffers, Layers, Stretch};
 use crate::cache::{CacheShape, KvCache};
 use crate::layers::{Linear, Norm, WORTH_SPLITTING, alone, scale_rows};
 use crate::matrix::Intake;
@@ -9,6 +9,7 @@ use crate::weights::{Source, Table};
 use crate::{ModelError, NoTaps, Taps};
 use kernels::isa::Isa;
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// Which rows the head is applied to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +25,12 @@ pub enum LogitRows {
 /// Rows on their way into the decoder.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
-    /// `[m, d]`.
+    /// `[m, d]`, d being [`ModelSpec::hidden_size`].
     pub rows: &'a [f32],
     /// Where they stand (time, row, column), for decoders whose positions are those; None: each follows the one before.
     pub positions: Option<&'a [[u32; 3]]>,
+    /// Which of them are pictures, for decoders in which the rows of a picture see each other.
+    pub pictures: &'a [Range<usize>],
 }
 
 impl<'a> From<&'a [f32]> for Inputs<'a> {
@@ -35,6 +38,7 @@ impl<'a> From<&'a [f32]> for Inputs<'a> {
         Inputs {
             rows,
             positions: None,
+            pictures: &[],
         }
     }
 }
@@ -68,6 +72,8 @@ pub(crate) struct Decoder {
     norm: Norm,
     head: Linear,
     cache: CacheShape,
+    /// Numbers of a row that goes in.
+    width: usize,
 }
 
 impl Decoder {
@@ -99,9 +105,15 @@ impl Decoder {
                     AnyBlock::load(source, d, layer, &name)
                 })
                 .collect::<Result<_, _>>()?,
-            norm: Norm::rms(source, &format!("{prefix}model.norm"), Layers::eps(d))?,
+            norm: Norm::of(
+                source,
+                d.norm,
+                &format!("{prefix}model.norm"),
+                Layers::eps(d),
+            )?,
             head: Linear::from_weight(source, &head, d.vocabulary, d.hidden)?,
             layers: Layers::new(d),
+            width: spec.hidden_size(),
             cache: CacheShape {
                 layers: d.layers,
                 heads: d.kv_heads,
@@ -132,8 +144,21 @@ impl Decoder {
         self.cache.bytes_per_token()
     }
 
-    /// Rows `[ids, d]`. Panics for an id past the vocabulary.
+    /// Rows `[ids, d]`; a text brings nothing for later layers. Panics for an id past the vocabulary.
     pub fn embed(&self, isa: Isa, ids: &[u32]) -> Vec<f32> {
+        let rows = self.embed_rows(isa, ids);
+        let (d, width) = (self.layers.spec.hidden, self.width);
+        if width == d {
+            return rows;
+        }
+        let mut wide = vec![0.0; ids.len() * width];
+        for (wide, row) in wide.chunks_exact_mut(width).zip(rows.chunks_exact(d)) {
+            wide[..d].copy_from_slice(row);
+        }
+        wide
+    }
+
+    fn embed_rows(&self, isa: Isa, ids: &[u32]) -> Vec<f32> {
         let d = self.layers.spec.hidden;
         let mut rows = vec![0.0; ids.len() * d];
         for (row, id) in rows.chunks_exact_mut(d).zip(ids) {
@@ -176,7 +201,7 @@ impl Decoder {
         cancel: &dyn Fn() -> bool,
     ) -> Result<Vec<Vec<f32>>, ModelError> {
         let rows: usize = batch.iter().map(|segment| segment.inputs.rows.len()).sum();
-        match self.is_little(rows / self.layers.spec.hidden) {
+        match self.is_little(rows / self.width) {
             true => alone(|| self.forward_together(isa, batch, cancel)),
             false => self.forward_together(isa, batch, cancel),
         }
@@ -204,7 +229,7 @@ impl Decoder {
         let mut counts = Vec::with_capacity(batch.len());
         for segment in batch {
             let own;
-            (own, rest) = rest.split_at(segment.inputs.rows.len());
+            (own, rest) = rest.split_at(segment.inputs.rows.len() / self.width * d);
             let own = match segment.logits {
                 LogitRows::None => &[],
                 LogitRows::Last => &own[own.len().saturating_sub(d)..],
@@ -235,10 +260,13 @@ impl Decoder {
     ) -> Result<Vec<f32>, ModelError> {
         let d = self.layers.spec.hidden;
         let (mut x, mut stretches) = (Vec::new(), Vec::with_capacity(batch.len()));
-        let mut positions = Vec::new();
+        let (mut positions, mut deep) = (Vec::new(), Vec::new());
         for segment in &mut *batch {
             let (first, before) = (x.len() / d, segment.cache.len());
-            x.extend_from_slice(segment.inputs.rows);
+            for row in segment.inputs.rows.chunks_exact(self.width) {
+                x.extend_from_slice(&row[..d]);
+                deep.extend_from_slice(&row[d..]);
+            }
             let rows = first..x.len() / d;
             assert!(
                 before + rows.len() <= segment.cache.capacity(),
@@ -248,15 +276,18 @@ impl Decoder {
             );
             let given = segment.inputs.positions;
             positions.extend(self.layers.positions(segment.cache, rows.len(), given));
-            stretches.push(Stretch { rows, before });
+            stretches.push(Stretch {
+                rows,
+                before,
+                pictures: match self.layers.spec.whole_pictures {
+                    true => segment.inputs.pictures.to_vec(),
+                    false => Vec::new(),
+                },
+            });
         }
         self.layers.enter(&mut x);
         let scale = self.layers.spec.residual_scale;
-        let place = Place {
-            isa,
-            angles: &self.layers.rotary.angles(&positions),
-            stretches: &stretches,
-        };
+        let angles = self.layers.angles(&positions);
         for (layer, block) in self.blocks.iter().enumerate() {
             if cancel() {
                 for (segment, stretch) in batch.iter_mut().zip(&stretches) {
@@ -270,13 +301,27 @@ impl Decoder {
             }
             let layers = batch.iter_mut().map(|segment| segment.cache.layer(layer));
             let caches = &mut layers.collect::<Vec<_>>();
+            let place = self.layers.place(isa, layer, &angles, &stretches);
             self.layers
                 .any_block(block, &place, caches, &mut x, buffers);
+            if layer < self.layers.spec.deep_rows {
+                self.add_deep(&mut x, &deep, layer);
+            }
         }
         for (segment, stretch) in batch.iter_mut().zip(&stretches) {
             segment.cache.advance(stretch.before + stretch.rows.len());
         }
         Ok(x)
+    }
+
+    /// Adds to every row what its picture brings for what comes after a layer.
+    fn add_deep(&self, x: &mut [f32], deep: &[f32], layer: usize) {
+        let d = self.layers.spec.hidden;
+        let rows = x.chunks_exact_mut(d).zip(deep.chunks_exact(self.width - d));
+        for (row, deep) in rows {
+            let sums = row.iter_mut().zip(&deep[layer * d..][..d]);
+            sums.for_each(|(sum, value)| *sum += value);
+        }
     }
 
     fn logits(
@@ -309,6 +354,10 @@ impl Decoder {
         let rows = scaled(rows, 1.0 / self.layers.spec.logit_divisor);
         let mut out = Vec::new();
         self.head.apply(isa, intake, &rows, &mut out);
+        if let Some(cap) = self.layers.spec.logit_cap {
+            out.iter_mut()
+                .for_each(|logit| *logit = cap * (*logit / cap).tanh());
+        }
         if logits == LogitRows::All && taps.wants("prefill_logits") {
             taps.tap(
                 "prefill_logits",

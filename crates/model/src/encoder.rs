@@ -8,9 +8,9 @@ mod projector;
 mod resampler;
 mod scales;
 
-use crate::layers::{Bias, Linear, Norm};
+use crate::layers::{Bias, Linear, Norm, side_by_side};
 use crate::matrix::Intake;
-use crate::spec::{Assembly, ModelSpec, PatchPositions, Shares, VisionSpec};
+use crate::spec::{Assembly, ModelSpec, PatchPositions, ProjectorSpec, Shares, VisionSpec};
 use crate::weights::Source;
 use crate::{ModelError, NoTaps, Taps};
 use block::{Block, Buffers};
@@ -22,7 +22,7 @@ use places::Places;
 use projector::Projector;
 use rayon::prelude::*;
 
-pub(crate) use block::activate;
+pub(crate) use block::{activate, activate_rows};
 
 /// Tiles after the patch embedding: what the encoder's blocks begin with.
 pub struct Patches {
@@ -47,6 +47,10 @@ pub(crate) struct Encoder {
     blocks: Vec<Block>,
     post_norm: Option<Norm>,
     projector: Projector,
+    /// Of [`VisionSpec::deep_layers`].
+    deep: Vec<Projector>,
+    /// Numbers of a row of a projector.
+    width: usize,
     newline: Vec<f32>,
     assembly: Assembly,
 }
@@ -79,6 +83,10 @@ impl Encoder {
             false => Ok(Vec::new()),
         };
         let table = vision.positions != PatchPositions::None;
+        let features = vision.hidden * spec.assembly.scales();
+        let load_projector = |projector: &ProjectorSpec| {
+            Projector::load(source, features, projector, spec.decoder.hidden)
+        };
         Ok(Some(Encoder {
             precision: source
                 .attention(&format!("{v}encoder.layers."), vision.hidden / vision.heads),
@@ -99,12 +107,11 @@ impl Encoder {
                 .map(|layer| Block::load(source, vision, &format!("{v}encoder.layers.{layer}.")))
                 .collect::<Result<_, _>>()?,
             post_norm: norm(vision.post_norm, "post_layernorm")?,
-            projector: Projector::load(
-                source,
-                vision.hidden * spec.assembly.scales(),
-                projector,
-                spec.decoder.hidden,
-            )?,
+            projector: load_projector(projector)?,
+            deep: (0..vision.deep_layers.len())
+                .map(|at| load_projector(&projector.deep(at)))
+                .collect::<Result<_, _>>()?,
+            width: spec.decoder.hidden,
             assembly: spec.assembly,
             newline: numbers(
                 matches!(spec.assembly, Assembly::Unpadded { .. }),
@@ -147,8 +154,9 @@ impl Encoder {
                 spread = self.spread(side, shares, grid);
                 &spread
             }
-            PatchPositions::Resized { sides } if sides != grid => {
-                spread = positions::resized(&self.positions, sides, grid, self.spec.hidden);
+            PatchPositions::Resized { sides, resize } if sides != grid => {
+                let (table, d) = (&self.positions, self.spec.hidden);
+                spread = positions::resized(table, resize, sides, grid, d);
                 &spread
             }
             _ => &self.positions,
@@ -221,6 +229,7 @@ impl Encoder {
         let mut buffers: Vec<Buffers> = Vec::new();
         buffers.resize_with(at_once, Buffers::default);
         let mut in_chunks = chunked::Buffers::default();
+        let mut deep = vec![Vec::new(); spec.deep_layers.len()];
         for tiles in x.chunks_mut(at_once * tile_rows * spec.hidden) {
             for (layer, block) in self.blocks.iter().enumerate() {
                 if cancel() {
@@ -234,14 +243,18 @@ impl Encoder {
                     places: &places,
                     layer,
                 };
-                if let Some(chunked) = Chunked::of(taken, block) {
-                    chunked.apply(tiles, &mut in_chunks);
-                    continue;
+                match Chunked::of(taken, block) {
+                    Some(chunked) => chunked.apply(tiles, &mut in_chunks),
+                    None => tiles
+                        .par_chunks_mut(tile_rows * spec.hidden)
+                        .zip(&mut buffers)
+                        .for_each(|(tile, buffers)| block.apply(&taken, tile, buffers)),
                 }
-                tiles
-                    .par_chunks_mut(tile_rows * spec.hidden)
-                    .zip(&mut buffers)
-                    .for_each(|(tile, buffers)| block.apply(&taken, tile, buffers));
+                for (features, at) in deep.iter_mut().zip(&spec.deep_layers) {
+                    if *at == layer {
+                        features.extend_from_slice(tiles);
+                    }
+                }
             }
         }
         drop(buffers);
@@ -265,7 +278,15 @@ impl Encoder {
         }
         match self.assembly {
             Assembly::Scales => Ok(x),
-            _ => Ok(self.projector.project(isa, x, tiles, grid, taps)),
+            _ => {
+                let rows = self.projector.project(isa, x, tiles, grid, taps);
+                let deep = self.deep.iter().zip(deep).map(|(projector, features)| {
+                    let features = places.restore(features, spec.hidden);
+                    projector.project(isa, features, tiles, grid, &mut NoTaps)
+                });
+                let parts: Vec<Vec<f32>> = std::iter::once(rows).chain(deep).collect();
+                Ok(joined(parts, self.width))
+            }
         }
     }
 
@@ -305,4 +326,14 @@ impl Encoder {
             });
         out
     }
+}
+
+/// Rows of `d` numbers each, the first of all parts side by side, then the second.
+fn joined(mut parts: Vec<Vec<f32>>, d: usize) -> Vec<f32> {
+    if parts.len() == 1 {
+        return parts.remove(0);
+    }
+    let mut out = Vec::new();
+    side_by_side(&parts, d, &mut out);
+    out
 }

@@ -203,6 +203,18 @@ impl Norm {
         }
     }
 
+    /// One whose rows are so many times as large.
+    pub fn times(mut self, factor: f32) -> Norm {
+        match &mut self {
+            Norm::Layer { weight, bias, .. } => {
+                scale_rows(weight, factor);
+                scale_rows(bias, factor);
+            }
+            Norm::Rms { weight, .. } => scale_rows(weight, factor),
+        }
+        self
+    }
+
     /// Numbers of a row.
     pub fn width(&self) -> usize {
         match self {

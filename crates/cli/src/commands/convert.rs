@@ -117,7 +117,7 @@ impl ConvertArguments {
     /// What was asked for, and what suits a model of this size where nothing was.
     fn options(&self, spec: &ModelSpec) -> Options {
         let small = spec.decoder_weights() <= SMALL_DECODER;
-        let rounding = match small && spec.decoder.latent.is_none() {
+        let rounding = match small && spec.decoder.has_plain_blocks() {
             true => Rounding::Compensated,
             false => Rounding::Search,
         };

@@ -77,7 +77,7 @@ impl Head {
     }
 
     /// In f64.
-    fn exact(&self, row: usize, visible: usize) -> Vec<f64> {
+    fn exact(&self, row: usize, visible: Range<usize>) -> Vec<f64> {
         let wide = |x: &[f32], at: usize| -> Vec<f64> {
             x[at * self.stride..][..self.width]
                 .iter()
@@ -85,7 +85,8 @@ impl Head {
                 .collect()
         };
         let q = wide(&self.queries, row);
-        let weights: Vec<f64> = (0..visible)
+        let first = visible.start;
+        let weights: Vec<f64> = visible
             .map(|key| {
                 let key = wide(&self.keys, key);
                 (0.7f32 as f64 * q.iter().zip(&key).map(|(q, k)| q * k).sum::<f64>()).exp()
@@ -94,10 +95,8 @@ impl Head {
         let sum: f64 = weights.iter().sum();
         (0..self.width)
             .map(|i| {
-                let terms = weights
-                    .iter()
-                    .enumerate()
-                    .map(|(key, w)| w * f64::from(self.values[key * self.stride + i]));
+                let terms = (first..).zip(&weights);
+                let terms = terms.map(|(key, w)| w * f64::from(self.values[key * self.stride + i]));
                 terms.sum::<f64>() / sum
             })
             .collect()
@@ -136,6 +135,8 @@ fn attention_weighs_values_by_the_softmax_of_scores() {
 
 #[test]
 fn the_scalar_twin_is_near_the_exact_result() {
+    // Windows, and one that reaches ahead.
+    let spans = &(0..10).map(|at| 30 + at..41 + at * 5).collect::<Vec<_>>();
     for (rows, keys, width, reach) in [
         (30, 70, 40, Reach::Everything),
         (
@@ -156,6 +157,7 @@ fn the_scalar_twin_is_near_the_exact_result() {
                 group: 3,
             },
         ),
+        (30, 90, 40, Reach::Spans { spans, group: 3 }),
     ] {
         let head = Head::new(rows, keys, width, 7);
         let found = head.attend(Isa::available()[0], &head.memory(&[keys]), 0, rows, reach);
@@ -200,7 +202,7 @@ fn forgotten_keys_leave_no_trace() {
 }
 
 #[test]
-#[should_panic(expected = "queries see 3 to 4 keys of 3")]
+#[should_panic(expected = "a query sees keys 0..4 of 3")]
 fn a_query_cannot_see_keys_that_are_not_there() {
     let head = Head::new(2, 3, 4, 1);
     head.attend(
@@ -214,6 +216,31 @@ fn a_query_cannot_see_keys_that_are_not_there() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn rows_with_spans_give_the_same_bits_alone_and_with_any_others(
+        keys in 1usize..200, width in 1usize..80, ends in prop::collection::vec((0usize..200, 0usize..200), 1..40), seed in 0u64..100,
+    ) {
+        let spans: Vec<Range<usize>> = ends.iter().map(|&(a, b)| {
+            let (a, b) = (a % keys, b % keys);
+            a.min(b)..a.max(b) + 1
+        }).collect();
+        let head = Head::new(spans.len(), keys, width, seed);
+        let memory = head.memory(&[keys]);
+        let attend = |isa, first, spans: &[Range<usize>]| {
+            head.attend(isa, &memory, first, spans.len(), Reach::Spans { spans, group: 1 })
+        };
+        let expected = attend(Isa::available()[0], 0, &spans);
+        for isa in Isa::available() {
+            prop_assert!(bits(&expected) == bits(&attend(isa, 0, &spans)), "{}", isa.name());
+            let single = (0..spans.len()).flat_map(|row| attend(isa, row, &spans[row..row + 1]));
+            prop_assert!(bits(&expected) == bits(&single.collect::<Vec<_>>()), "{}, row by row", isa.name());
+        }
+        // A span from the first key on is what `Past` sees.
+        let past = head.attend(Isa::available()[0], &memory, 0, 1, Reach::Past { first: keys, group: 1 });
+        let whole = std::slice::from_ref(&(0..keys)).to_vec();
+        prop_assert!(bits(&past) == bits(&attend(Isa::available()[0], 0, &whole)));
+    }
+
     #[test]
     fn every_instruction_set_block_and_growth_gives_the_same_bits(
         rows in 1usize..70, before in 0usize..80, width in 1usize..80, group in 1usize..4, cut in 0usize..70, seed in 0u64..100, everything: bool,

@@ -22,12 +22,13 @@ mod neon;
 mod scalar;
 mod soften;
 
-use crate::attention::Reach;
+use crate::attention::{Reach, seen_by_any};
 use crate::isa::{Dot, Isa, per_isa};
 use crate::matmul_quantized::Precision;
 use crate::matmul_quantized::quantizing::{factor_and_scale, largest_magnitude, rounded};
 use crate::rows::LANES;
 pub use memory::Memory;
+use std::ops::Range;
 
 /// Keys that share a scale of weights.
 const BLOCK: usize = 128;
@@ -54,7 +55,7 @@ pub struct Queries<'a> {
     /// Factor of the scores.
     pub scale: f32,
     /// What they see.
-    pub reach: Reach,
+    pub reach: Reach<'a>,
     /// What queries and weights are rounded to.
     pub precision: Precision,
 }
@@ -141,6 +142,15 @@ pub fn attend(
     }
 }
 
+/// What each row of a tile sees, of the keys of all blocks.
+type Visible = [Range<usize>; ROWS];
+
+/// What a row sees of a block.
+fn of_block(visible: &Range<usize>, block: usize) -> Range<usize> {
+    let within = |key: usize| key.saturating_sub(block * BLOCK).min(BLOCK);
+    within(visible.start)..within(visible.end)
+}
+
 /// Some rows of queries.
 struct Tile<'a> {
     isa: Isa,
@@ -152,29 +162,27 @@ struct Tile<'a> {
 
 impl Tile<'_> {
     fn attend(&self, scratch: &mut Scratch) {
-        let len = self.memory.len();
-        let (least, most) = (self.visible(0), self.visible(self.rows - 1));
-        assert!(
-            least > 0 && most <= len,
-            "queries see {least} to {most} keys of {len}"
-        );
+        let keys = self.memory.len();
+        let visible: Visible = std::array::from_fn(|row| {
+            let row = row.min(self.rows - 1);
+            self.queries.reach.visible(self.first + row, keys)
+        });
+        let seen = seen_by_any(&visible[..self.rows], keys);
         self.take_queries(scratch);
         let dot = Dot::detect(self.isa);
-        let visible: [usize; ROWS] = {
-            let mut visible = [0; ROWS];
-            for (row, visible) in visible[..self.rows].iter_mut().enumerate() {
-                *visible = self.visible(row);
-            }
-            visible
-        };
-        for block in 0..most.div_ceil(BLOCK) {
+        // Blocks of which a row sees nothing leave it as it is: it does not matter who else is there.
+        let blocks = seen.start / BLOCK..seen.end.div_ceil(BLOCK);
+        for block in blocks.clone() {
             let part = Part {
                 rows: self.rows,
                 planes: self.queries.precision.planes(),
                 memory: self.memory,
                 block,
-                next: (block + 1) % most.div_ceil(BLOCK),
-                keys: (most - block * BLOCK).min(BLOCK),
+                next: match block + 1 == blocks.end {
+                    true => blocks.start,
+                    false => block + 1,
+                },
+                keys: (seen.end - block * BLOCK).min(BLOCK),
             };
             match dot {
                 #[cfg(target_arch = "x86_64")]
@@ -208,12 +216,6 @@ impl Tile<'_> {
                 }
             }
         }
-    }
-
-    fn visible(&self, row: usize) -> usize {
-        self.queries
-            .reach
-            .visible(self.first + row, self.memory.len())
     }
 
     fn row_of(&self, row: usize, stride: usize) -> usize {

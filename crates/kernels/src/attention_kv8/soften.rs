@@ -1,27 +1,28 @@
 //! From exact sums to weights: written once, compiled for every instruction set.
 
-use super::{BLOCK, Part, Progress, ROWS, Scratch};
+use super::{BLOCK, Part, Progress, Scratch, Visible, of_block};
 use crate::isa::per_isa;
 use crate::matmul_quantized::quantizing::{factor_and_scale, largest_magnitude, rounded};
 use crate::rows::{LANES, ROUND, sum_of};
+use std::ops::Range;
 
 per_isa! {
-    /// A block's scores to weights; row r sees `visible[r]` keys of all blocks.
-    pub(super) soften(part: &Part<'_>, scratch: &mut Scratch, visible: &[usize; ROWS]) => soften_body
+    /// A block's scores to weights; row r sees `visible[r]` of the keys of all blocks.
+    pub(super) soften(part: &Part<'_>, scratch: &mut Scratch, visible: &Visible) => soften_body
 }
 
 #[inline(always)]
-fn soften_body(part: &Part<'_>, scratch: &mut Scratch, visible: &[usize; ROWS]) {
+fn soften_body(part: &Part<'_>, scratch: &mut Scratch, visible: &Visible) {
     let [key_scales, value_scales] = part.memory.block_scales(part.block);
     let [first, second] = &mut *scratch.weights;
     let progress = &mut scratch.progress;
     for row in 0..part.rows {
-        let visible = visible[row].saturating_sub(part.block * BLOCK).min(BLOCK);
-        let mut weights = weigh(&scratch.scores[row], row, key_scales, visible, progress);
+        let visible = of_block(&visible[row], part.block);
+        let mut weights = weigh(&scratch.scores[row], row, key_scales, &visible, progress);
         for (weight, scale) in weights.iter_mut().zip(value_scales) {
             *weight *= scale;
         }
-        weights[visible..].fill(0.0);
+        hide(&mut weights, &visible, 0.0);
         let (factor, step) = factor_and_scale(largest_magnitude(&weights), part.weight_limit());
         progress.steps[row] = step;
         let places = first[row].iter_mut().zip(&mut second[row]);
@@ -41,26 +42,33 @@ fn weigh(
     sums: &[i32; BLOCK],
     row: usize,
     key_scales: &[f32; BLOCK],
-    visible: usize,
+    visible: &Range<usize>,
     progress: &mut Progress,
 ) -> [f32; BLOCK] {
     let mut weights = [0.0; BLOCK];
     for ((weight, sum), scale) in weights.iter_mut().zip(sums).zip(key_scales) {
         *weight = *sum as f32 * scale;
     }
-    weights[visible..].fill(f32::NEG_INFINITY);
+    hide(&mut weights, visible, f32::NEG_INFINITY);
     let (factor, old) = (progress.factors[row], progress.tops[row]);
     let top = highest(&weights, old);
     let shift = -(top * factor);
     for weight in &mut weights {
         *weight = power_of_two(weight.mul_add(factor, shift));
     }
-    weights[visible..].fill(0.0);
+    hide(&mut weights, visible, 0.0);
     let fade = power_of_two((old - top) * factor);
     progress.fades[row] = fade;
     progress.tops[row] = top;
     progress.sums[row] = progress.sums[row].mul_add(fade, sum_of(&weights, |v| v));
     weights
+}
+
+/// Puts a value where nothing is seen.
+#[inline(always)]
+fn hide(values: &mut [f32; BLOCK], visible: &Range<usize>, value: f32) {
+    values[..visible.start].fill(value);
+    values[visible.end..].fill(value);
 }
 
 /// The highest score, in 16 lanes and a tree.

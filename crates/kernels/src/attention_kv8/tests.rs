@@ -64,6 +64,25 @@ impl Case {
         count: usize,
         before: Option<usize>,
     ) -> Vec<f32> {
+        let group = self.group;
+        let reach = match before {
+            None => Reach::Everything,
+            Some(before) => Reach::Past {
+                first: before + first + 1,
+                group,
+            },
+        };
+        self.attend_within(isa, memory, first, count, reach)
+    }
+
+    fn attend_within(
+        &self,
+        isa: Isa,
+        memory: &Memory,
+        first: usize,
+        count: usize,
+        reach: Reach,
+    ) -> Vec<f32> {
         let stride = self.group * self.width;
         let queries = Queries {
             count: count * self.group,
@@ -71,13 +90,7 @@ impl Case {
             stride,
             group: self.group,
             scale: 0.3,
-            reach: match before {
-                None => Reach::Everything,
-                Some(before) => Reach::Past {
-                    first: before + first + 1,
-                    group: self.group,
-                },
-            },
+            reach,
             precision: self.precision,
         };
         let mut out = vec![f32::NAN; count * stride];
@@ -131,9 +144,9 @@ fn attention_weighs_values_by_the_softmax_of_scores() {
 }
 
 /// In f64, with the keys and values that the memory stands for.
-fn exact(case: &Case, memory: &Memory, row: usize, visible: usize) -> Vec<f64> {
+fn exact(case: &Case, memory: &Memory, row: usize, visible: Range<usize>) -> Vec<f64> {
     let q = &case.queries[row * case.width..][..case.width];
-    let tokens: Vec<[Vec<f64>; 2]> = (0..visible).map(|at| memory.numbers_at(at)).collect();
+    let tokens: Vec<[Vec<f64>; 2]> = visible.map(|at| memory.numbers_at(at)).collect();
     let weights: Vec<f64> = tokens
         .iter()
         .map(|[key, _]| {
@@ -177,7 +190,7 @@ fn the_scalar_twin_is_within_the_bound_of_its_roundings() {
                 .fold(0.0, f64::max);
             let score = 0.3 * largest(&q) / query_limit / 2.0 * size;
             let value = tokens.iter().map(|[_, v]| largest(v)).fold(0.0, f64::max);
-            let exact = exact(&case, &memory, row, visible);
+            let exact = exact(&case, &memory, row, 0..visible);
             let scores: Vec<f64> = tokens
                 .iter()
                 .map(|[key, _]| 0.3 * q.iter().zip(key).map(|(q, k)| q * k).sum::<f64>())
@@ -221,7 +234,7 @@ fn errors_on_normal_numbers_are_small() {
         let found = case.attend(Isa::detect(), &memory, 0, 40, None);
         let (mut error, mut size) = (0.0, 0.0);
         for (row, found) in found.chunks(72).enumerate() {
-            for (found, exact) in found.iter().zip(exact(&case, &memory, row, 729)) {
+            for (found, exact) in found.iter().zip(exact(&case, &memory, row, 0..729)) {
                 error += (f64::from(*found) - exact).powi(2);
                 size += exact.powi(2);
             }
@@ -252,6 +265,43 @@ fn a_key_that_is_not_seen_may_be_anything() {
 }
 
 #[test]
+fn keys_before_a_span_leave_no_trace() {
+    // Spans that begin and end in the same block, in others, and where a block is not seen at all.
+    let (spans, group) = ([140..150, 3..300, 127..129, 256..257, 0..300], 2);
+    for precision in [Precision::Int8, Precision::Int16] {
+        let mut case = Case::new(spans.len(), 300, 33, group, 3);
+        case.precision = precision;
+        for isa in Isa::available() {
+            let attend = |case: &Case, first: usize, spans: &[Range<usize>]| {
+                let reach = Reach::Spans { spans, group };
+                bits(&case.attend_within(isa, &case.memory(isa), first, spans.len(), reach))
+            };
+            let together = attend(&case, 0, &spans);
+            let of_row = together.chunks(group * 33).zip(&spans).enumerate();
+            for (row, (together, span)) in of_row {
+                let alone = attend(&case, row, std::slice::from_ref(span));
+                assert_eq!(together, alone, "{}, {span:?}", isa.name());
+                let exact = exact(&case, &case.memory(isa), row * group, span.clone());
+                for (found, exact) in together.iter().zip(exact) {
+                    // Sizes are 1, and errors some standard deviations of those in `errors_on_normal_numbers_are_small`.
+                    let apart = (f64::from(f32::from_bits(*found)) - exact).abs();
+                    assert!(apart < 0.1, "{span:?}: {apart}");
+                }
+            }
+            let mut other = Case::new(spans.len(), 300, 33, group, 3);
+            other.precision = precision;
+            other.keys[..3 * 33].fill(f32::NAN);
+            other.values[..3 * 33].fill(1e30);
+            let without_last = 4 * group * 33;
+            assert_eq!(
+                attend(&other, 0, &spans)[..without_last],
+                together[..without_last]
+            );
+        }
+    }
+}
+
+#[test]
 fn forgotten_keys_leave_no_trace() {
     let (case, other) = (Case::new(2, 300, 33, 2, 3), Case::new(2, 300, 33, 2, 99));
     for isa in Isa::available() {
@@ -270,7 +320,7 @@ fn forgotten_keys_leave_no_trace() {
 }
 
 #[test]
-#[should_panic(expected = "queries see 3 to 4 keys of 3")]
+#[should_panic(expected = "a query sees keys 0..4 of 3")]
 fn a_query_cannot_see_keys_that_are_not_there() {
     let case = Case::new(2, 3, 4, 1, 1);
     case.attend(scalar(), &case.memory(scalar()), 0, 2, Some(2));

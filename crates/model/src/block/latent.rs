@@ -24,6 +24,7 @@ const LATENT_EPS: f32 = 1e-6;
 /// The weights of one block.
 pub(crate) struct LatentBlock {
     shape: Latent,
+    query_scale: f32,
     attention_norm: Norm,
     query: Query,
     kv_a: Linear,
@@ -88,6 +89,7 @@ impl LatentBlock {
                 &format!("{name}mlp."),
             )?,
             shape: latent.clone(),
+            query_scale: spec.query_scale,
         })
     }
 
@@ -136,7 +138,7 @@ impl LatentBlock {
         let (own, wide) = (shape.of_query(), shape.remembered());
         let stride = self.to_latent.len() * own;
         let m = q.len() / stride;
-        let factor = (wide as f64 / own as f64).sqrt() as f32;
+        let factor = (wide as f64 / own as f64).sqrt() as f32 * self.query_scale;
         let work = m * self.to_latent.len() * shape.plain * shape.width;
         let heads = each_task(self.to_latent.len(), work, |head| {
             let of_head = q.chunks_exact(stride).map(|row| &row[head * own..][..own]);
@@ -204,7 +206,7 @@ impl Layers {
             let own = &k[stretch.rows.start * wide..stretch.rows.end * wide];
             cache.append(isa, stretch.rows.len(), own, own);
         }
-        self.attend(isa, &absorbed, place.stretches, caches, q);
+        self.attend(place, &absorbed, caches, q);
         block.values(isa, q, normed);
         block.out.add_to(isa, intake, normed, x, out);
         block.mlp_norm.apply(isa, x, normed);

@@ -1,16 +1,15 @@
 //! A block whose matrices are all quantized: norms, and the gate's product with the other half, are rounded to what the next matrix takes in
 //! while they are in the cache.
 
-use super::Block;
+use super::{Block, multiply_gated};
 use crate::layers::{Linear, Norm};
 use crate::matrix::{self, Format, Intake, threads_for, with_scratch};
-use crate::spec::DecoderSpec;
+use crate::spec::{Activation, DecoderSpec};
 use kernels::isa::Isa;
 use kernels::matmul::Write;
 use kernels::matmul_quantized::{
     Columns, PANEL, QuantizedRows, Start, TILE, TileMut, matmul_quantized,
 };
-use kernels::rows;
 use rayon::prelude::*;
 
 /// Shares of the gated product that a thread takes, at least: one thread may be held up.
@@ -24,13 +23,18 @@ pub(super) struct Quantized<'a> {
     pub gate: &'a matrix::Quantized,
     up: &'a matrix::Quantized,
     down: (&'a Linear, &'a matrix::Quantized),
+    activation: Activation,
     /// Blocks of the last matrix's inputs.
     blocks: usize,
 }
 
 impl<'a> Quantized<'a> {
-    /// `None` where a matrix is not quantized, or rounds its rows in another way than can be done on the way.
+    /// `None` where a matrix is not quantized, or rounds its rows in another way than can be done on the way, or where what is
+    /// added is normed first.
     pub fn of(block: &'a Block, spec: &DecoderSpec) -> Option<Quantized<'a>> {
+        if spec.branch_norms {
+            return None;
+        }
         let [q, k, v] = [&block.q, &block.k, &block.v].map(|linear| linear.matrix.quantized());
         let projections = q?.format;
         let (gate, up) = (block.gate.matrix.quantized()?, block.up.matrix.quantized()?);
@@ -45,6 +49,7 @@ impl<'a> Quantized<'a> {
             gate,
             up,
             down: (&block.down, down),
+            activation: spec.activation,
             blocks,
         })
     }
@@ -62,7 +67,7 @@ impl<'a> Quantized<'a> {
         linear.add_rows_to(isa, rows, weights, x);
     }
 
-    /// `silu(gate) · up` of the rows, rounded to `inner`, a share of its blocks after the other.
+    /// The gated product of the rows, rounded to `inner`, a share of its blocks after the other.
     pub fn multiply_gated(&self, isa: Isa, rows: &QuantizedRows, inner: &mut Intake) {
         let (linear, weights) = self.down;
         let format = weights.format;
@@ -111,7 +116,7 @@ impl<'a> Quantized<'a> {
                 let weights = weights.weights();
                 matmul_quantized(isa, rows, weights, panels.clone(), c, Start::ZERO);
             }
-            rows::silu_multiply(isa, gate, up);
+            multiply_gated(isa, self.activation, gate, up);
             for (mut tile, gate) in tiles.into_iter().zip(gate.chunks((TILE * width).max(1))) {
                 tile.fill(isa, gate, width);
             }

@@ -130,11 +130,13 @@ impl Walk<'_> {
             let stretches = &[Stretch {
                 rows: 0..rows(x),
                 before,
+                pictures: Vec::new(),
             }];
             let place = Place {
                 isa: self.isa,
                 angles: &self.layers.rotary.angles(&positions),
                 stretches,
+                window: None,
             };
             let mut kept = watched.map(|input| Kept {
                 input,

@@ -43,9 +43,10 @@ impl Options {
     /// What these options cannot do to a network. It is known before anything is computed.
     pub fn check(&self, spec: &ModelSpec) -> Result<(), ModelError> {
         let int4 = self.recipe != Recipe::Bf16;
-        match int4 && self.rounding == Rounding::Compensated && spec.decoder.latent.is_some() {
+        let watched = spec.decoder.has_plain_blocks();
+        match int4 && self.rounding == Rounding::Compensated && !watched {
             true => Err(ModelError::Config(
-                "a decoder with latent attention has no compensated rounding yet, expected nearest or search: \
+                "a decoder with latent attention, windows or rows that pictures bring has no compensated rounding yet, expected nearest or search: \
                  convert it with --rounding search"
                     .into(),
             )),

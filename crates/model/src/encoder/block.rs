@@ -257,7 +257,7 @@ pub(crate) fn activate(isa: Isa, activation: Activation, width: usize, x: &mut [
 }
 
 /// The activation of numbers on this thread.
-pub(super) fn activate_rows(isa: Isa, activation: Activation, x: &mut [f32]) {
+pub(crate) fn activate_rows(isa: Isa, activation: Activation, x: &mut [f32]) {
     match activation {
         Activation::Gelu => rows::gelu_erf(isa, x),
         Activation::GeluTanh => rows::gelu_tanh(isa, x),

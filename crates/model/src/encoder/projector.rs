@@ -4,7 +4,7 @@ use super::activate;
 use super::resampler::Resampler;
 use crate::layers::{Bias, Linear, Norm};
 use crate::matrix::Intake;
-use crate::spec::{MergeNorm, NormKind, ProjectorKind, ProjectorSpec};
+use crate::spec::{MergeNorm, ProjectorKind, ProjectorSpec};
 use crate::weights::Source;
 use crate::{ModelError, Taps};
 use kernels::isa::Isa;
@@ -26,7 +26,10 @@ impl Projector {
             ProjectorKind::Resampler { .. } => {
                 Projector::Resampler(Box::new(Resampler::load(source, hidden, spec, d)?))
             }
-            ProjectorKind::Linear | ProjectorKind::Linears | ProjectorKind::LinearsTwice { .. } => {
+            ProjectorKind::Linear
+            | ProjectorKind::Mean
+            | ProjectorKind::Linears
+            | ProjectorKind::LinearsTwice { .. } => {
                 Projector::Linears(Box::new(Linears::load(source, hidden, spec, d)?))
             }
         })
@@ -82,12 +85,12 @@ impl Linears {
         d: usize,
     ) -> Result<Linears, ModelError> {
         let p = &spec.prefix;
-        let merged = hidden * spec.merge * spec.merge;
+        let merged = spec.merged(hidden);
         let kind = match spec.norm {
             MergeNorm::None => None,
-            MergeNorm::AfterMerge => Some(NormKind::Layer),
-            MergeNorm::BeforeMerge(kind) => Some(kind),
+            MergeNorm::AfterMerge(kind) | MergeNorm::BeforeMerge(kind) => Some(kind),
         };
+        let alone = matches!(spec.kind, ProjectorKind::Linear | ProjectorKind::Mean);
         let norm = kind.map(|kind| Norm::of(source, kind, &format!("{p}norm"), spec.norm_eps));
         let linear = |name: &str, outputs, inputs| {
             Linear::load(
@@ -109,15 +112,13 @@ impl Linears {
             hidden,
             norm: norm.transpose()?,
             first,
-            linear_1: match spec.kind {
-                ProjectorKind::Linear => None,
-                _ => Some(linear("linear_1", spec.inner, before)?),
+            linear_1: match alone {
+                true => None,
+                false => Some(linear("linear_1", spec.inner, before)?),
             },
-            linear_2: match spec.kind {
-                ProjectorKind::Linear => {
-                    Linear::from_weight(source, &format!("{p}linear_2.weight"), d, merged)?
-                }
-                _ => linear("linear_2", d, spec.inner)?,
+            linear_2: match alone {
+                true => Linear::from_weight(source, &format!("{p}linear_2.weight"), d, merged)?,
+                false => linear("linear_2", d, spec.inner)?,
             },
             spec: spec.clone(),
         })
@@ -140,10 +141,13 @@ impl Linears {
             x = self.merge(&x, tiles, grid);
         }
         let d = self.linear_2.outputs();
-        let width = self.hidden * self.spec.merge * self.spec.merge;
+        let width = self.spec.merged(self.hidden);
+        if self.spec.kind == ProjectorKind::Mean {
+            x = means(&x, self.hidden, self.spec.merge * self.spec.merge);
+        }
         let tokens = x.len() / width / tiles.max(1);
         taps.tap("merged", &[tiles, tokens, width], &x);
-        if let (Some(norm), MergeNorm::AfterMerge) = (&self.norm, self.spec.norm) {
+        if let (Some(norm), MergeNorm::AfterMerge(_)) = (&self.norm, self.spec.norm) {
             norm.apply(isa, &x, &mut normed);
             std::mem::swap(&mut x, &mut normed);
         }
@@ -181,4 +185,18 @@ impl Linears {
         }
         out
     }
+}
+
+/// The means of so many rows of `d` numbers that stand side by side.
+fn means(x: &[f32], d: usize, count: usize) -> Vec<f32> {
+    let mut out = vec![0.0; x.len() / count];
+    for (mean, block) in out.chunks_exact_mut(d).zip(x.chunks_exact(count * d)) {
+        for row in block.chunks_exact(d) {
+            mean.iter_mut()
+                .zip(row)
+                .for_each(|(mean, value)| *mean += value);
+        }
+        mean.iter_mut().for_each(|mean| *mean /= count as f32);
+    }
+    out
 }

@@ -1,7 +1,9 @@
 //! The native family: BlueLM-V-3B and BlueLM-2.5-3B (SigLIP, 2x2 merge, two linear layers, a decoder of the text families).
 
 use super::{Family, Keys, text, towers};
-use crate::spec::{MergeNorm, ModelSpec, ProjectorKind, ProjectorSpec, PromptSpec, VisionSpec};
+use crate::spec::{
+    MergeNorm, ModelSpec, NormKind, ProjectorKind, ProjectorSpec, PromptSpec, VisionSpec,
+};
 
 pub(super) const FAMILY: Family = Family {
     types: &["bluelm_v"],
@@ -30,7 +32,7 @@ fn read(keys: &Keys) -> Result<ModelSpec, String> {
         norm_eps: p.number_or("norm_eps", 1e-5)? as f32,
         activation: p.activation("hidden_act", "gelu")?,
         prefix: "multi_modal_projector.".into(),
-        norm: MergeNorm::AfterMerge,
+        norm: MergeNorm::AfterMerge(NormKind::Layer),
         inner: spec.decoder.hidden,
         kind: ProjectorKind::Linears,
     });

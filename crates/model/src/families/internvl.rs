@@ -3,7 +3,7 @@
 
 use super::{Family, Keys, conversations, pictures, text, towers};
 use crate::names::Fused;
-use crate::spec::{Layout, MergeNorm, ModelSpec, ProjectorSpec, Spot, VisionSpec};
+use crate::spec::{Layout, MergeNorm, ModelSpec, NormKind, ProjectorSpec, Spot, VisionSpec};
 use image_prep::tiling::GridChoice;
 use image_prep::{Preprocessor, Recipe, TileLayout};
 
@@ -96,7 +96,7 @@ fn with_tower(keys: &Keys, mut spec: ModelSpec, tower: VisionSpec) -> Result<Mod
     spec.vision = Some(tower);
     spec.projector = Some(ProjectorSpec {
         activation: keys.activation("projector_hidden_act", "gelu")?,
-        norm: MergeNorm::AfterMerge,
+        norm: MergeNorm::AfterMerge(NormKind::Layer),
         ..ProjectorSpec::linears(2, spec.decoder.hidden)
     });
     spec.decoder_prefix = "language_model.".into();

@@ -4,7 +4,7 @@ use super::{Family, Keys, pictures, text};
 use crate::names::{Fused, Names};
 use crate::spec::{
     Layout, MergeNorm, ModelSpec, NormKind, PatchPositions, PatchRotary, ProjectorSpec,
-    ReferencePixels, Spot, VisionSpec,
+    ReferencePixels, Spot, TableResize, VisionSpec,
 };
 use image_prep::recipe::Padding;
 use image_prep::{Preprocessor, Recipe};
@@ -23,7 +23,7 @@ fn read(keys: &Keys) -> Result<ModelSpec, String> {
     spec.vision = Some(tower);
     spec.projector = Some(ProjectorSpec {
         norm: MergeNorm::BeforeMerge(NormKind::Layer),
-        ..ProjectorSpec::linears(merge, width * merge * merge)
+        ..ProjectorSpec::linears(merge, width.saturating_mul(merge).saturating_mul(merge))
     });
     spec.decoder_prefix = "language_model.".into();
     spec.image_token_id = Some(keys.id("media_placeholder_token_id")?.unwrap_or(163605));
@@ -85,7 +85,7 @@ fn moonvit(v: &Keys) -> Result<VisionSpec, String> {
         used_layers: layers,
         heads: v.size_or("num_attention_heads", 16)?,
         // Pictures have their own sizes; this is the smallest.
-        image: patch * merge(v)?,
+        image: patch.saturating_mul(merge(v)?),
         patch,
         norm_eps: 1e-5,
         positions: PatchPositions::Resized {
@@ -93,6 +93,7 @@ fn moonvit(v: &Keys) -> Result<VisionSpec, String> {
                 v.size_or("init_pos_emb_height", 64)?,
                 v.size_or("init_pos_emb_width", 64)?,
             ],
+            resize: TableResize::Bicubic,
         },
         rotary: Some(PatchRotary::ColumnAndRowByPairs),
         ..VisionSpec::siglip()

@@ -2,10 +2,12 @@
 //! preprocessor_config.json to a recipe for pictures; nothing behind this folder knows a family's name.
 
 mod bluelm_v;
+mod gemma;
 mod internvl;
 mod kimi_vl;
 mod llava;
 mod minicpmv;
+mod qwen3_vl;
 mod qwen_vl;
 mod shared;
 mod smolvlm;
@@ -31,17 +33,22 @@ struct Family {
 }
 
 /// All of them. A line here and a file beside it are a new family.
-const FAMILIES: [&[Family]; 9] = [
+const FAMILIES: [&[Family]; 11] = [
     &[bluelm_v::FAMILY],
     &[text::FAMILY],
     &llava::FAMILIES,
     &internvl::FAMILIES,
     &[minicpmv::FAMILY],
     &qwen_vl::FAMILIES,
+    &[qwen3_vl::FAMILY],
     &[kimi_vl::FAMILY],
     &[vila::FAMILY],
     &[smolvlm::FAMILY],
+    &[gemma::FAMILY],
 ];
+
+/// Encoders of pictures and texts that people have as folders of their own, too: they give numbers, and nobody an answer.
+const ENCODERS: [&str; 4] = ["clip", "siglip", "siglip2", "siglip_vision_model"];
 
 fn find(keys: &Keys) -> Result<&'static Family, String> {
     let name = keys.text("model_type")?;
@@ -50,8 +57,12 @@ fn find(keys: &Keys) -> Result<&'static Family, String> {
         .ok_or_else(|| {
             let known = FAMILIES.iter().copied().flatten();
             let known: Vec<&str> = known.flat_map(|family| family.types).copied().collect();
+            let what = match ENCODERS.contains(&name) {
+                true => "an encoder without a decoder, which cannot answer",
+                false => "a family that is not known",
+            };
             format!(
-                "model_type is {name:?}, expected one of {}",
+                "model_type is {name:?}, {what}; expected one of {}",
                 known.join(", ")
             )
         })

@@ -12,12 +12,12 @@ pub(super) const FAMILIES: [Family; 2] = [
     Family {
         types: &["qwen2_vl"],
         read: read_2,
-        pictures: Some(rounded),
+        pictures: Some(|config, keys| rounded(config, keys, 14)),
     },
     Family {
         types: &["qwen2_5_vl"],
         read: read_2_5,
-        pictures: Some(rounded),
+        pictures: Some(|config, keys| rounded(config, keys, 14)),
     },
 ];
 
@@ -29,7 +29,7 @@ fn read_2(keys: &Keys) -> Result<ModelSpec, String> {
         activation: v.activation("hidden_act", "quick_gelu")?,
         ..tower(&v, hidden)?
     };
-    with_tower(keys, tower, NormKind::Layer)
+    with_tower(keys, tower, "qwen2")
 }
 
 fn read_2_5(keys: &Keys) -> Result<ModelSpec, String> {
@@ -52,12 +52,11 @@ fn read_2_5(keys: &Keys) -> Result<ModelSpec, String> {
         }),
         ..plain
     };
-    with_tower(keys, tower, NormKind::Rms)
+    with_tower(keys, tower, "qwen2")
 }
 
-/// What both have.
-fn tower(v: &Keys, hidden: usize) -> Result<VisionSpec, String> {
-    let plain = VisionSpec::siglip();
+/// What all have.
+pub(super) fn tower(v: &Keys, hidden: usize) -> Result<VisionSpec, String> {
     let layers = v.size_or("depth", 32)?;
     let patch = v.size_or("patch_size", 14)?;
     Ok(VisionSpec {
@@ -67,33 +66,34 @@ fn tower(v: &Keys, hidden: usize) -> Result<VisionSpec, String> {
         post_norm: false,
         heads: v.size_or("num_heads", 16)?,
         // Pictures have their own sizes; this is the smallest.
-        image: patch * v.size_or("spatial_merge_size", 2)?,
+        image: patch.saturating_mul(v.size_or("spatial_merge_size", 2)?),
         patch,
         patch_bias: false,
         has_post_norm: false,
         positions: PatchPositions::None,
         rotary: Some(PatchRotary::RowThenColumn),
         frames: v.size_or("temporal_patch_size", 2)?,
-        ..plain
+        ..VisionSpec::siglip()
     })
 }
 
-fn with_tower(keys: &Keys, tower: VisionSpec, norm: NormKind) -> Result<ModelSpec, String> {
+/// `text` is the family of the decoder.
+pub(super) fn with_tower(keys: &Keys, tower: VisionSpec, text: &str) -> Result<ModelSpec, String> {
     let merge = keys
         .object("vision_config")?
         .size_or("spatial_merge_size", 2)?;
     // Published files have the decoder's keys at the top, newer ones an object of their own.
     let mut spec = match keys.get("text_config") {
-        Some(_) => text::read_as("qwen2", &keys.object("text_config")?)?,
-        None => text::read_as("qwen2", keys)?,
+        Some(_) => text::read_as(text, &keys.object("text_config")?)?,
+        None => text::read_as(text, keys)?,
     };
-    let width = tower.hidden;
+    let (width, norm) = (tower.hidden, tower.norm);
     spec.vision = Some(tower);
     spec.projector = Some(ProjectorSpec {
         norm_eps: 1e-6,
         activation: Activation::Gelu,
         norm: MergeNorm::BeforeMerge(norm),
-        ..ProjectorSpec::linears(merge, width * merge * merge)
+        ..ProjectorSpec::linears(merge, width.saturating_mul(merge).saturating_mul(merge))
     });
     spec.decoder_prefix = "language_model.".into();
     spec.decoder.tied = keys.flag_or("tie_word_embeddings", spec.decoder.tied)?;
@@ -110,10 +110,7 @@ fn with_tower(keys: &Keys, tower: VisionSpec, norm: NormKind) -> Result<ModelSpe
             ("^visual.merger.ln_q.", "multi_modal_projector.norm."),
             ("^visual.merger.mlp.0.", "multi_modal_projector.linear_1."),
             ("^visual.merger.mlp.2.", "multi_modal_projector.linear_2."),
-            (
-                "^visual.patch_embed.proj.",
-                "visual.embeddings.patch_embedding.",
-            ),
+            ("patch_embed.proj.", "embeddings.patch_embedding."),
             ("^visual.blocks.", "visual.encoder.layers."),
             ("^visual.", "vision_tower.vision_model."),
             (".norm1.", ".layer_norm1."),
@@ -129,9 +126,11 @@ fn with_tower(keys: &Keys, tower: VisionSpec, norm: NormKind) -> Result<ModelSpe
     Ok(spec)
 }
 
-fn rounded(config: &Keys, keys: &Keys) -> Result<Preprocessor, String> {
+/// `patch` is the side of a patch of folders that do not tell theirs.
+pub(super) fn rounded(config: &Keys, keys: &Keys, patch: usize) -> Result<Preprocessor, String> {
     let v = config.object("vision_config")?;
-    let factor = v.size_or("patch_size", 14)? * v.size_or("spatial_merge_size", 2)?;
+    let merge = v.size_or("spatial_merge_size", 2)?;
+    let factor = v.size_or("patch_size", patch)?.saturating_mul(merge);
     let pixels = |key: &str, inner: &str, default: usize| match keys.get("size") {
         Some(size) if keys.get(key).is_none() && size.get(inner).is_some() => {
             keys.object("size")?.size(inner)

@@ -1,4 +1,4 @@
-//! SmolVLM2: a SigLIP whose positions are spread over its grid, blocks of patches, one linear layer, Llama.
+//! SmolVLM, SmolVLM2 and Idefics 3: a SigLIP whose positions are spread over its grid, blocks of patches, one linear layer, Llama.
 
 use super::{Family, Keys, pictures, text, towers};
 use crate::names::Names;
@@ -9,7 +9,7 @@ use image_prep::recipe::Splits;
 use image_prep::{PixelValues, Preprocessor, Recipe};
 
 pub(super) const FAMILY: Family = Family {
-    types: &["smolvlm"],
+    types: &["smolvlm", "idefics3"],
     read,
     pictures: Some(splits),
 };

@@ -3,7 +3,8 @@
 use super::{Family, Keys, pictures, text, towers};
 use crate::names::Names;
 use crate::spec::{
-    Assembly, Begin, Layout, MergeNorm, ModelSpec, ProjectorKind, ProjectorSpec, Spot, VisionSpec,
+    Assembly, Begin, Layout, MergeNorm, ModelSpec, NormKind, ProjectorKind, ProjectorSpec, Spot,
+    VisionSpec,
 };
 use image_prep::recipe::{Scales, Several};
 use image_prep::tiling::GridChoice;
@@ -48,7 +49,7 @@ fn read(keys: &Keys) -> Result<ModelSpec, String> {
     );
     let width = tower.hidden * scales;
     let mut projector = ProjectorSpec {
-        norm: MergeNorm::AfterMerge,
+        norm: MergeNorm::AfterMerge(NormKind::Layer),
         ..ProjectorSpec::linears(2, d)
     };
     let mut names = vec![

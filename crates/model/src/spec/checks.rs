@@ -1,6 +1,8 @@
 //! Whether the numbers of a specification fit together.
 
-use super::{ModelSpec, ProjectorSpec, RopeAxes, VisionSpec};
+use super::{
+    DecoderSpec, ModelSpec, PatchPositions, ProjectorSpec, RopeAxes, RopeScaling, VisionSpec,
+};
 
 impl ModelSpec {
     pub(super) fn check(&self) -> Result<(), String> {
@@ -8,7 +10,10 @@ impl ModelSpec {
         self.check_decoder()?;
         self.check_ids()?;
         match (&self.vision, &self.projector) {
-            (Some(vision), Some(projector)) => check_vision(vision, projector),
+            (Some(vision), Some(projector)) => {
+                check_vision(vision, projector)?;
+                self.check_deep(vision)
+            }
             _ => Ok(()),
         }
     }
@@ -34,7 +39,11 @@ impl ModelSpec {
                 ("vision num_attention_heads", v.heads, 1 << 10),
                 ("image_size", v.image, 1 << 14),
                 ("patch_size", v.patch, 1 << 10),
+                ("temporal_patch_size", v.frames, 1 << 5),
             ]);
+            if let PatchPositions::Resized { sides, .. } = v.positions {
+                sizes.extend(sides.map(|side| ("side of the table of positions", side, 1 << 10)));
+            }
         }
         match sizes
             .iter()
@@ -56,6 +65,10 @@ impl ModelSpec {
         if let Some(experts) = &d.experts {
             experts.check()?;
         }
+        check_scaling(d)?;
+        if d.window.as_ref().is_some_and(|window| window.tokens == 0) {
+            return Err("sliding_window is 0, expected at least 1".into());
+        }
         if let Some(latent) = &d.latent {
             return latent.check();
         }
@@ -66,13 +79,31 @@ impl ModelSpec {
             ));
         }
         match d.rope_axes {
-            RopeAxes::Bands(bands) if bands.iter().sum::<usize>() != d.head_dim / 2 => {
+            RopeAxes::Bands(counts) | RopeAxes::Turns(counts)
+                if counts
+                    .iter()
+                    .fold(0, |sum: usize, n| sum.saturating_add(*n))
+                    != d.head_dim / 2 =>
+            {
                 Err(format!(
-                    "mrope_section is {bands:?}, expected numbers that sum to {}",
+                    "mrope_section is {counts:?}, expected numbers that sum to {}",
                     d.head_dim / 2
                 ))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Layers of the encoder that bring rows for layers of the decoder.
+    fn check_deep(&self, vision: &VisionSpec) -> Result<(), String> {
+        let layers = &vision.deep_layers;
+        let there = layers.iter().all(|layer| *layer < vision.used_layers);
+        match there && layers.len() <= self.decoder.layers {
+            true => Ok(()),
+            false => Err(format!(
+                "deepstack_visual_indexes is {layers:?}, expected at most {} layers below {}",
+                self.decoder.layers, vision.used_layers
+            )),
         }
     }
 
@@ -94,6 +125,27 @@ impl ModelSpec {
             )),
             None => Ok(()),
         }
+    }
+}
+
+fn check_scaling(d: &DecoderSpec) -> Result<(), String> {
+    let latent = d.latent.as_ref();
+    let half = latent.map_or(d.head_dim, |latent| latent.rotated) / 2;
+    let rising = |[first, last]: [f64; 2]| first < last && (last - first).is_finite();
+    let fits = match &d.rope_scaling {
+        RopeScaling::Each { factors, magnitude } => factors.len() == half && magnitude.is_finite(),
+        RopeScaling::Bands { turns, .. } => rising(*turns),
+        RopeScaling::Yarn {
+            ramp, magnitude, ..
+        } => rising(*ramp) && magnitude.is_finite(),
+        RopeScaling::None | RopeScaling::Linear { .. } | RopeScaling::NtkMixed { .. } => true,
+    };
+    match fits {
+        true => Ok(()),
+        false => Err(format!(
+            "rope_scaling: expected {half} factors, or limits of which the second is larger, found {:?}",
+            d.rope_scaling
+        )),
     }
 }
 

@@ -3,6 +3,7 @@
 mod checks;
 mod latent;
 mod pixels;
+mod places;
 mod prompt;
 mod tensors;
 
@@ -11,6 +12,7 @@ use crate::{ModelError, families};
 
 pub use latent::{Experts, Latent, RopePairs};
 pub use pixels::ReferencePixels;
+pub use places::{RopeAxes, RopeScaling, Window};
 pub use prompt::{Assembly, Begin, Layout, PromptSpec, Segment, Slices, Spot};
 
 /// A whole network.
@@ -95,6 +97,8 @@ pub struct VisionSpec {
     pub rotary: Option<PatchRotary>,
     /// Windows in which patches see each other; none where they see all of their tile.
     pub windows: Option<PatchWindows>,
+    /// Blocks, from the first on, whose features go through a projector of their own to a later layer of the decoder.
+    pub deep_layers: Vec<usize>,
 }
 
 /// Rotary positions of two numbers.
@@ -138,11 +142,22 @@ pub enum PatchPositions {
         /// How a patch's share of the way is computed.
         shares: Shares,
     },
-    /// A table of so many rows and columns, resized to the grid (bicubic): MoonViT.
+    /// A table of so many rows and columns, resized to the grid: MoonViT, Qwen3-VL.
     Resized {
         /// Rows and columns.
         sides: [usize; 2],
+        /// How.
+        resize: TableResize,
     },
+}
+
+/// Ways to resize a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableResize {
+    /// Cubic, cells being squares: MoonViT.
+    Bicubic,
+    /// Linear, the first and the last cell staying where they are: Qwen3-VL.
+    BilinearCorners,
 }
 
 /// A patch's share of the way across a grid, in the order of operations that decides between neighbours.
@@ -193,6 +208,7 @@ impl VisionSpec {
             frames: 1,
             rotary: None,
             windows: None,
+            deep_layers: Vec::new(),
         }
     }
 
@@ -228,6 +244,8 @@ pub enum ProjectorKind {
     Linears,
     /// Merge and one linear layer without a bias: SmolVLM.
     Linear,
+    /// The mean of each block, a norm and one linear layer without a bias: Gemma 3.
+    Mean,
     /// Learned queries that attend to the features of a view: MiniCPM-V.
     Resampler {
         /// Rows that a view becomes.
@@ -253,6 +271,23 @@ impl ProjectorSpec {
             kind: ProjectorKind::Linears,
         }
     }
+
+    /// Numbers of what a block of patches of so many becomes.
+    pub(crate) fn merged(&self, patch: usize) -> usize {
+        match self.kind {
+            ProjectorKind::Mean => patch,
+            _ => patch * self.merge * self.merge,
+        }
+    }
+
+    /// The projector of the features of the `at`th of [`VisionSpec::deep_layers`].
+    pub fn deep(&self, at: usize) -> ProjectorSpec {
+        ProjectorSpec {
+            prefix: format!("{}deep.{at}.", self.prefix),
+            norm: MergeNorm::AfterMerge(NormKind::Layer),
+            ..self.clone()
+        }
+    }
 }
 
 /// The norm of a projector.
@@ -261,7 +296,7 @@ pub enum MergeNorm {
     /// None.
     None,
     /// Over what a block of patches became.
-    AfterMerge,
+    AfterMerge(NormKind),
     /// Over each patch.
     BeforeMerge(NormKind),
 }
@@ -348,44 +383,62 @@ pub struct DecoderSpec {
     pub latent: Option<Latent>,
     /// MLPs of which each row takes some; only beside `latent`.
     pub experts: Option<Experts>,
-}
-
-/// Changes to the rotary frequencies f(i) = base^(-2i / head_dim).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum RopeScaling {
-    /// None.
-    None,
-    /// f(i) / factor.
-    Linear {
-        /// How much farther texts reach.
-        factor: f64,
-    },
-    /// f(i) / exp(a·(i+1)^power) with a = ln(factor) / (head_dim / 2)^power: BlueLM-7B-32K.
-    NtkMixed {
-        /// What the slowest frequency is divided by.
-        factor: f64,
-        /// How the others come there.
-        power: f64,
-    },
-}
-
-/// Positions of rows: one number, or three of pictures (time, row, column).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RopeAxes {
-    /// One.
-    One,
-    /// So many frequencies of each of the three, one band after the other: Qwen2-VL.
-    Bands([usize; 3]),
+    /// Of all norms, those of queries and keys too.
+    pub norm: NormKind,
+    /// Of the gate.
+    pub activation: Activation,
+    /// Whether what attention and the MLP give is normed before it is added.
+    pub branch_norms: bool,
+    /// Normed queries are multiplied with it, besides the root of their width.
+    pub query_scale: f32,
+    /// Layers in which a row sees only those rows before it that are near.
+    pub window: Option<Window>,
+    /// Whether the rows of a picture see each other, those after them too.
+    pub whole_pictures: bool,
+    /// So many first layers after which another row that a picture brings is added to each of its rows.
+    pub deep_rows: usize,
+    /// Logits are bent to stay between this and its negative.
+    pub logit_cap: Option<f32>,
 }
 
 impl DecoderSpec {
-    /// Whether it is nothing but pre-norm blocks with unscaled sums and positions that count by one: what training computes.
-    pub fn is_plain(&self) -> bool {
-        self.rope_scaling == RopeScaling::None
-            && self.rope_axes == RopeAxes::One
-            && (&self.latent, &self.experts) == (&None, &None)
-            && [self.embedding_scale, self.input_scale] == [1.0; 2]
-            && [self.residual_scale, self.logit_divisor] == [1.0; 2]
+    /// What it has besides pre-norm blocks with unscaled sums and positions that count by one, which are all that training
+    /// computes: the first such thing.
+    pub fn beyond_plain(&self) -> Option<&'static str> {
+        let scales = [self.embedding_scale, self.input_scale, self.residual_scale];
+        let ends = [self.logit_divisor, self.query_scale];
+        let all = [
+            ("latent attention", self.latent.is_some()),
+            ("experts", self.experts.is_some()),
+            (
+                "stretched positions",
+                self.rope_scaling != RopeScaling::None,
+            ),
+            ("three positions", self.rope_axes != RopeAxes::One),
+            ("windows", self.window.is_some()),
+            ("pictures that are seen whole", self.whole_pictures),
+            ("rows of pictures for later layers", self.deep_rows > 0),
+            ("norms after a layer's branches", self.branch_norms),
+            (
+                "norms with weights added to one",
+                self.norm != NormKind::Rms,
+            ),
+            (
+                "a gate that is not SiLU",
+                self.activation != Activation::Silu,
+            ),
+            ("scaled sums", scales != [1.0; 3] || ends != [1.0; 2]),
+            ("bent logits", self.logit_cap.is_some()),
+        ];
+        all.into_iter().find(|(_, has)| *has).map(|(name, _)| name)
+    }
+
+    /// Whether every block is one of queries, keys, values and a gated MLP, in which a row sees all rows before it and none after.
+    pub fn has_plain_blocks(&self) -> bool {
+        (&self.latent, &self.experts, &self.window) == (&None, &None, &None)
+            && !self.branch_norms
+            && !self.whole_pictures
+            && self.deep_rows == 0
     }
 }
 
@@ -449,9 +502,9 @@ impl ModelSpec {
         self.vision.as_ref().map_or(0, |vision| vision.image)
     }
 
-    /// Width of a decoder row.
+    /// Width of a row that the decoder takes in: of its own rows, and of those that a picture brings for later layers.
     pub fn hidden_size(&self) -> usize {
-        self.decoder.hidden
+        self.decoder.hidden * (1 + self.decoder.deep_rows)
     }
 
     /// Ids are below it.

@@ -193,7 +193,7 @@ impl ModelSpec {
     /// Rows and columns of a picture whose rows have positions of their own; none where positions count by one.
     pub fn position_grid(&self, views: &Views) -> Option<[usize; 2]> {
         match (self.decoder.rope_axes, views.list.as_slice()) {
-            (RopeAxes::Bands(_), [view]) => Some(self.view_grid(view)),
+            (RopeAxes::Bands(_) | RopeAxes::Turns(_), [view]) => Some(self.view_grid(view)),
             _ => None,
         }
     }

@@ -14,6 +14,9 @@ impl ModelSpec {
             if let Some(projector) = &self.projector {
                 let width = vision.hidden * self.assembly.scales();
                 list.projector(projector, width, self.decoder.hidden);
+                for at in 0..vision.deep_layers.len() {
+                    list.projector(&projector.deep(at), width, self.decoder.hidden);
+                }
             }
         }
         if let Assembly::Unpadded { .. } = self.assembly {
@@ -82,7 +85,7 @@ impl TensorList {
             PatchPositions::None => 0,
             PatchPositions::Table => v.grid() * v.grid() + usize::from(v.class_token),
             PatchPositions::Spread { side, .. } => side * side,
-            PatchPositions::Resized { sides } => sides[0] * sides[1],
+            PatchPositions::Resized { sides, .. } => sides[0] * sides[1],
         };
         if rows > 0 {
             let name = format!("{p}embeddings.position_embedding.weight");
@@ -152,20 +155,21 @@ impl TensorList {
     }
 
     fn projector(&mut self, p: &ProjectorSpec, from: usize, to: usize) {
-        let merged = from * p.merge * p.merge;
+        let merged = p.merged(from);
         let named = |layer: &str| format!("{}{layer}", p.prefix);
         if let ProjectorKind::Resampler { queries } = p.kind {
             return self.resampler(p, from, [queries, to]);
         }
-        match p.norm {
-            MergeNorm::None => {}
-            MergeNorm::AfterMerge => self.pair(&named("norm"), &[merged], Role::Numbers),
-            MergeNorm::BeforeMerge(kind) => {
-                let bias = kind == NormKind::Layer;
-                self.maybe_pair(&named("norm"), &[from], Role::Numbers, bias);
-            }
+        let norm = match p.norm {
+            MergeNorm::None => None,
+            MergeNorm::AfterMerge(kind) => Some((kind, merged)),
+            MergeNorm::BeforeMerge(kind) => Some((kind, from)),
+        };
+        if let Some((kind, width)) = norm {
+            let bias = kind == NormKind::Layer;
+            self.maybe_pair(&named("norm"), &[width], Role::Numbers, bias);
         }
-        if p.kind == ProjectorKind::Linear {
+        if matches!(p.kind, ProjectorKind::Linear | ProjectorKind::Mean) {
             let role = Role::Projector;
             return self.push(named("linear_2.weight"), &[to, merged], role);
         }
@@ -237,6 +241,10 @@ impl TensorList {
         if d.qk_norm == QkNorm::PerHead {
             self.norm(format!("{l}self_attn.q_norm"), d.head_dim);
             self.norm(format!("{l}self_attn.k_norm"), d.head_dim);
+        }
+        if d.branch_norms {
+            self.norm(format!("{l}attention_output_layernorm"), d.hidden);
+            self.norm(format!("{l}mlp_output_layernorm"), d.hidden);
         }
         self.gated(&format!("{l}mlp."), d.hidden, d.ffn);
     }

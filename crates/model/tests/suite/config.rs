@@ -141,19 +141,29 @@ fn the_rotary_base_is_read_in_both_spellings() {
 #[test]
 fn what_is_not_computed_is_refused_rather_than_ignored() {
     for (key, value) in [
-        ("rope_scaling", json!({"type": "yarn", "factor": 2.0})),
+        (
+            "rope_scaling",
+            json!({"type": "proportional", "factor": 2.0}),
+        ),
+        ("rope_scaling", json!({"type": "linear"})),
+        ("rope_scaling", json!({"partial_rotary_factor": 0.75})),
         (
             "rope_parameters",
             json!({"rope_type": "llama3", "rope_theta": 1e6}),
         ),
         ("partial_rotary_factor", json!(0.5)),
-        ("use_sliding_window", json!(true)),
+        ("layer_types", json!(["chunked_attention"])),
         ("hidden_act", json!("gelu")),
         ("mlp_bias", json!(true)),
-        ("model_type", json!("gemma3_text")),
+        ("model_type", json!("gemma2")),
     ] {
-        let error =
-            ModelSpec::from_json(&edited(&[(&format!("/text_config/{key}"), value)])).unwrap_err();
+        let window = [
+            ("/text_config/use_sliding_window", json!(true)),
+            ("/text_config/sliding_window", json!(8)),
+        ];
+        let path = format!("/text_config/{key}");
+        let edits = [&window[..], &[(&path, value)]].concat();
+        let error = ModelSpec::from_json(&edited(&edits)).unwrap_err();
         assert!(
             error.to_string().contains(&format!("text_config.{key}")),
             "{error}"
@@ -266,10 +276,64 @@ fn text_that_is_no_configuration_says_so() {
         ("", "not JSON"),
         ("[]", "is not an object"),
         ("{}", "model_type is missing"),
-        (r#"{"model_type": "clip"}"#, "expected one of bluelm_v"),
+        (
+            r#"{"model_type": "clip"}"#,
+            "\"clip\", an encoder without a decoder, which cannot answer; expected one of bluelm_v",
+        ),
+        (
+            r#"{"model_type": "phi9"}"#,
+            "\"phi9\", a family that is not known; expected one of bluelm_v",
+        ),
     ] {
         let error = ModelSpec::from_json(text).unwrap_err();
         assert!(error.to_string().contains(told), "{error}");
         assert!(error.hint().is_some());
+    }
+}
+
+#[test]
+fn layers_with_a_window_are_told_in_four_ways() {
+    let window = |config: Value| {
+        let window = ModelSpec::from_json(&config.to_string()).unwrap();
+        let window = window.decoder.window;
+        window.map(|window| (window.tokens, window.full_layers, window.rope_base))
+    };
+    assert_eq!(
+        window(json!({"model_type": "mistral", "num_hidden_layers": 3})),
+        Some((4096, vec![], None))
+    );
+    assert_eq!(
+        window(json!({"model_type": "mistral", "sliding_window": null})),
+        None
+    );
+    let qwen = |asked: bool| {
+        window(
+            json!({"model_type": "qwen2", "num_hidden_layers": 4, "use_sliding_window": asked,
+            "sliding_window": 9, "max_window_layers": 2}),
+        )
+    };
+    assert_eq!(qwen(false), None);
+    assert_eq!(qwen(true), Some((9, vec![0, 1], None)));
+    let gemma = json!({"model_type": "gemma3_text", "num_hidden_layers": 7, "sliding_window": 5});
+    assert_eq!(window(gemma.clone()), Some((5, vec![5], Some(10000.0))));
+    let mut named = gemma;
+    let (near, far) = ("sliding_attention", "full_attention");
+    named["layer_types"] = json!([far, near, near, far, near, near, near]);
+    named["rope_parameters"] = json!({(far): {"rope_theta": 2e6}, (near): {"rope_theta": 3e4}});
+    assert_eq!(window(named), Some((5, vec![0, 3], Some(30000.0))));
+}
+
+#[test]
+fn stretched_positions_that_cannot_be_are_refused() {
+    for scaling in [
+        json!({"type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}),
+        json!({"type": "longrope", "short_factor": [0.0], "long_factor": [1.0]}),
+        json!({"type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0}),
+        json!({"type": "yarn", "factor": 4.0, "beta_fast": 1.0, "beta_slow": 1e9}),
+        json!({"type": "yarn", "factor": -1.0}),
+    ] {
+        let config = json!({"model_type": "llama", "rope_scaling": scaling});
+        let error = ModelSpec::from_json(&config.to_string()).unwrap_err();
+        assert!(error.to_string().contains("rope_scaling"), "{error}");
     }
 }

@@ -35,6 +35,7 @@ fn read(cache: &mut KvCache, seed: u64, from: usize, to: usize) -> Vec<u32> {
     let inputs = Inputs {
         rows: &rows(seed)[from * d..to * d],
         positions: Some(&PLACES[from..to]),
+        pictures: &[],
     };
     let logits = MODEL.forward_at(inputs, cache, LogitRows::All, &|| false, &mut NoTaps);
     bits(&logits.unwrap())
@@ -79,6 +80,7 @@ fn conversations_that_are_read_together_stand_where_they_stand_alone() {
         let placed = Inputs {
             rows: &pictured[from * d..to * d],
             positions: Some(&PLACES[from..to]),
+            pictures: &[],
         };
         let segment = |inputs, cache| Segment {
             inputs,

@@ -1,7 +1,10 @@
 //! The numbers that the trainer needs from a [`ModelSpec`], in one plain struct per part, and what it cannot train.
 
 use model::ModelSpec;
-use model::spec::{Activation, DecoderSpec, EmbeddingNorm, QkNorm};
+use model::spec::{
+    Activation, Assembly, DecoderSpec, EmbeddingNorm, MergeNorm, NormKind, ProjectorKind,
+    ProjectorSpec, QkNorm, VisionSpec,
+};
 
 use super::error::NetworkError;
 
@@ -141,6 +144,16 @@ impl Shape {
                 format!("{:?}", projector.activation),
             ));
         }
+        if *vision != plain_tower(vision) {
+            return Err(unsupported("the encoder", "SigLIP", "another tower"));
+        }
+        if let Some(found) = beyond_plain(spec, projector) {
+            return Err(unsupported(
+                "the projector",
+                "a merge, a LayerNorm and two linear layers for each tile",
+                found,
+            ));
+        }
         let vision = VisionShape {
             width: vision.hidden,
             heads: vision.heads,
@@ -162,8 +175,39 @@ impl Shape {
     }
 }
 
+/// A SigLIP with the numbers of this tower.
+fn plain_tower(v: &VisionSpec) -> VisionSpec {
+    VisionSpec {
+        hidden: v.hidden,
+        ffn: v.ffn,
+        layers: v.layers,
+        used_layers: v.used_layers,
+        post_norm: v.post_norm,
+        heads: v.heads,
+        image: v.image,
+        patch: v.patch,
+        norm_eps: v.norm_eps,
+        prefix: v.prefix.clone(),
+        ..VisionSpec::siglip()
+    }
+}
+
+fn beyond_plain(spec: &ModelSpec, projector: &ProjectorSpec) -> Option<String> {
+    if spec.assembly != Assembly::Views {
+        return Some(format!("{:?}", spec.assembly));
+    }
+    if projector.kind != ProjectorKind::Linears {
+        return Some(format!("{:?}", projector.kind));
+    }
+    let norm = MergeNorm::AfterMerge(NormKind::Layer);
+    (projector.norm != norm).then(|| format!("norm {:?}", projector.norm))
+}
+
 impl DecoderShape {
     fn new(spec: &DecoderSpec) -> Result<DecoderShape, NetworkError> {
+        if let Some(found) = spec.beyond_plain() {
+            return Err(unsupported("the decoder", "plain blocks", found));
+        }
         if spec.embedding_norm != EmbeddingNorm::None {
             return Err(unsupported(
                 "the norm on embeddings",

@@ -1,6 +1,9 @@
 //! Frozen parts, batches of one kind only, and mistakes that must be named.
 
-use train::network::{MicroBatch, NetworkError, PackedWeights, StepInputs, Trainable, Workspace};
+use model::spec::{DecoderSpec, RopeAxes, RopeScaling};
+use train::network::{
+    AuxSpec, MicroBatch, Network, NetworkError, PackedWeights, StepInputs, Trainable, Workspace,
+};
 use train::parameters::{Gradients, Group};
 
 use crate::support::{self, VARIANTS, worst_difference};
@@ -258,4 +261,42 @@ fn a_value_that_is_not_a_number_is_reported_not_trained_on() {
         "{error}"
     );
     assert!(error.hint().is_some());
+}
+
+#[test]
+fn what_other_families_have_is_named_before_anything_is_trained() {
+    let golden = |folder: &str| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden");
+        let config = std::fs::read_to_string(path.join(folder).join("config.json")).unwrap();
+        model::ModelSpec::from_json(&config).unwrap()
+    };
+    let network = |spec: &model::ModelSpec| Network::new(spec, AuxSpec::default());
+    assert!(network(&golden("engine_2_5/model")).is_ok());
+    for (change, found) in [
+        (
+            (|d| d.rope_scaling = RopeScaling::Linear { factor: 2.0 }) as fn(&mut DecoderSpec),
+            "stretched positions",
+        ),
+        (
+            |d| d.rope_axes = RopeAxes::Bands([2, 3, 3]),
+            "three positions",
+        ),
+        (|d| d.branch_norms = true, "norms after a layer's branches"),
+        (|d| d.embedding_scale = 8.0, "scaled sums"),
+        (|d| d.logit_cap = Some(30.0), "bent logits"),
+    ] {
+        let mut spec = golden("engine_2_5/model");
+        change(&mut spec.decoder);
+        let error = network(&spec).err().map(|error| error.to_string());
+        let expected = format!("cannot train the decoder: expected plain blocks, found {found}");
+        assert_eq!(error, Some(expected));
+    }
+    for folder in ["qwen2_5_vl", "internvl_chat_internlm2", "llava_next"] {
+        let spec = golden(&format!("families/{folder}/model"));
+        let error = network(&spec).err();
+        assert!(
+            matches!(error, Some(NetworkError::Unsupported { .. })),
+            "{folder}: {error:?}"
+        );
+    }
 }

@@ -1,6 +1,8 @@
 //! Pictures with questions that `convert` draws itself: what a model meets while its weights are rounded, and what it is asked
 //! afterwards. The two never share a picture.
 
+use std::ops::Range;
+
 use data::{Example, Generator, Recipe};
 use engine::{Cancel, Engine, Piece, Prompt, Request};
 use model::convert::Sequence;
@@ -19,6 +21,8 @@ pub struct Asked {
     pub rows: Vec<f32>,
     /// Where the rows of the prompt stand, for decoders whose positions do not count by one.
     pub positions: Option<Vec<[u32; 3]>>,
+    /// Which of them are pictures.
+    pub pictures: Vec<Range<usize>>,
     /// Rows of the prompt.
     pub prompt_rows: usize,
     /// Rows at the beginning that all questions about this picture share.
@@ -121,7 +125,10 @@ fn answers<'a>(
     engine: &Engine,
     question: &'a data::Question,
 ) -> impl Iterator<Item = (&'a data::Question, Answer)> {
-    let thinks = engine.files().generation.thinking.is_some() && question.thought.is_some();
+    let files = engine.files();
+    // A vocabulary may have tags of thoughts that the model's template knows nothing of.
+    let thinks = files.generation.thinking.is_some() && files.template.knows_thinking();
+    let thinks = thinks && question.thought.is_some();
     let thoughtful = thinks.then_some(Answer::Thoughtful);
     let answers = std::iter::once(Answer::Plain).chain(thoughtful);
     answers.map(move |answer| (question, answer))
@@ -165,6 +172,7 @@ pub fn ask(
     Ok(Asked {
         rows,
         positions: prompt.positions.clone(),
+        pictures: prompt.pictures(0..prompt.ids.len()),
         prompt_rows: prompt.ids.len(),
         shared_rows: prompt.pieces.iter().filter_map(shared).max().unwrap_or(0),
         answer,
@@ -182,4 +190,24 @@ fn rows(engine: &Engine, prompt: &Prompt, features: &[f32]) -> Vec<f32> {
         }
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_model_that_can_be_told_to_think_is_shown_thoughts() {
+        let generator = Generator::new(CALIBRATION_SEED, Recipe::default()).unwrap();
+        let thoughtful = (0..)
+            .flat_map(|index| generator.example(index).questions)
+            .find(|question| question.thought.is_some())
+            .unwrap();
+        let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden");
+        for (folder, count) in [("engine_2_5/model", 2), ("families/qwen2_5_vl/model", 1)] {
+            let engine = Engine::load(&golden.join(folder)).unwrap();
+            assert!(engine.files().generation.thinking.is_some(), "{folder}");
+            assert_eq!(answers(&engine, &thoughtful).count(), count, "{folder}");
+        }
+    }
 }

@@ -132,6 +132,7 @@ fn look(
             let rows = Inputs {
                 rows: &asked.rows[..shared * d],
                 positions: asked.shared_positions(),
+                pictures: &asked.pictures,
             };
             network.forward_at(rows, &mut cache, LogitRows::None, &cancelled, &mut taps)?;
         }

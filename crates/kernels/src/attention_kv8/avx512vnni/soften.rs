@@ -2,23 +2,24 @@
 //! registers, falls apart into single numbers.
 
 use super::super::soften::COEFFICIENTS;
-use super::super::{BLOCK, PANEL, Part, ROWS, Scratch};
+use super::super::{PANEL, Part, Scratch, Visible, of_block};
 use crate::isa::first_lanes;
 use crate::matmul_quantized::quantizing::LEAST;
 use crate::rows::{LANES, ROUND};
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 /// In three turns over the rows, so that one row's largest numbers are found while others are worked on.
 ///
 /// # Safety
 /// The processor has AVX-512F, BW and VNNI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(in super::super) unsafe fn soften(part: &Part, scratch: &mut Scratch, visible: &[usize; ROWS]) {
+pub(in super::super) unsafe fn soften(part: &Part, scratch: &mut Scratch, visible: &Visible) {
     let panels = part.keys.div_ceil(PANEL);
     let old = scratch.progress.tops;
     for (row, visible) in visible[..part.rows].iter().enumerate() {
-        let visible = visible.saturating_sub(part.block * BLOCK);
-        scratch.progress.tops[row] = if visible >= panels * PANEL {
+        let visible = &of_block(visible, part.block);
+        scratch.progress.tops[row] = if sees_all(visible, panels) {
             scale_scores::<true>(part, scratch, row, panels, visible)
         } else {
             scale_scores::<false>(part, scratch, row, panels, visible)
@@ -38,8 +39,8 @@ pub(in super::super) unsafe fn soften(part: &Part, scratch: &mut Scratch, visibl
     }
     let (mut sums, mut largest) = ([0.0; LANES], [0.0; LANES]);
     for (row, visible) in visible[..part.rows].iter().enumerate() {
-        let visible = visible.saturating_sub(part.block * BLOCK);
-        (sums[row], largest[row]) = if visible >= panels * PANEL {
+        let visible = &of_block(visible, part.block);
+        (sums[row], largest[row]) = if sees_all(visible, panels) {
             weigh::<true>(part, scratch, (row, shifts[row]), panels, visible)
         } else {
             weigh::<false>(part, scratch, (row, shifts[row]), panels, visible)
@@ -77,13 +78,19 @@ fn negated(x: __m512) -> __m512 {
     _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(x), sign))
 }
 
+/// Whether all keys of so many panels are seen.
+fn sees_all(visible: &Range<usize>, panels: usize) -> bool {
+    visible.start == 0 && visible.end >= panels * PANEL
+}
+
 /// The lanes of a panel whose keys are seen.
 #[inline(always)]
-fn seen<const ALL: bool>(visible: usize, panel: usize) -> __mmask16 {
+fn seen<const ALL: bool>(visible: &Range<usize>, panel: usize) -> __mmask16 {
     if ALL {
         !0
     } else {
-        first_lanes(visible.saturating_sub(panel * PANEL))
+        let before = |key: usize| first_lanes(key.saturating_sub(panel * PANEL));
+        before(visible.end) & !before(visible.start)
     }
 }
 
@@ -95,7 +102,7 @@ fn scale_scores<const ALL: bool>(
     scratch: &mut Scratch,
     row: usize,
     panels: usize,
-    visible: usize,
+    visible: &Range<usize>,
 ) -> f32 {
     let [scales, _] = part.memory.block_scales(part.block);
     let (sums, _) = scratch.scores[row].as_chunks_mut::<PANEL>();
@@ -124,7 +131,7 @@ fn weigh<const ALL: bool>(
     scratch: &mut Scratch,
     (row, shift): (usize, f32),
     panels: usize,
-    visible: usize,
+    visible: &Range<usize>,
 ) -> (f32, f32) {
     let [_, scales] = part.memory.block_scales(part.block);
     let (scores, _) = scratch.scores[row].as_chunks_mut::<PANEL>();

@@ -134,6 +134,14 @@ impl<'a> Keys<'a> {
             .ok_or_else(|| format!("{} is {value}, expected three numbers", self.name(key)))
     }
 
+    /// A list of positive numbers.
+    pub fn numbers(&self, key: &str) -> Result<Vec<f64>, String> {
+        let list = self.get(key).and_then(Value::as_array);
+        let positive = |value: &Value| value.as_f64().filter(|n| *n > 0.0 && n.is_finite());
+        list.and_then(|list| list.iter().map(positive).collect())
+            .ok_or_else(|| format!("{}: expected a list of positive numbers", self.name(key)))
+    }
+
     pub fn size_or(&self, key: &str, default: usize) -> Result<usize, String> {
         if self.get(key).is_some() {
             self.size(key)

@@ -1,6 +1,6 @@
 //! DeepSeek-V3 and Moonlight: latent attention, and experts chosen by sigmoid scores.
 
-use super::{Defaults, LLAMA, Text, llama};
+use super::{Defaults, LLAMA, Text, llama, rotary};
 use crate::families::Keys;
 use crate::names::Fused;
 use crate::spec::{DecoderSpec, Experts, Latent, ModelSpec, RopePairs};
@@ -65,6 +65,7 @@ pub(super) fn latent(
         pairs,
     };
     let d = &mut spec.decoder;
+    d.query_scale = rotary::score_scale(keys)?;
     (d.kv_heads, d.head_dim) = (1, latent.width.saturating_add(latent.rotated));
     spec.names.fused.push(Fused {
         part: "self_attn.kv_b_proj.",

@@ -1,6 +1,6 @@
 //! Llama (Vicuna, SmolLM) and Mistral.
 
-use super::{Defaults, LLAMA, Text};
+use super::{Defaults, LLAMA, Text, windows};
 use crate::families::Keys;
 use crate::spec::ModelSpec;
 
@@ -29,11 +29,12 @@ pub(super) fn biases(keys: &Keys, spec: &mut ModelSpec) -> Result<(), String> {
     Ok(())
 }
 
-/// The class's window of 4096 is what a folder means that does not say `null`; a context that fits into it is as good.
+/// The class's window of 4096 is what a folder means that does not say `null`.
 fn mistral(keys: &Keys, spec: &mut ModelSpec) -> Result<(), String> {
     if !keys.is_null("sliding_window") {
-        let window = keys.size_or("sliding_window", 4096)?;
-        spec.decoder.context_tokens = spec.decoder.context_tokens.min(window);
+        let tokens = keys.size_or("sliding_window", 4096)?;
+        let window = windows::read(keys, spec.decoder.layers, tokens, |_| false)?;
+        spec.decoder.window = Some(window);
     }
     Ok(())
 }

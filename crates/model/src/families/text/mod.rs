@@ -3,17 +3,20 @@
 
 mod bluelm;
 mod deepseek;
+mod gemma;
 mod internlm2;
 mod llama;
 mod minicpm;
 mod minicpm3;
+mod phi;
 mod qwen;
 mod rotary;
+mod windows;
 
 use super::{Family, Keys};
 use crate::names::Names;
 use crate::spec::{
-    Activation, Assembly, DecoderSpec, EmbeddingNorm, ModelSpec, PromptSpec, QkNorm,
+    Activation, Assembly, DecoderSpec, EmbeddingNorm, ModelSpec, NormKind, PromptSpec, QkNorm,
     ReferencePixels, RopeAxes, RopeScaling,
 };
 
@@ -53,7 +56,7 @@ const LLAMA: Defaults = Defaults {
     tied: false,
 };
 
-const TEXTS: [&[Text]; 7] = [
+const TEXTS: [&[Text]; 9] = [
     &llama::TEXTS,
     &qwen::TEXTS,
     &[bluelm::TEXT],
@@ -61,6 +64,8 @@ const TEXTS: [&[Text]; 7] = [
     &[internlm2::TEXT],
     &[deepseek::TEXT],
     &[minicpm3::TEXT],
+    &[gemma::TEXT],
+    &[phi::TEXT],
 ];
 
 /// Folders that hold a text model only.
@@ -76,6 +81,8 @@ pub(super) const FAMILY: Family = Family {
         "internlm2",
         "deepseek_v3",
         "minicpm3",
+        "gemma3_text",
+        "phi3",
     ],
     read,
     pictures: None,
@@ -117,6 +124,7 @@ pub(super) fn read_as(family: &str, keys: &Keys) -> Result<ModelSpec, String> {
         names: Names::default(),
     };
     rotary::read(keys, &mut spec.decoder)?;
+    spec.decoder.window = windows::where_asked(keys, spec.decoder.layers)?;
     (text.finish)(keys, &mut spec)?;
     Ok(spec)
 }
@@ -148,6 +156,14 @@ fn plain(keys: &Keys, defaults: &Defaults) -> Result<DecoderSpec, String> {
         logit_divisor: 1.0,
         latent: None,
         experts: None,
+        norm: NormKind::Rms,
+        activation: Activation::Silu,
+        branch_norms: false,
+        query_scale: 1.0,
+        window: None,
+        whole_pictures: false,
+        deep_rows: 0,
+        logit_cap: None,
     })
 }
 
@@ -159,18 +175,13 @@ fn refuse_unsupported(keys: &Keys) -> Result<(), String> {
             keys.name("hidden_act")
         ));
     }
-    for (key, what) in [
-        ("use_sliding_window", "windowed attention"),
-        ("mlp_bias", "an MLP with biases"),
-    ] {
-        if keys.flag_or(key, false)? {
-            return Err(format!(
-                "{} is true; {what} is not supported",
-                keys.name(key)
-            ));
-        }
+    match keys.flag_or("mlp_bias", false)? {
+        true => Err(format!(
+            "{} is true; an MLP with biases is not supported",
+            keys.name("mlp_bias")
+        )),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 /// Its own key, the class's default, or the width shared evenly.

@@ -1,4 +1,5 @@
-//! Qwen2 (and 2.5): biases on queries, keys and values. Qwen3: norms on queries and keys, heads of their own width.
+//! Qwen2 (and 2.5): biases on queries, keys and values. Qwen3 and its vision model: norms on queries and keys, heads of their own
+//! width.
 
 use super::{Defaults, LLAMA, Text, llama};
 use crate::families::Keys;
@@ -12,7 +13,7 @@ const QWEN: Defaults = Defaults {
     ..LLAMA
 };
 
-pub(super) const TEXTS: [Text; 2] = [
+pub(super) const TEXTS: [Text; 3] = [
     Text {
         types: &["qwen2"],
         defaults: QWEN,
@@ -26,6 +27,15 @@ pub(super) const TEXTS: [Text; 2] = [
         },
         finish: qwen3,
     },
+    Text {
+        types: &["qwen3_vl_text"],
+        defaults: Defaults {
+            head_dim: Some(128),
+            context: 128000,
+            ..QWEN
+        },
+        finish: qwen3_vl,
+    },
 ];
 
 fn qwen2(_: &Keys, spec: &mut ModelSpec) -> Result<(), String> {
@@ -36,4 +46,11 @@ fn qwen2(_: &Keys, spec: &mut ModelSpec) -> Result<(), String> {
 fn qwen3(keys: &Keys, spec: &mut ModelSpec) -> Result<(), String> {
     spec.decoder.qk_norm = QkNorm::PerHead;
     llama::biases(keys, spec)
+}
+
+fn qwen3_vl(keys: &Keys, spec: &mut ModelSpec) -> Result<(), String> {
+    if keys.get("rope_theta").is_none() && keys.get("rope_parameters").is_none() {
+        spec.decoder.rope_base = 500_000.0;
+    }
+    qwen3(keys, spec)
 }
