@@ -325,9 +325,10 @@ impl<N: Network> Asking for Questions<'_, '_, N> {
             ..ThinkingBudget::default()
         };
         request.max_tokens = Some(course.options.max_tokens);
-        if trial.way.guesses() {
-            request.speculation = Speculation::Lookup;
-        }
+        request.speculation = match trial.way.guesses() {
+            true => Speculation::Lookup,
+            false => Speculation::Off,
+        };
         if trial.way.has_schema() {
             let grammar = Grammar::json_schema(&schema());
             request.format = Some(grammar.map_err(|source| course.failed(question, source))?);

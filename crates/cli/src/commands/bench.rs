@@ -1,5 +1,6 @@
 //! `bluelm bench`: how fast a model is on this machine, and how much memory it takes.
 
+mod guesses;
 mod shape;
 mod thinking;
 
@@ -40,6 +41,7 @@ Examples:
   bluelm bench --batches 1,2,4,6 --plot figures     with figures (SVG and PNG)
   bluelm bench --shape bluelm-v-3b                  the paper's size with random weights: 2 GB on the disk
   bluelm bench --thinking --plot figures            what thinking is worth, and that no thought overruns
+  bluelm bench --guesses                            what guessed tokens are worth, and that they change none
   bluelm bench --json | jq '.figures[] | {name, median}'
 
 Each figure is the median of --runs rounds, its smallest and largest in brackets, and the share of what
@@ -96,6 +98,8 @@ pub struct BenchArguments {
     plot: Option<PathBuf>,
     #[command(flatten)]
     thinking: thinking::ThinkingArguments,
+    #[command(flatten)]
+    guesses: guesses::GuessesArguments,
     /// Do one thing for a measuring parent
     #[arg(long, hide = true, value_enum)]
     child: Option<Child>,
@@ -145,14 +149,18 @@ fn bench(mut arguments: BenchArguments, cancel: &Cancel) -> anyhow::Result<()> {
         drop(cooperation);
         arguments.model.model = Some(bundle?);
     }
+    let shared = thinking::Shared {
+        model: &arguments.model,
+        compute: arguments.compute,
+        json: arguments.json,
+        plot: arguments.plot.as_deref(),
+        cancel,
+    };
     if arguments.thinking.is_wanted() {
-        return arguments.thinking.run(&thinking::Shared {
-            model: &arguments.model,
-            compute: arguments.compute,
-            json: arguments.json,
-            plot: arguments.plot.as_deref(),
-            cancel,
-        });
+        return arguments.thinking.run(&shared);
+    }
+    if arguments.guesses.is_wanted() {
+        return arguments.guesses.run(&shared, arguments.runs as usize);
     }
     match arguments.child {
         Some(child) => be(child, &arguments, cancel),

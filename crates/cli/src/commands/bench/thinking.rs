@@ -23,7 +23,7 @@ const MAX_TOKENS: usize = 512;
 #[derive(Args, Debug)]
 pub struct ThinkingArguments {
     /// Ask held-out questions with more and more thought instead, and count what goes over its budget
-    #[arg(long, conflicts_with_all = ["only", "shape"])]
+    #[arg(long, conflicts_with = "only")]
     thinking: bool,
     /// Questions that are asked with each budget
     #[arg(long, value_name = "N", requires = "thinking", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -43,7 +43,7 @@ pub struct ThinkingArguments {
     fresh: bool,
 }
 
-/// What the measurement shares with the others.
+/// What all measurements of answers share.
 pub struct Shared<'a> {
     /// Who answers.
     pub model: &'a ModelArgument,
