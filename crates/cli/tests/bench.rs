@@ -189,3 +189,36 @@ fn no_thought_of_a_random_model_overruns_in_any_way_of_asking() {
     let again = place.run(&[&THINKING[..], &more].concat());
     assert_eq!(again.stdout, outcome.stdout);
 }
+
+/// A random model goes in circles, where guesses come true.
+#[test]
+fn guesses_change_no_token_of_any_answer() {
+    let place = Place::new();
+    let outcome = place.run(&[
+        "bench",
+        "--guesses",
+        "--model",
+        "model",
+        "--each",
+        "2",
+        "--runs",
+        "1",
+        "--json",
+    ]);
+    assert_eq!(outcome.exit, Some(0), "{}", outcome.stderr);
+    let tasks: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let tasks = tasks.as_array().unwrap();
+    let names: BTreeSet<&str> = tasks.iter().filter_map(|it| it["task"].as_str()).collect();
+    assert_eq!(names, ["answer", "copy", "picture", "think"].into());
+    for task in tasks {
+        // Greedy and drawn.
+        assert_eq!(
+            (&task["answers"], &task["different"]),
+            (&4.into(), &0.into()),
+            "{task}"
+        );
+        assert!(task["speed"].as_f64().unwrap() > 0.0);
+    }
+    let accepted = |task: &Value| task["accepted_tokens"].as_u64().unwrap();
+    assert!(tasks.iter().map(accepted).sum::<u64>() > 20, "{tasks:?}");
+}

@@ -5,21 +5,24 @@ use std::io::Write;
 
 use bench::{Guessed, Worth, measure_guesses};
 use clap::Args;
-use data::{Generator, Kind, Question, Recipe};
-use engine::Request;
+use data::{Generator, Kind, Picture, Question, Recipe};
+use engine::{ImageCache, Request};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::thinking::Shared;
 use crate::interrupt;
+use crate::looking::USUAL_CACHE_BYTES;
 
 /// Seed of the texts: no run of training has it.
 const SEED: u64 = 424_243;
 /// Tokens of an answer at most.
 const MAX_TOKENS: usize = 160;
-/// Sorts of tasks: an answer that is in the question word for word, one that is worked out, and one that is a word or a number.
+/// Sorts of tasks: an answer that is in the question word for word, one that is worked out, one that is a word or a number, and
+/// one about a picture, which has no words that could be looked up.
 const COPY: &str = "copy";
 const THINK: &str = "think";
 const ANSWER: &str = "answer";
+const PICTURE: &str = "picture";
 
 /// Arguments of `bluelm bench --guesses`.
 #[derive(Args, Debug)]
@@ -27,8 +30,8 @@ pub struct GuessesArguments {
     /// Answer with guessed tokens and without instead, and compare tokens and times
     #[arg(long, conflicts_with_all = ["only", "thinking"])]
     guesses: bool,
-    /// Prompts of each sort of task; there are three
-    #[arg(long, value_name = "N", requires = "guesses", default_value_t = 70, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// Prompts of each sort of task; there are four
+    #[arg(long, value_name = "N", requires = "guesses", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     each: u32,
 }
 
@@ -40,7 +43,8 @@ impl GuessesArguments {
 
     /// Asks, and shows what came of it.
     pub fn run(&self, shared: &Shared, rounds: usize) -> anyhow::Result<()> {
-        let engine = shared.compute.apply(shared.model.load()?)?;
+        let kept = ImageCache::new(USUAL_CACHE_BYTES);
+        let engine = (shared.compute.apply(shared.model.load()?)?).with_image_cache(kept)?;
         let prompts = prompts(self.each as usize)?;
         let bar = ProgressBar::new(prompts.len() as u64).with_style(
             ProgressStyle::with_template("{bar:30} {pos}/{len} · {eta} left")
@@ -61,7 +65,7 @@ impl GuessesArguments {
     }
 }
 
-/// Texts with questions about them, so many of each sort.
+/// Texts and pictures with questions about them, so many of each sort.
 fn prompts(each: usize) -> anyhow::Result<Vec<Guessed>> {
     let generator = Generator::new(SEED, Recipe::default())?;
     let sort = |question: &Question| match (question.kind, &question.thought) {
@@ -70,21 +74,31 @@ fn prompts(each: usize) -> anyhow::Result<Vec<Guessed>> {
         (_, None) => ANSWER,
     };
     let mut prompts: Vec<Guessed> = Vec::new();
-    for index in 0.. {
-        let (questions, twin) = generator.text(index);
-        for task in [COPY, THINK, ANSWER] {
-            let count = prompts.iter().filter(|prompt| prompt.task == task).count();
-            let question = questions.iter().find(|question| sort(question) == task);
-            let (Some(question), true) = (question, count < each) else {
-                continue;
-            };
-            // As the model inside was taught to read texts.
-            let mut request = Request::question(vec![], format!("{twin}\n{}", question.question));
-            request.thinking = Some(task == THINK);
+    let mut put = |task: &'static str, images: Vec<Picture>, text: String| {
+        if prompts.iter().filter(|prompt| prompt.task == task).count() < each {
+            let mut request = Request::question(images, text);
+            request.thinking = Some(task == THINK || task == PICTURE);
             request.max_tokens = Some(MAX_TOKENS);
             prompts.push(Guessed { task, request });
         }
-        if prompts.len() == 3 * each {
+        prompts.len()
+    };
+    for index in 0.. {
+        let (questions, twin) = generator.text(index);
+        let mut count = 0;
+        for task in [COPY, THINK, ANSWER] {
+            if let Some(question) = questions.iter().find(|question| sort(question) == task) {
+                // As the model inside was taught to read texts.
+                count = put(task, vec![], format!("{twin}\n{}", question.question));
+            }
+        }
+        if index < each as u64 {
+            let example = generator.example(index);
+            let question = example.questions.into_iter().next();
+            let question = question.map_or("What is this?".into(), |it| it.question);
+            count = put(PICTURE, vec![example.picture], question);
+        }
+        if count == 4 * each {
             break;
         }
     }
