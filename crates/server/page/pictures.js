@@ -73,7 +73,8 @@ function caption(picture) {
   if (!picture.info) return element("figcaption", {}, "Being handed over…");
   const { width, height, grid: [columns, rows], tokens, thumbnail } = picture.info;
   const tiles = `${columns} × ${rows} ${columns * rows > 1 ? "tiles" : "tile"}${thumbnail ? " + whole" : ""}`;
-  return element("figcaption", {}, `${width} × ${height} · ${tiles} · ${tokens} tokens`);
+  // A line may end with a dot and not begin with one.
+  return element("figcaption", {}, [`${width} × ${height}`, tiles, `${tokens} tokens`].join("\u00a0· "));
 }
 
 // A bar over the whole width, and words for those who do not see it; it keeps its place when it is over.

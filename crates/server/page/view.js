@@ -39,7 +39,8 @@ function figures(turn) {
   const cached = usage.prompt_tokens_details?.cached_tokens ?? 0;
   parts.push(`${usage.prompt_tokens} tokens read${cached > 16 ? `, ${cached} of them remembered` : ""}, first word after ${seconds(timings.first_token_ms)}`);
   if (timings.image_ms > 0.5) parts.push(`picture ${seconds(timings.image_ms)}`);
-  parts.push(`${usage.completion_tokens} written${timings.predicted_per_second ? ` at ${timings.predicted_per_second.toFixed(1)}/s` : ""}`);
+  const rate = timings.predicted_per_second;
+  parts.push(`${usage.completion_tokens} written${rate ? ` at ${rate.toFixed(rate < 100 ? 1 : 0)}/s` : ""}`);
   if (turn.memory) parts.push(`${megabytes(turn.memory)} of memory`);
   return parts.join(" · ");
 }

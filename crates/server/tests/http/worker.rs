@@ -65,17 +65,20 @@ impl Network for Alphabet {
     ) -> Result<Vec<f32>, EngineError> {
         cache.0.extend(inputs.rows.iter().map(|&id| id as u32));
         assert!(!cache.0.contains(&self.bug), "the network's bug");
-        let last = *cache.0.last().unwrap();
-        let next = match (self.a..self.a + 25).contains(&last) {
-            true => last + 1,
-            false => self.a,
+        let after = |id: u32| {
+            let goes_on = (self.a..self.a + 25).contains(&id);
+            let mut row = vec![0.0; 528];
+            row[if goes_on { id + 1 } else { self.a } as usize] = 1.0;
+            row
         };
-        let mut row = vec![0.0; 528];
-        row[next as usize] = 1.0;
         Ok(match logits {
             LogitRows::None => Vec::new(),
-            LogitRows::Last => row,
-            LogitRows::All => row.repeat(inputs.rows.len()),
+            LogitRows::Last => after(*cache.0.last().unwrap()),
+            LogitRows::All => inputs
+                .rows
+                .iter()
+                .flat_map(|&id| after(id as u32))
+                .collect(),
         })
     }
 
