@@ -11,6 +11,7 @@
 mod ceilings;
 mod error;
 mod figure;
+mod guesses;
 mod images;
 mod measure;
 mod memory;
@@ -22,6 +23,7 @@ mod work;
 pub use ceilings::Ceilings;
 pub use error::BenchError;
 pub use figure::{Figure, Report, Unit};
+pub use guesses::{Guessed, Worth, measure_guesses};
 pub use images::{ImagePlan, measure_images, noisy_picture, question};
 pub use measure::{Bound, Plan, STREAM_DEPTH, measure};
 pub use memory::{peak_bytes, resident_bytes};

@@ -44,9 +44,9 @@ pub struct AnswerArguments {
     /// Take this off for each time that they are in it
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     frequency_penalty: Option<f32>,
-    /// Guess tokens ahead from what stands in the prompt and the answer: the same answer, sooner where it copies
+    /// Do not guess tokens ahead from what stands in the prompt and the answer: the same answer, later where it copies
     #[arg(long)]
-    speculate: bool,
+    no_guesses: bool,
     /// The same seed draws the same answer (default: 0)
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
@@ -69,8 +69,8 @@ impl AnswerArguments {
                 grace_tokens: self.thinking_grace,
             };
         }
-        if self.speculate {
-            request.speculation = Speculation::Lookup;
+        if self.no_guesses {
+            request.speculation = Speculation::Off;
         }
         let sampling = &mut request.sampling;
         sampling.temperature = self.temperature.unwrap_or(sampling.temperature);

@@ -13,7 +13,7 @@ pub struct FormatArguments {
     /// Answer in JSON that this schema allows: a file, or the schema itself, such as '{"type": "object"}'
     #[arg(long, value_name = "FILE|TEXT", conflicts_with = "grammar")]
     json_schema: Option<String>,
-    /// Answer in text that this grammar derives from its rule `start`; Lark as llguidance reads it
+    /// Answer in text that this grammar derives: Lark as llguidance reads it (from `start`), or llama.cpp's GBNF (from `root`)
     #[arg(long, value_name = "FILE")]
     grammar: Option<PathBuf>,
 }
@@ -28,7 +28,7 @@ impl FormatArguments {
             return Ok(None);
         };
         let name = path.display().to_string();
-        let grammar = Grammar::lark(&read(path)?).with_context(|| name.clone())?;
+        let grammar = Grammar::of_either_format(&read(path)?).with_context(|| name.clone())?;
         Ok(Some(grammar.named(name)))
     }
 }

@@ -39,6 +39,14 @@ pub fn capacity(
     }
 }
 
+/// Memory for bodies and pictures of all requests in flight where nobody says how much: a gigabyte, or a quarter of what is free
+/// where that is less, as in a small container.
+pub fn bodies_bytes() -> usize {
+    let most = 1_000_000_000;
+    let free = available_bytes().and_then(|bytes| usize::try_from(bytes / 4).ok());
+    free.map_or(most, |free| free.min(most))
+}
+
 /// The line that tells it.
 pub fn told(capacity: &Capacity, bytes_per_token: usize) -> String {
     let Capacity {

@@ -109,3 +109,116 @@ fn lengths_that_cannot_be_are_mistakes() {
         assert_eq!(outcome.stdout, "");
     }
 }
+
+const THINKING: [&str; 9] = [
+    "bench",
+    "--thinking",
+    "--model",
+    "model",
+    "--folder",
+    "held",
+    "--json",
+    "--budgets",
+    "0,3,unlimited",
+];
+
+/// A random model thinks without end, and writes whatever its tokenizer has: what a budget must hold against.
+#[test]
+fn no_thought_of_a_random_model_overruns_in_any_way_of_asking() {
+    let place = Place::new();
+    let template = std::fs::read_to_string(place.path("model/chat_template.jinja")).unwrap();
+    assert!(template.contains("'[|BlueThink|]'"));
+    // It would not begin a thought by itself.
+    place.write(
+        "model/chat_template.jinja",
+        template.replace("'[|BlueThink|]'", "'<think>'"),
+    );
+    let more = ["--questions", "3", "--checked", "2", "--plot", "charts"];
+    let outcome = place.run(&[&THINKING[..], &more].concat());
+    assert_eq!(outcome.exit, Some(0), "{}", outcome.stderr);
+    let lines: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let lines = lines.as_array().unwrap();
+    let asked: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            (
+                line["way"].as_str().unwrap(),
+                line["total"]["count"].as_u64(),
+            )
+        })
+        .collect();
+    let of_way = |way, count| [(way, Some(count)); 3];
+    let ways = [
+        of_way("plain", 3),
+        of_way("schema", 2),
+        of_way("speculation", 2),
+        of_way("schema_and_speculation", 2),
+    ];
+    assert_eq!(asked, ways.concat());
+    for line in lines {
+        for promise in ["overruns", "miscounted", "streamed_otherwise"] {
+            assert_eq!(line[promise], 0, "{promise}: {line}");
+        }
+        let guessed = line["way"].as_str().unwrap().contains("speculation");
+        assert_eq!(
+            line["other_tokens"].as_u64(),
+            guessed.then_some(0),
+            "{line}"
+        );
+    }
+    // Otherwise nothing was put to the test.
+    assert_eq!(lines[1]["longest_tokens"], 3, "{}", lines[1]);
+    let svg = std::fs::read_to_string(place.path("charts/thinking-budget.svg")).unwrap();
+    assert_eq!(svg.matches("<rect x=").count(), 3);
+
+    // The same again asks nothing: a model that is gone would be missed.
+    let kept = std::fs::read(place.path("held/eval.results.jsonl")).unwrap();
+    let again = place.run(&[&THINKING[..], &more].concat());
+    assert_eq!(again.stdout, outcome.stdout);
+    assert_eq!(
+        std::fs::read(place.path("held/eval.results.jsonl")).unwrap(),
+        kept
+    );
+    // And what a killed run has not written is asked anew.
+    let most = kept
+        .iter()
+        .take(kept.len() - 100)
+        .copied()
+        .collect::<Vec<u8>>();
+    place.write("held/eval.results.jsonl", most);
+    let again = place.run(&[&THINKING[..], &more].concat());
+    assert_eq!(again.stdout, outcome.stdout);
+}
+
+/// A random model goes in circles, where guesses come true.
+#[test]
+fn guesses_change_no_token_of_any_answer() {
+    let place = Place::new();
+    let outcome = place.run(&[
+        "bench",
+        "--guesses",
+        "--model",
+        "model",
+        "--each",
+        "2",
+        "--runs",
+        "1",
+        "--json",
+    ]);
+    assert_eq!(outcome.exit, Some(0), "{}", outcome.stderr);
+    let tasks: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let tasks = tasks.as_array().unwrap();
+    let names: BTreeSet<&str> = tasks.iter().filter_map(|it| it["task"].as_str()).collect();
+    assert_eq!(names, ["answer", "copy", "picture", "think"].into());
+    for task in tasks {
+        // Greedy and drawn.
+        assert_eq!(
+            (&task["answers"], &task["different"]),
+            (&4.into(), &0.into()),
+            "{task}"
+        );
+        assert!(task["speed"].as_f64().unwrap() > 0.0);
+    }
+    let accepted = |task: &Value| task["accepted_tokens"].as_u64().unwrap();
+    assert!(tasks.iter().map(accepted).sum::<u64>() > 20, "{tasks:?}");
+}

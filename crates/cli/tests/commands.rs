@@ -76,14 +76,13 @@ fn a_thought_is_cut_at_its_budget_and_the_line_of_numbers_says_so() {
         "{}",
         outcome.stderr
     );
-    let outcome = run(&["--thinking-budget", "3", "--json", "--speculate"]);
+    let outcome = run(&["--thinking-budget", "3", "--json"]);
     let reply: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(reply["usage"]["reasoning_tokens"], 3);
     assert_eq!(
         (&reply["thinking"]["ended"], &reply["thinking"]["budget"]),
         (&"budget".into(), &3.into())
     );
-    assert!(reply["speculation"].is_object());
     // No time at all is the mode without thoughts, as no token at all is: there is nothing to be cut.
     for none in ["--thinking-time=0", "--thinking-budget=0"] {
         let outcome = run(&[none, "--json"]);

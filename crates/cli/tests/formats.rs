@@ -34,7 +34,7 @@ fn an_answer_holds_a_schema_from_a_file_or_from_the_line() {
     let by_file = run(&place, &["--json-schema", "schema.json"]);
     assert_eq!(by_file.exit, Some(0), "{}", by_file.stderr);
     assert!(holds(&by_file.stdout), "{}", by_file.stdout);
-    let by_line = run(&place, &["--json-schema", SCHEMA, "--json", "--speculate"]);
+    let by_line = run(&place, &["--json-schema", SCHEMA, "--json"]);
     let reply: Json = serde_json::from_str(&by_line.stdout).unwrap();
     assert_eq!(reply["text"], by_file.stdout.trim_end());
     assert_eq!(reply["finish_reason"], "stop");
@@ -57,6 +57,24 @@ fn an_answer_holds_a_grammar() {
     assert_eq!((year.len(), month.len()), (4, 2), "{}", outcome.stdout);
     let month: u32 = month.parse().unwrap();
     assert!((1..=12).contains(&month));
+}
+
+#[test]
+fn a_grammar_of_llama_cpp_is_read_as_well() {
+    let place = Place::new();
+    let gbnf = "# a sum\nroot ::= num ([-+] num){1,2}\nnum ::= [1-9] [0-9]? | \"(\" root \")\"";
+    place.write("sum.gbnf", gbnf);
+    let outcome = run(&place, &["--grammar", "sum.gbnf"]);
+    let answer = outcome.stdout.trim_end();
+    assert!(answer.contains(['+', '-']), "{answer}");
+    assert!(
+        answer.chars().all(|c| "0123456789+-()".contains(c)),
+        "{answer}"
+    );
+    place.write("broken.gbnf", "root ::= [a-z]\nmore ::= (\"a\"");
+    let outcome = run(&place, &["--grammar", "broken.gbnf"]);
+    let expected = "broken.gbnf: grammar: line 2, column 14: expected the ) of the group that began in line 2, found the end";
+    assert!(outcome.stderr.contains(expected), "{}", outcome.stderr);
 }
 
 #[test]

@@ -136,6 +136,23 @@ fn a_conversation_is_saved_and_gone_on_with() {
     let second = chat("/load talk.json\nand now?\n");
     assert!(second.stderr.contains("2 messages\n"), "{}", second.stderr);
     assert_eq!(first.stdout + &second.stdout, whole);
+    // What the next turn would cost is known before it is asked.
+    let explained = place.run(&[
+        "explain",
+        "--model",
+        "model",
+        "--after",
+        "talk.json",
+        "checks.png",
+    ]);
+    assert!(
+        explained
+            .stdout
+            .contains("tokens of the prompt are remembered and not read again"),
+        "{}{}",
+        explained.stdout,
+        explained.stderr
+    );
     // Without what the model remembers it is read again, and the answer is the same.
     std::fs::remove_file(place.path("talk.json.session")).unwrap();
     let again = chat("/load talk.json\nand now?\n");

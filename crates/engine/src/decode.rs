@@ -217,7 +217,8 @@ impl Writer<'_> {
             first_token: self.first_token.unwrap_or_else(Instant::now),
             read_tokens: self.read_tokens,
             thinking: self.thinking,
-            guesses: self.guesser.map(|guesser| guesser.guesses),
+            guesses: (self.guesser.map(|guesser| guesser.guesses))
+                .filter(|guesses| guesses.guessed_tokens > 0),
             logprobs: self.logprobs,
         })
     }

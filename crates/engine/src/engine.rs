@@ -69,6 +69,9 @@ pub(crate) struct Prepared {
     pub guide: Option<Guide>,
 }
 
+/// A request's prompt, to ask a [`crate::Scheduler`] how much of it is remembered.
+pub struct PreparedPrompt(pub(crate) Prepared);
+
 impl Prepared {
     /// Most positions that prompt and answer take.
     pub fn most_tokens(&self) -> usize {
@@ -214,6 +217,11 @@ impl<N: Network> Engine<N> {
     /// The prompt of a request, made but not read. Errors as [`Engine::generate`] before it begins.
     pub fn prompt(&self, request: &Request) -> Result<Prompt, EngineError> {
         Ok(self.prepare(request)?.0)
+    }
+
+    /// The prompt of a request for [`crate::Scheduler::remembered_tokens`]. Errors as [`Engine::prompt`].
+    pub fn prepared_prompt(&self, request: &Request) -> Result<PreparedPrompt, EngineError> {
+        self.prepare_rows(request).map(PreparedPrompt)
     }
 
     /// How many tokens of a request's prompt a memory would save: of several memories, the one to answer it in.

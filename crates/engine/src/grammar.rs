@@ -9,6 +9,8 @@
 //! error, never left out. Its limits on time and memory are set in [`compile`].
 
 mod compile;
+mod cut;
+mod gbnf;
 mod guide;
 mod vocabulary;
 
@@ -73,6 +75,21 @@ impl Grammar {
         Grammar::rules(grammar.to_owned()).checked()
     }
 
+    /// Text that a grammar in llama.cpp's format (GBNF) derives from its rule `root`:
+    /// <https://github.com/ggml-org/llama.cpp/blob/master/grammars/README.md>. Errors name line and column.
+    pub fn gbnf(grammar: &str) -> Result<Self, EngineError> {
+        let length = Grammar::rules(grammar.to_owned()).checked();
+        length.and_then(|_| gbnf::translate(grammar)?.checked())
+    }
+
+    /// A grammar in the format that it is in: GBNF where its first rule is defined by `::=`, else Lark.
+    pub fn of_either_format(grammar: &str) -> Result<Self, EngineError> {
+        match gbnf::recognise(grammar) {
+            true => Grammar::gbnf(grammar),
+            false => Grammar::lark(grammar),
+        }
+    }
+
     /// With another name in error messages.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
@@ -95,6 +112,12 @@ impl Grammar {
             Body::Expression(expression) => Some(expression),
             Body::Rules(_) => None,
         }
+    }
+
+    /// Where an answer that was cut ends, if it is to be JSON and has begun: a path, `$.items[2].name`.
+    pub(crate) fn place_of_cut(&self, answer: &str) -> Option<String> {
+        let json = self.expression().is_some_and(|it| it.starts_with("%json"));
+        (json && !answer.is_empty()).then(|| cut::place(answer))
     }
 
     /// All of it in Lark.

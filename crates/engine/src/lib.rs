@@ -58,7 +58,7 @@ pub use calibration::{Calibration, Point, Prediction, Work};
 pub use cancel::Cancel;
 pub use data_url::{DataUrlError, decode_base64, decode_data_url};
 pub use encoding::{EncoderWeights, Encoding, MOST_BATCH_TILES, Schedule};
-pub use engine::{Cheaper, Cost, EncodedImage, Engine, Look};
+pub use engine::{Cheaper, Cost, EncodedImage, Engine, Look, PreparedPrompt};
 pub use error::EngineError;
 pub use files::{GenerationConfig, ModelFiles, PromptFiles, read_small_files};
 pub use grammar::{Grammar, MAX_GRAMMAR_BYTES};

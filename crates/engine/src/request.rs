@@ -222,7 +222,10 @@ pub struct Reply {
     pub images: Vec<ImageInfo>,
     /// Times.
     pub timings: Timings,
-    /// How guesses went, if any were asked for.
+    /// Where an answer in JSON was cut, for one that is only the beginning of its schema's: a path, `$.items[2].name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut_inside: Option<String>,
+    /// How guesses went, if there were any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub speculation: Option<Guesses>,
     /// Tokens of the answer with their log-probabilities, if asked for; the end token is not among them.

@@ -20,6 +20,7 @@ use crate::error::EngineError;
 use crate::files::read_capped;
 use crate::message::{Message, Part, Role};
 use crate::request::Request;
+use crate::speculation::Speculation;
 use crate::vision::Detail;
 
 mod format;
@@ -118,6 +119,7 @@ pub fn parse(body: &[u8], defaults: &Request, rules: &Rules) -> Result<Request, 
     tools::read(&mut request, &body)?;
     vision::read(&mut request, &body)?;
     sampling::top_logprobs(&mut request, &body)?;
+    format::grammar(&mut request, &body)?;
     let Some(Json::Array(messages)) = body.get("messages") else {
         return Err(EngineError::request(
             "messages",
@@ -144,8 +146,13 @@ fn parameter(request: &mut Request, name: &str, value: &Json) -> Result<(), Engi
     }
     match name {
         // These are read together.
-        "messages" | "top_logprobs" | "vision" => {}
+        "messages" | "top_logprobs" | "vision" | "grammar" => {}
         _ if thinking::NAMES.contains(&name) || tools::NAMES.contains(&name) => {}
+        "speculation" => match value.as_bool() {
+            Some(true) => request.speculation = Speculation::Lookup,
+            Some(false) => request.speculation = Speculation::Off,
+            None => return Err(wrong(name, "true or false", value)),
+        },
         "response_format" => request.format = format::read(value)?,
         "max_tokens" | "max_completion_tokens" => match value.as_u64() {
             Some(number) => {

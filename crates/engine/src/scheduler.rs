@@ -18,7 +18,7 @@ use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use crate::cancel::Cancel;
-use crate::engine::{Engine, Prepared};
+use crate::engine::{Engine, Prepared, PreparedPrompt};
 use crate::error::EngineError;
 use crate::memories::{self, Memories};
 use crate::network::{Cache, Network, Segment};
@@ -136,6 +136,16 @@ impl<'a, 'env, N: Network, T> Scheduler<'a, 'env, N, T> {
             reading: self.running.iter().filter(decoding).count(),
             cache_tokens: self.memories.tokens() + self.tokens_in_use(),
         }
+    }
+
+    /// Tokens of a prompt that a request with it would not read if it began now, because earlier requests or those being answered
+    /// have read them.
+    pub fn remembered_tokens(&self, prompt: &PreparedPrompt) -> usize {
+        let PreparedPrompt(prepared) = prompt;
+        let kept = self.memories.best(prepared).map_or(0, |(_, shared)| shared);
+        let running = self.running.iter();
+        let of_running = running.map(|running| running.sequence.shared(prepared));
+        of_running.fold(kept, usize::max)
     }
 
     /// Begins with a request, or has it wait until there is memory for it. Gives it back with its error where it cannot be

@@ -19,7 +19,7 @@ use crate::network::{Cache, Network, Segment};
 use crate::prefill::{Images, Patience, Prefill, Sources};
 use crate::prompt::Piece;
 use crate::record::Record;
-use crate::request::{Event, Reply, RequestRef, Timings, Usage};
+use crate::request::{Event, FinishReason, Reply, RequestRef, Timings, Usage};
 use crate::wake::Waker;
 
 /// Whoever sees an answer grow.
@@ -387,7 +387,13 @@ impl<'a, N: Network> Sequence<'a, N> {
                     prefill: self.prefill.decoder_time,
                     first_token: written.first_token - self.started,
                 };
-                Some(reply(self.prepared, self.cached_tokens, *written, &times))
+                let mut reply = reply(self.prepared, self.cached_tokens, *written, &times);
+                if let (FinishReason::Length, Some(grammar)) =
+                    (reply.finish_reason, &self.request.format)
+                {
+                    reply.cut_inside = grammar.place_of_cut(&reply.text);
+                }
+                Some(reply)
             }
             _ => None,
         };
@@ -421,6 +427,7 @@ fn reply(prepared: Prepared, cached_tokens: usize, written: Written, times: &Tim
         reasoning: written.reasoning,
         finish_reason: written.finish_reason,
         thinking: written.thinking,
+        cut_inside: None,
         speculation: written.guesses,
         logprobs: written.logprobs,
         images: prepared.views.into_iter().map(|view| view.info).collect(),

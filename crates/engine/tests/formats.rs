@@ -50,6 +50,7 @@ fn an_answer_by_a_schema_is_the_same_with_guesses_and_after_a_conversation() {
         let mut plain =
             request(json!({"response_format": format, "temperature": 0.8, "seed": seed}));
         plain.budget = ThinkingBudget::of_tokens(6);
+        plain.speculation = Speculation::Off;
         let question = Request::question(vec![Picture::filled(40, 30, [9, 200, 90])], "What?");
         (plain.images, plain.messages) = (question.images, question.messages);
         let alone = ask(&engine, &mut Memory::new(), &plain);

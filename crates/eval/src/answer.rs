@@ -2,10 +2,7 @@
 
 use std::path::PathBuf;
 
-use engine::{
-    Cancel, Engine, EngineError, Memory, Network, Reply, Request, ThinkingBudget, ThoughtEnd,
-    read_picture_stream,
-};
+use engine::{Cancel, Engine, EngineError, Memory, Network, Request, read_picture_stream};
 use image_prep::{Limits, Picture};
 
 /// A question to be answered.
@@ -34,38 +31,8 @@ pub struct EngineAnswer<'a, N: Network> {
     engine: &'a Engine<N>,
     cancel: &'a Cancel,
     max_tokens: usize,
-    budget: ThinkingBudget,
-    thoughts: Thoughts,
     memory: Memory<N>,
     picture: Option<(PathBuf, Picture)>,
-}
-
-/// What became of the thoughts of some answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Thoughts {
-    /// Answers.
-    pub answers: usize,
-    /// Tokens of all thoughts.
-    pub tokens: usize,
-    /// Tokens of the longest.
-    pub longest: usize,
-    /// Answers whose thought had more tokens than its budget.
-    pub overruns: usize,
-    /// Thoughts that the model did not end itself.
-    pub cut: usize,
-}
-
-impl Thoughts {
-    fn add(&mut self, reply: &Reply) {
-        let tokens = reply.usage.reasoning_tokens;
-        self.answers += 1;
-        self.tokens += tokens;
-        self.longest = self.longest.max(tokens);
-        let over = |budget| tokens > budget;
-        self.overruns += usize::from(reply.thinking.budget.is_some_and(over));
-        let own = matches!(reply.thinking.ended, None | Some(ThoughtEnd::Stop));
-        self.cut += usize::from(!own);
-    }
 }
 
 impl<'a, N: Network> EngineAnswer<'a, N> {
@@ -75,22 +42,9 @@ impl<'a, N: Network> EngineAnswer<'a, N> {
             engine,
             cancel,
             max_tokens,
-            budget: ThinkingBudget::default(),
-            thoughts: Thoughts::default(),
             memory: Memory::new(),
             picture: None,
         }
-    }
-
-    /// Thoughts within this budget, where one is asked for.
-    pub fn with_budget(mut self, budget: ThinkingBudget) -> Self {
-        self.budget = budget;
-        self
-    }
-
-    /// What became of the thoughts so far.
-    pub fn thoughts(&self) -> Thoughts {
-        self.thoughts
     }
 
     fn picture(&mut self, ask: &Ask) -> Result<Picture, EngineError> {
@@ -115,12 +69,10 @@ impl<N: Network> Answer for EngineAnswer<'_, N> {
         let picture = self.picture(&ask)?;
         let mut request = Request::question(vec![picture], &ask.question.question);
         request.thinking = Some(ask.think);
-        request.budget = self.budget;
         request.max_tokens = Some(self.max_tokens);
         let reply =
             self.engine
                 .generate_in(&mut self.memory, &request, self.cancel, &mut |_| {})?;
-        self.thoughts.add(&reply);
         Ok(reply.text)
     }
 }

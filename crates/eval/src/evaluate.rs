@@ -122,6 +122,7 @@ pub fn evaluate<'a>(
                 expected: &question.answer,
                 reply: &reply,
                 right,
+                thought: None,
             })?;
         }
         outcome.reused += usize::from(reused);
@@ -157,14 +158,15 @@ fn key(question: &Question, picture: Fingerprint, think: bool, options: &Options
 
 /// The last picture file read: questions about one picture mostly follow one another.
 #[derive(Default)]
-struct Pictures {
+pub(crate) struct Pictures {
     path: PathBuf,
     bytes: Vec<u8>,
     fingerprint: Fingerprint,
 }
 
 impl Pictures {
-    fn read(&mut self, path: &Path) -> Result<(&[u8], Fingerprint), EngineError> {
+    /// A picture file's bytes, and their name.
+    pub(crate) fn read(&mut self, path: &Path) -> Result<(&[u8], Fingerprint), EngineError> {
         if self.path != path {
             self.path = PathBuf::new();
             self.bytes.clear();

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::EvalError;
+use crate::thinking::Thought;
 
 /// Every line begins so; nothing else is ever cut off.
 const BEGINNING: &[u8] = b"{\"key\":\"";
@@ -26,20 +27,31 @@ pub(crate) struct Line<'a> {
     pub(crate) expected: &'a str,
     pub(crate) reply: &'a str,
     pub(crate) right: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) thought: Option<&'a Thought>,
 }
 
 /// What is needed of an earlier line.
 #[derive(Deserialize)]
 struct Earlier {
     key: String,
+    #[serde(flatten)]
+    kept: Kept,
+}
+
+/// What is taken over of it.
+#[derive(Deserialize)]
+struct Kept {
     reply: String,
+    #[serde(default)]
+    thought: Option<Thought>,
 }
 
 /// A results file, open for appending.
 pub struct ResultsFile {
     path: PathBuf,
     file: File,
-    replies: HashMap<String, String>,
+    replies: HashMap<String, Kept>,
 }
 
 impl ResultsFile {
@@ -71,7 +83,7 @@ impl ResultsFile {
             let whole = line.ends_with(b"\n");
             match serde_json::from_slice::<Earlier>(line) {
                 Ok(earlier) if whole => {
-                    replies.insert(earlier.key, earlier.reply);
+                    replies.insert(earlier.key, earlier.kept);
                     good += line.len() as u64;
                 }
                 // The last line, cut off.
@@ -102,7 +114,12 @@ impl ResultsFile {
 
     /// The reply with this key, from this run or an earlier one.
     pub(crate) fn reply(&self, key: &str) -> Option<&str> {
-        self.replies.get(key).map(String::as_str)
+        self.replies.get(key).map(|kept| kept.reply.as_str())
+    }
+
+    /// What is known of the thought before the reply with this key, if that was looked at.
+    pub(crate) fn thought(&self, key: &str) -> Option<&Thought> {
+        self.replies.get(key)?.thought.as_ref()
     }
 
     /// Appends a line, in one write, so that a killed run leaves whole lines.
@@ -115,7 +132,11 @@ impl ResultsFile {
             .map_err(|source| error(std::io::Error::new(ErrorKind::InvalidData, source)))?;
         text.push(b'\n');
         self.file.write_all(&text).map_err(error)?;
-        self.replies.insert(line.key.into(), line.reply.into());
+        let kept = Kept {
+            reply: line.reply.into(),
+            thought: line.thought.cloned(),
+        };
+        self.replies.insert(line.key.into(), kept);
         Ok(())
     }
 }
@@ -133,6 +154,7 @@ mod tests {
             expected: "A",
             reply,
             right: false,
+            thought: None,
         }
     }
 

@@ -33,16 +33,20 @@ export const model = async () => (await (await call("/v1/models")).json()).data[
 export const addPicture = async (blob) =>
   (await call("/v1/images", { method: "POST", headers: { "Content-Type": blob.type || "application/octet-stream" }, body: blob })).json();
 
+// How far the encoding of a picture is, handed to `onProgress` until it is over.
+export async function watchPicture(id, onProgress) {
+  const response = await call(`/v1/images/${id}/events`);
+  await eachEvent(response.body.getReader(), onProgress);
+}
+
 export const removePicture = (id) => call(`/v1/images/${id}`, { method: "DELETE" });
 
 export const explain = async (messages, signal) => (await call("/v1/explain", { ...json({ messages }), signal })).json();
 
 export const stopThinking = (id) => call("/v1/chat/completions/control", json({ id, action: "stop_thinking" }));
 
-// Asks, and hands every chunk of the answer to `onChunk`. Ends when the answer does; throws what went wrong.
-export async function ask(body, signal, onChunk) {
-  const options = { ...json({ ...body, stream: true, stream_options: { include_usage: true }, return_progress: true }), signal };
-  const reader = (await call("/v1/chat/completions", options)).body.getReader();
+// Hands the data of every event of a stream to `take`, until the one that says that it is over.
+async function eachEvent(reader, take) {
   const decoder = new TextDecoder();
   let text = "";
   for (;;) {
@@ -56,9 +60,17 @@ export async function ask(body, signal, onChunk) {
       if (!event.startsWith("data: ")) continue;
       const data = event.slice(6);
       if (data === "[DONE]") return;
-      const chunk = JSON.parse(data);
-      if (chunk.error) throw new ApiError(500, chunk.error, 0);
-      onChunk(chunk);
+      take(JSON.parse(data));
     }
   }
+}
+
+// Asks, and hands every chunk of the answer to `onChunk`. Ends when the answer does; throws what went wrong.
+export async function ask(body, signal, onChunk) {
+  const options = { ...json({ ...body, stream: true, stream_options: { include_usage: true }, return_progress: true }), signal };
+  const response = await call("/v1/chat/completions", options);
+  await eachEvent(response.body.getReader(), (chunk) => {
+    if (chunk.error) throw new ApiError(500, chunk.error, 0);
+    onChunk(chunk);
+  });
 }

@@ -117,6 +117,8 @@ async function answerFrom(index) {
   }
   turn.running = false;
   delete turn.progress;
+  delete turn.looking;
+  if (turn.usage) turn.memory = turn.usage.total_tokens * model.cache_bytes_per_token;
   running = null;
   conversation.updated = Date.now();
   await history.keep(conversation);
@@ -129,6 +131,8 @@ async function answerFrom(index) {
 async function ask(conversation, turn, signal) {
   const asked = conversation.turns.slice(0, -1).filter((one) => one.role === "user" || one.text);
   const shown = asked.flatMap((one) => one.pictures ?? []);
+  running.shown = shown;
+  turn.looking = shown.find((picture) => picture.progress)?.progress;
   turn.wait = "Handing over the picture";
   for (const picture of shown.filter((picture) => !picture.info)) await pictures.handOver(picture);
   turn.wait = "Waiting for the model";
@@ -172,9 +176,20 @@ async function addFiles(files) {
     drawTray();
     pictures.handOver(picture)
       .catch((error) => error.status === 401 && askForKey())
-      .finally(() => { drawTray(); cost(); });
+      .finally(() => { drawTray(); cost(); })
+      .then(() => pictures.watch(picture, () => looked(picture)));
   }
   question.focus();
+}
+
+// The server has looked at more of a picture: said where the picture waits for its question, or the question for its answer.
+function looked(picture) {
+  const figure = tray.children[waiting.indexOf(picture)];
+  if (figure) pictures.update(figure, picture);
+  if (running?.shown?.includes(picture)) {
+    running.turn.looking = picture.progress;
+    drawLast();
+  }
 }
 
 function drawTray() {
@@ -199,7 +214,9 @@ function cost() {
     try {
       const turns = [...current.turns.filter((turn) => (turn.role === "user" || turn.text) && (turn.pictures ?? []).every((picture) => picture.info)), { role: "user", text, pictures: waiting }];
       const found = await api.explain(turns.map(message));
-      at("cost").textContent = `${found.prompt_tokens} of ${found.context_tokens} tokens`;
+      const parts = [`${found.prompt_tokens} of ${found.context_tokens} tokens`, view.megabytes(found.cache_bytes)];
+      if (found.predicted) parts.push(`first word in ${view.seconds(found.predicted.first_token_ms)}`);
+      at("cost").textContent = parts.join(" · ");
     } catch (error) {
       at("cost").textContent = error.code === "context_length_exceeded" ? "too long for this model" : "";
     }

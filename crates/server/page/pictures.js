@@ -11,7 +11,8 @@ const urlOf = (blob) => {
   return urls.get(blob);
 };
 
-// A picture is { blob, name, info }, info being the server's description with the id under which it keeps the picture.
+// A picture is { blob, name, info }, info being the server's description with the id under which it keeps the picture. While the
+// server encodes it, `progress` says how far that is.
 export const fromFile = (file) => ({ blob: file, name: file.name || "picture", info: null, error: null });
 
 export async function handOver(picture) {
@@ -21,6 +22,21 @@ export async function handOver(picture) {
   } catch (error) {
     picture.error = person(error);
     throw error;
+  }
+}
+
+// Follows the encoding until it is over; `onChange` is called when something is to be seen. Nothing depends on it.
+export async function watch(picture, onChange) {
+  if (picture.info?.encoding !== "running") return;
+  try {
+    await api.watchPicture(picture.info.id, ({ encoding, tiles_done, tiles }) => {
+      picture.info.encoding = encoding;
+      picture.progress = encoding === "running" ? { tiles_done, tiles } : null;
+      onChange();
+    });
+  } catch {
+    picture.progress = null;
+    onChange();
   }
 }
 
@@ -57,7 +73,23 @@ function caption(picture) {
   if (!picture.info) return element("figcaption", {}, "Being handed over…");
   const { width, height, grid: [columns, rows], tokens, thumbnail } = picture.info;
   const tiles = `${columns} × ${rows} ${columns * rows > 1 ? "tiles" : "tile"}${thumbnail ? " + whole" : ""}`;
-  return element("figcaption", {}, `${width} × ${height} · ${tiles} · ${tokens} tokens`);
+  // A line may end with a dot and not begin with one.
+  return element("figcaption", {}, [`${width} × ${height}`, tiles, `${tokens} tokens`].join("\u00a0· "));
+}
+
+// A bar over the whole width, and words for those who do not see it; it keeps its place when it is over.
+function bar(picture) {
+  const box = element("div", { class: "encoding" });
+  const { tiles_done = 0, tiles = 1 } = picture.progress ?? {};
+  if (!picture.progress) return box;
+  const words = `Looking at it: ${tiles_done} of ${tiles} ${tiles > 1 ? "tiles" : "tile"}`;
+  box.append(element("progress", { max: tiles, value: tiles_done, "aria-label": words, title: words }), element("span", {}, words));
+  return box;
+}
+
+// Draws the progress of a picture that is on show, and nothing else of it.
+export function update(figure, picture) {
+  figure.querySelector(".encoding")?.replaceWith(bar(picture));
 }
 
 export function show(picture, onRemove) {
@@ -69,6 +101,7 @@ export function show(picture, onRemove) {
   frame.onclick = () => enlarge(picture);
   const figure = element("figure", { class: "picture" }, frame, caption(picture));
   if (onRemove) {
+    figure.append(bar(picture));
     const remove = element("button", { type: "button", class: "drop", title: "Remove", "aria-label": `Remove ${picture.name}` }, "×");
     remove.onclick = onRemove;
     figure.append(remove);

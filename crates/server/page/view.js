@@ -29,7 +29,8 @@ const button = (label, title, onClick, kind = "quiet small") => {
   return node;
 };
 
-const seconds = (ms) => (ms < 100 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(1)} s`);
+export const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
+export const seconds = (ms) => (ms < 100 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
 function figures(turn) {
   const { usage, timings } = turn;
@@ -38,7 +39,9 @@ function figures(turn) {
   const cached = usage.prompt_tokens_details?.cached_tokens ?? 0;
   parts.push(`${usage.prompt_tokens} tokens read${cached > 16 ? `, ${cached} of them remembered` : ""}, first word after ${seconds(timings.first_token_ms)}`);
   if (timings.image_ms > 0.5) parts.push(`picture ${seconds(timings.image_ms)}`);
-  parts.push(`${usage.completion_tokens} written${timings.predicted_per_second ? ` at ${timings.predicted_per_second.toFixed(1)}/s` : ""}`);
+  const rate = timings.predicted_per_second;
+  parts.push(`${usage.completion_tokens} written${rate ? ` at ${rate.toFixed(rate < 100 ? 1 : 0)}/s` : ""}`);
+  if (turn.memory) parts.push(`${megabytes(turn.memory)} of memory`);
   return parts.join(" · ");
 }
 
@@ -65,8 +68,10 @@ function thought(turn, actions) {
 
 function status(turn) {
   const line = element("div", { class: "status", role: "status" }, element("span", { class: "pulse" }));
-  const progress = turn.progress;
-  if (progress && progress.processed < progress.total) {
+  const { progress, looking } = turn;
+  if (looking) {
+    line.append(`Looking at the picture: ${looking.tiles_done} of ${looking.tiles} tiles`, element("progress", { max: looking.tiles, value: looking.tiles_done }));
+  } else if (progress && progress.processed < progress.total) {
     const bar = element("progress", { max: progress.total, value: progress.processed });
     line.append(`Reading ${progress.processed} of ${progress.total} tokens`, bar);
   } else {

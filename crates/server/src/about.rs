@@ -9,7 +9,7 @@ use engine::ImageInfo;
 use image_prep::TilePlan;
 use serde_json::{Map, Value as Json, json};
 
-use crate::app::{Api, App, read};
+use crate::app::{Api, App, read, slowly};
 use crate::body::{self, short};
 use crate::chat::{Explained, ModelCard, Sees, Thinks};
 use crate::error::{ApiError, Shape, json_response};
@@ -79,6 +79,7 @@ fn card(model: &ModelCard) -> Json {
         "owned_by": "bluelm",
         "architecture": {"input_modalities": inputs, "output_modalities": ["text"]},
         "context_length": model.context_tokens,
+        "cache_bytes_per_token": model.cache_bytes_per_token,
         "thinking": model.thinks == Thinks::OnRequest,
     })
 }
@@ -142,8 +143,10 @@ pub async fn explain(State(app): Shared, request: Request) -> Response<Body> {
 
 async fn cost(app: &Arc<App>, request: Request) -> Result<Json, ApiError> {
     let asked = read(app, Api::Completions, request).await?;
-    let explained = app.chat.explain(&asked.request)?;
-    let (measure, model) = (&asked.measure, app.chat.model());
+    let (measure, model) = (asked.measure, app.chat.model());
+    let (request, _room) = (asked.request, asked.room);
+    // It waits for the end of a step.
+    let explained = slowly(app, move |app| Ok(app.chat.explain(&request)?)).await?;
     let plans = measure.plans.iter().zip(&measure.images);
     let mut images: Vec<Json> = plans
         .map(|(plan, info)| plan_json(&(plan.clone(), info.clone()), model.tile_side))
@@ -165,6 +168,7 @@ async fn cost(app: &Arc<App>, request: Request) -> Result<Json, ApiError> {
         "images": images,
     });
     if let Some(Explained { cost, cheaper }) = explained {
+        json["cached_tokens"] = json!(cost.cached_tokens);
         json["predicted"] = json!(cost.predicted);
         let cheaper = cheaper.iter().map(|way| {
             json!({

@@ -163,7 +163,11 @@ fn logprobs(tokens: &[TokenLogprob]) -> Json {
 
 /// What no other server has, under one name.
 fn extras(answer: &Answer) -> Json {
-    json!({"images": answer.reply.images, "thinking": answer.reply.thinking})
+    let mut extras = json!({"images": answer.reply.images, "thinking": answer.reply.thinking});
+    if let Some(path) = &answer.reply.cut_inside {
+        extras["cut_inside"] = json!(path);
+    }
+    extras
 }
 
 /// Writes `chat.completion.chunk`s.

@@ -2,12 +2,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::{
     Activity, CacheCounts, Cancel, Capacity, Engine, EngineError, Event, FinishReason, Finished,
-    ImageAhead, ImageInfo, Network, Piece, Progress, Reply, Request, Scheduler, Task, Waker,
+    ImageAhead, ImageInfo, Network, Piece, PreparedPrompt, Progress, Reply, Request, Scheduler,
+    Task, Waker,
 };
 use image_prep::{Picture, TilePlan};
 use tokio::sync::OwnedSemaphorePermit;
@@ -39,6 +41,8 @@ struct Desk {
     ending: AtomicBool,
     /// The switches of the jobs being answered.
     current: Mutex<Vec<Cancel>>,
+    /// Prompts of which somebody wants to know how much is remembered.
+    inquiries: Mutex<Vec<(PreparedPrompt, Sender<usize>)>>,
     capacity: Capacity,
 }
 
@@ -79,6 +83,7 @@ where
             activity: Mutex::default(),
             ending: AtomicBool::new(false),
             current: Mutex::default(),
+            inquiries: Mutex::default(),
             capacity,
         });
         let card = card(&engine, name, cache_bytes_per_token);
@@ -142,6 +147,10 @@ impl Desk {
     /// Answers until the server ends.
     fn answer<N: Network>(&self, scheduler: &mut Answering<N>) {
         while !self.is_ending() {
+            for (prompt, asker) in lock(&self.inquiries).drain(..) {
+                // He may have gone away.
+                let _ = asker.send(scheduler.remembered_tokens(&prompt));
+            }
             while scheduler.has_room()
                 && let Some(job) = self.next_job()
             {
@@ -180,6 +189,18 @@ impl Desk {
         let _ = seat.events.send(said);
     }
 
+    /// Tokens of a prompt that are remembered. What is remembered is the answering thread's own, so it is asked, between two steps.
+    fn remembered(&self, prompt: PreparedPrompt) -> usize {
+        let (asker, answer) = channel();
+        lock(&self.inquiries).push((prompt, asker));
+        self.waker.wake();
+        // Once the thread has ended there is nobody to answer, and nothing to remember.
+        if self.is_ending() {
+            lock(&self.inquiries).clear();
+        }
+        answer.recv().unwrap_or(0)
+    }
+
     fn is_ending(&self) -> bool {
         self.ending.load(Ordering::SeqCst)
     }
@@ -198,6 +219,7 @@ impl Desk {
     fn end(&self) {
         self.ending.store(true, Ordering::SeqCst);
         lock(&self.queue).clear();
+        lock(&self.inquiries).clear();
         lock(&self.current).iter().for_each(Cancel::cancel);
         self.waker.wake();
     }
@@ -280,8 +302,7 @@ impl<N: Network + 'static> Chat for Worker<N> {
     }
 
     fn explain(&self, request: &Request) -> Result<Option<Explained>, EngineError> {
-        // What the thread that answers remembers is its own.
-        let remembered_tokens = 0;
+        let remembered_tokens = self.desk.remembered(self.engine.prepared_prompt(request)?);
         Ok(Some(Explained {
             cost: self.engine.cost(request, remembered_tokens)?,
             cheaper: self.engine.cheaper(request, remembered_tokens)?,

@@ -1,6 +1,8 @@
 //! `bluelm bench`: how fast a model is on this machine, and how much memory it takes.
 
+mod guesses;
 mod shape;
+mod thinking;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -10,8 +12,8 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use bench::{
-    Bound, Ceilings, Figure, ImagePlan, Plan, Report, STREAM_DEPTH, Unit, Work, charts, measure,
-    measure_images, noisy_picture, question,
+    Bound, Ceilings, Chart, Figure, ImagePlan, Plan, Report, STREAM_DEPTH, Unit, Work, charts,
+    measure, measure_images, noisy_picture, question,
 };
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
@@ -39,6 +41,8 @@ Examples:
   bluelm bench --model DIR --only decode            one thing
   bluelm bench --batches 1,2,4,6 --plot figures     with figures (SVG and PNG)
   bluelm bench --shape bluelm-v-3b                  the paper's size with random weights: 2 GB on the disk
+  bluelm bench --thinking --plot figures            what thinking is worth, and that no thought overruns
+  bluelm bench --guesses                            what guessed tokens are worth, and that they change none
   bluelm bench --json | jq '.figures[] | {name, median}'
 
 Each figure is the median of --runs rounds, its smallest and largest in brackets, and the share of what
@@ -96,6 +100,10 @@ pub struct BenchArguments {
     /// Draw figures into this folder
     #[arg(long, value_name = "DIR")]
     plot: Option<PathBuf>,
+    #[command(flatten)]
+    thinking: thinking::ThinkingArguments,
+    #[command(flatten)]
+    guesses: guesses::GuessesArguments,
     /// Do one thing for a measuring parent
     #[arg(long, hide = true, value_enum)]
     child: Option<Child>,
@@ -144,6 +152,19 @@ fn bench(mut arguments: BenchArguments, cancel: &Cancel) -> anyhow::Result<()> {
         let bundle = shape::bundle(name, arguments.recipe.into(), file, cancel);
         drop(cooperation);
         arguments.model.model = Some(bundle?);
+    }
+    let shared = thinking::Shared {
+        model: &arguments.model,
+        compute: arguments.compute,
+        json: arguments.json,
+        plot: arguments.plot.as_deref(),
+        cancel,
+    };
+    if arguments.thinking.is_wanted() {
+        return arguments.thinking.run(&shared);
+    }
+    if arguments.guesses.is_wanted() {
+        return arguments.guesses.run(&shared, arguments.runs as usize);
     }
     match arguments.child {
         Some(child) => be(child, &arguments, cancel),
@@ -200,7 +221,7 @@ fn report(arguments: &BenchArguments, cancel: &Cancel) -> anyhow::Result<()> {
         figures,
     };
     if let Some(folder) = &arguments.plot {
-        draw(&report, folder)?;
+        draw_all(charts(&report), folder)?;
     }
     let text = if arguments.json {
         report.json() + "\n"
@@ -489,9 +510,10 @@ fn measure_memory(
     Ok(())
 }
 
-fn draw(report: &Report, folder: &Path) -> anyhow::Result<()> {
+/// Writes charts as PNG and SVG.
+fn draw_all(charts: impl IntoIterator<Item = Chart>, folder: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
-    for chart in charts(report) {
+    for chart in charts {
         let files = [("png", chart.png()), ("svg", chart.svg.into_bytes())];
         for (kind, bytes) in files {
             let path = folder.join(format!("{}.{kind}", chart.name));

@@ -1,15 +1,22 @@
-//! `bluelm eval --budgets`: the same questions with more and more thought, and what it is worth.
+//! What thinking is worth: the same questions with more and more thought, as a table, a JSON line and a chart.
+//! `bluelm eval --budgets` asks a task's questions so, `bluelm bench --thinking` held-out ones.
 
 use std::fmt::{Display, Write as _};
 use std::io::Write;
 use std::path::Path;
 
-use bench::{Figure, Unit};
-use engine::{Cancel, Engine, ThinkingBudget};
-use eval::{EngineAnswer, Options, Report, ResultsFile, Task, Thoughts, evaluate};
-use serde::Serialize;
+use anyhow::Context;
+use bench::{Chart, Figure, Unit};
+use engine::{Cancel, Capacity, Engine, Network};
+use eval::{Asked, Course, Fingerprint, Measured, Options, ResultsFile, Task, Way, Worth};
+use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::failure;
+use crate::parallel;
+use crate::source::ModelArgument;
+use crate::{embedded, failure, interrupt};
+
+/// Answers at once: beyond, a token more for each step costs about as much as it brings.
+const AT_ONCE: usize = 8;
 
 /// Tokens of thought, or no bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,19 +42,6 @@ impl Display for Budget {
     }
 }
 
-/// What a budget came to.
-#[derive(Debug, Serialize)]
-struct Line {
-    budget: Option<usize>,
-    accuracy: f64,
-    mean_tokens: f64,
-    longest_tokens: usize,
-    cut_thoughts: usize,
-    overruns: usize,
-    #[serde(flatten)]
-    report: Report,
-}
-
 /// How to measure.
 pub struct Measurement<'a> {
     /// Who answers.
@@ -58,110 +52,147 @@ pub struct Measurement<'a> {
     pub options: Options,
     /// In this order.
     pub budgets: &'a [Budget],
-    /// Where a chart goes, PNG or SVG by its end.
-    pub chart: Option<&'a Path>,
+    /// Ways to ask, each with how many of the questions.
+    pub ways: &'a [(Way, usize)],
+    /// What keeps the answers.
+    pub results: ResultsFile,
     /// Thrown by Ctrl-C.
     pub cancel: &'a Cancel,
 }
 
 impl Measurement<'_> {
-    /// Asks all questions with each budget. Nothing is taken over from earlier runs, and nothing kept.
-    pub fn run(&self, json: bool) -> anyhow::Result<()> {
-        let mut lines = Vec::new();
-        for budget in self.budgets {
-            eprintln!("budget {budget}");
-            lines.push(self.ask(*budget)?);
-        }
-        let mut out = std::io::stdout();
-        match json {
-            true => writeln!(out, "{}", serde_json::to_string(&lines)?)?,
-            false => write!(out, "{}", self.table(&lines))?,
-        }
-        match self.chart {
-            Some(path) => self.draw(&lines, path),
-            None => Ok(()),
-        }
-    }
-
-    fn ask(&self, budget: Budget) -> anyhow::Result<Line> {
-        let folder = std::env::temp_dir();
-        let name = format!("bluelm-budgets-{}.jsonl", std::process::id());
-        let path = folder.join(name);
-        let budget_of_tokens = ThinkingBudget {
-            tokens: budget.0,
-            ..ThinkingBudget::default()
-        };
-        let mut answerer = EngineAnswer::new(self.engine, self.options.max_tokens, self.cancel)
-            .with_budget(budget_of_tokens);
-        let mut results = ResultsFile::open(&path)?;
-        let outcome = evaluate(
-            &mut answerer,
-            self.task,
-            &self.options,
-            &mut results,
-            &mut |_| {},
+    /// Asks what has not been answered yet.
+    pub fn run(mut self) -> anyhow::Result<Vec<Worth>> {
+        let bar = ProgressBar::new(0).with_style(
+            ProgressStyle::with_template("{bar:30} {pos}/{len} · {per_sec} · {eta} left")
+                .expect("the template is right"),
         );
-        drop(results);
-        // It has done its work whatever came of it.
-        let _ = std::fs::remove_file(&path);
-        let outcome = outcome?;
-        if !outcome.finished {
-            return Err(failure::Interrupted.into());
-        }
-        let Thoughts {
-            answers,
-            tokens,
-            longest,
-            overruns,
-            cut,
-        } = answerer.thoughts();
-        Ok(Line {
-            budget: budget.0,
-            accuracy: outcome.report.total.accuracy(),
-            mean_tokens: tokens as f64 / answers.max(1) as f64,
-            longest_tokens: longest,
-            cut_thoughts: cut,
-            overruns,
-            report: outcome.report,
-        })
-    }
-
-    fn table(&self, lines: &[Line]) -> String {
-        let mut table =
-            String::from("   budget  right  thought: mean  longest  cut  over budget\n");
-        for line in lines {
-            // Writing to a String cannot fail.
-            let _ = writeln!(
-                table,
-                "{:>9} {:>5.1}% {:>14.1} {:>8} {:>4} {:>12}",
-                Budget(line.budget).to_string(),
-                100.0 * line.accuracy,
-                line.mean_tokens,
-                line.longest_tokens,
-                line.cut_thoughts,
-                line.overruns
-            );
-        }
-        table
-    }
-
-    fn draw(&self, lines: &[Line], path: &Path) -> anyhow::Result<()> {
-        let figure = |line: &Line| {
-            let percent = [100.0 * line.accuracy];
-            Figure::new(
-                "budget",
-                Budget(line.budget).to_string(),
-                Unit::Percent,
-                &percent,
-            )
+        let budgets: Vec<Option<usize>> = self.budgets.iter().map(|budget| budget.0).collect();
+        let course = Course {
+            task: self.task,
+            options: self.options,
+            budgets: &budgets,
+            ways: self.ways,
+            capacity: capacity(self.engine),
         };
-        let figures: Vec<Figure> = lines.iter().map(figure).collect();
-        let title = "Right answers, percent";
-        let chart = bench::chart("budgets", title, "tokens that a thought may have", &figures);
-        let bytes = match path.extension().is_some_and(|end| end == "svg") {
-            true => chart.svg.into_bytes(),
-            false => chart.png(),
-        };
-        Ok(std::fs::write(path, bytes)?)
+        let cooperation = interrupt::cooperate();
+        let measured = eval::measure_thinking(
+            self.engine,
+            &course,
+            &mut self.results,
+            self.cancel,
+            &mut |asked: Asked| {
+                bar.set_length(asked.count as u64);
+                if asked.done == asked.reused {
+                    bar.reset_eta();
+                }
+                bar.set_position(asked.done as u64);
+            },
+        );
+        drop(cooperation);
+        bar.finish_and_clear();
+        let Measured { lines, finished } = measured?;
+        match finished {
+            true => Ok(lines),
+            false => {
+                eprintln!("stopped; what was answered is kept, and the same command goes on");
+                Err(failure::Interrupted.into())
+            }
+        }
     }
+}
+
+fn capacity(engine: &Engine) -> Capacity {
+    let network = engine.network();
+    let context = network.shape().context_tokens;
+    parallel::capacity(AT_ONCE, None, context, network.cache_bytes_per_token())
+}
+
+/// Names the program and the model: another build may answer otherwise.
+pub fn answerer(model: &ModelArgument) -> anyhow::Result<Fingerprint> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let program = Fingerprint::default().with_file(&program)?;
+    Ok(match model.path()? {
+        Some(bundle) if bundle.is_file() => program.with_file(&bundle)?,
+        Some(folder) => program.with_model_folder(&folder)?,
+        // It is a part of the program.
+        None => program.with(embedded::NAME.as_bytes()),
+    })
+}
+
+/// Prints what came of it: a table, or one line of JSON.
+pub fn print(lines: &[Worth], json: bool) -> anyhow::Result<()> {
+    let text = match json {
+        true => serde_json::to_string(lines)? + "\n",
+        false => table(lines),
+    };
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+/// A way of asking in words.
+fn words(way: Way) -> &'static str {
+    match way {
+        Way::Plain => "plain",
+        Way::Schema => "JSON of a schema",
+        Way::Speculation => "speculation",
+        Way::SchemaAndSpeculation => "both",
+    }
+}
+
+fn table(lines: &[Worth]) -> String {
+    let mut table = String::from(
+        "way                  budget    of  right  thought: mean  longest   cut  over budget  miscounted  streamed otherwise  other tokens\n",
+    );
+    for line in lines {
+        let other = line
+            .other_tokens
+            .map_or("-".into(), |count| count.to_string());
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            table,
+            "{:<17} {:>9} {:>5} {:>5.1}% {:>14.1} {:>8} {:>5} {:>12} {:>11} {:>19} {:>13}",
+            words(line.way),
+            Budget(line.budget).to_string(),
+            line.report.total.count,
+            100.0 * line.accuracy,
+            line.mean_tokens,
+            line.longest_tokens,
+            line.cut_thoughts,
+            line.overruns,
+            line.miscounted,
+            line.streamed_otherwise,
+            other,
+        );
+    }
+    let broken: usize = lines.iter().map(Worth::broken).sum();
+    let answers: usize = lines.iter().map(|line| line.report.total.count).sum();
+    let _ = writeln!(table, "{answers} answers, {broken} broken promises");
+    table
+}
+
+/// Right answers by budget, of those that were asked as they are.
+pub fn chart(lines: &[Worth]) -> Chart {
+    let plain = lines.iter().filter(|line| line.way == Way::Plain);
+    let figure = |line: &Worth| {
+        let percent = [100.0 * line.accuracy];
+        let name = Budget(line.budget).to_string();
+        Figure::new("budget", name, Unit::Percent, &percent)
+    };
+    let figures: Vec<Figure> = plain.map(figure).collect();
+    let title = "Right answers, percent";
+    bench::chart(
+        "thinking-budget",
+        title,
+        "tokens that a thought may have",
+        &figures,
+    )
+}
+
+/// Writes a chart as PNG or SVG, by the file's end.
+pub fn draw(chart: Chart, path: &Path) -> anyhow::Result<()> {
+    let bytes = match path.extension().is_some_and(|end| end == "svg") {
+        true => chart.svg.into_bytes(),
+        false => chart.png(),
+    };
+    std::fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
 }

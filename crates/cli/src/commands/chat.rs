@@ -1,6 +1,6 @@
 //! `bluelm chat`: question after question, with the pictures and answers so far in mind.
 
-mod file;
+pub mod file;
 mod sketch;
 
 use std::io::Write;

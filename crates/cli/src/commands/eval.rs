@@ -4,11 +4,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
-use engine::{Cancel, ImageCache};
+use engine::{Cancel, Engine, ImageCache};
 use eval::{
-    Answered, EngineAnswer, Fingerprint, Options, Outcome, Progress, ResultsFile, Task, evaluate,
+    Answered, EngineAnswer, Fingerprint, Options, Outcome, Progress, ResultsFile, Task, Way,
+    evaluate,
 };
 use image_prep::tiling::Grid;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -19,7 +19,7 @@ use crate::compute::ThreadsArgument;
 use crate::looking::USUAL_CACHE_BYTES;
 use crate::source::ModelArgument;
 use crate::terminal::visible;
-use crate::{embedded, failure, interrupt};
+use crate::{failure, interrupt};
 
 /// Arguments of `bluelm eval`.
 #[derive(Args, Debug)]
@@ -67,7 +67,7 @@ pub struct EvalArguments {
     wrong: u32,
     /// Ask everything once for each of these budgets of thought, in tokens: 0,16,64,unlimited
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = budgets::parse,
-          conflicts_with_all = ["output", "wrong", "fresh"])]
+          conflicts_with = "wrong")]
     budgets: Vec<Budget>,
     /// Draw right answers by budget (PNG, or SVG by the file's end)
     #[arg(long, value_name = "FILE", requires = "budgets")]
@@ -94,21 +94,6 @@ pub fn run(arguments: EvalArguments, cancel: &Cancel) -> anyhow::Result<()> {
     if let Some(most) = arguments.max_grid {
         engine = engine.with_grids_at_most(most);
     }
-    if !arguments.budgets.is_empty() {
-        let _cooperation = interrupt::cooperate();
-        return Measurement {
-            engine: &engine,
-            task: &task,
-            options: Options {
-                think: true,
-                ..arguments.options()?
-            },
-            budgets: &arguments.budgets,
-            chart: arguments.chart.as_deref(),
-            cancel,
-        }
-        .run(arguments.json);
-    }
     let output = match &arguments.output {
         Some(path) => path.clone(),
         None => ResultsFile::beside(&arguments.task),
@@ -116,6 +101,9 @@ pub fn run(arguments: EvalArguments, cancel: &Cancel) -> anyhow::Result<()> {
     let mut results = ResultsFile::open(&output)?;
     if arguments.fresh {
         results.forget();
+    }
+    if !arguments.budgets.is_empty() {
+        return by_budget(&arguments, &engine, &task, results, cancel);
     }
     let options = arguments.options()?;
     let mut answerer = EngineAnswer::new(&engine, options.max_tokens, cancel);
@@ -133,6 +121,32 @@ pub fn run(arguments: EvalArguments, cancel: &Cancel) -> anyhow::Result<()> {
     finish(&arguments, &outcome?, &output)
 }
 
+/// Asks with each budget of thought.
+fn by_budget(
+    arguments: &EvalArguments,
+    engine: &Engine,
+    task: &Task,
+    results: ResultsFile,
+    cancel: &Cancel,
+) -> anyhow::Result<()> {
+    let options = arguments.options()?;
+    let lines = Measurement {
+        engine,
+        task,
+        options,
+        budgets: &arguments.budgets,
+        ways: &[(Way::Plain, options.limit.unwrap_or(task.questions.len()))],
+        results,
+        cancel,
+    }
+    .run()?;
+    budgets::print(&lines, arguments.json)?;
+    match &arguments.chart {
+        Some(path) => budgets::draw(budgets::chart(&lines), path),
+        None => Ok(()),
+    }
+}
+
 impl EvalArguments {
     fn options(&self) -> anyhow::Result<Options> {
         Ok(Options {
@@ -146,14 +160,7 @@ impl EvalArguments {
 
 /// Names the program, the model and the grids: another build may answer otherwise.
 fn answerer(arguments: &EvalArguments) -> anyhow::Result<Fingerprint> {
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let program = Fingerprint::default().with_file(&program)?;
-    let model = match arguments.model.path()? {
-        Some(bundle) if bundle.is_file() => program.with_file(&bundle)?,
-        Some(folder) => program.with_model_folder(&folder)?,
-        // It is a part of the program.
-        None => program.with(embedded::NAME.as_bytes()),
-    };
+    let model = budgets::answerer(&arguments.model)?;
     Ok(match arguments.max_grid {
         Some(grid) => model.with(grid.to_string().as_bytes()),
         None => model,

@@ -2,15 +2,16 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use engine::{Engine, ImageInfo, Look, Piece, Prediction, Prompt, Request};
+use engine::{Engine, ImageInfo, Look, Memory, Part, Piece, Prediction, Prompt, Request};
 use image_prep::{Picture, TilePlan};
 use model::Model;
 
 use crate::amounts::{bytes, count};
 use crate::calibrated;
+use crate::commands::chat::file;
 use crate::compute::ComputeArguments;
 use crate::looking::{KeepArguments, LookArguments, fewer};
 use crate::source::{ModelArgument, picture};
@@ -22,6 +23,7 @@ use crate::terminal::styles_of_stdout;
 Examples:
   bluelm explain receipt.png
   bluelm explain --model DIR photo.jpg \"What is this?\"
+  bluelm explain --after chat.json second.jpg \"And this?\"
 
 Nothing is computed with the network. Times are predicted where `bluelm tune` has measured this model on
 this machine; `bluelm tiles` compares tiling rules.")]
@@ -43,6 +45,9 @@ pub struct ExplainArguments {
     /// The question that goes with it
     #[arg(default_value = "What is the total?")]
     prompt: String,
+    /// As the next turn of a conversation that `bluelm chat` has saved in this file; what is remembered of it need not be read
+    #[arg(long, value_name = "FILE")]
+    after: Option<PathBuf>,
     /// Let the model think
     #[arg(long)]
     think: bool,
@@ -53,7 +58,11 @@ pub fn run(arguments: ExplainArguments) -> anyhow::Result<()> {
     let picture = picture(&arguments.image)?;
     let engine = arguments.compute.apply(arguments.model.load()?)?;
     let engine = calibrated::apply(arguments.keep.apply(engine, 0)?)?;
-    let mut request = Request::question(vec![picture], arguments.prompt);
+    let question = Request::question(vec![picture], arguments.prompt);
+    let (mut request, memory) = match &arguments.after {
+        Some(path) => after(path, question, &engine)?,
+        None => (question, Memory::new()),
+    };
     request.max_tokens = Some(arguments.max_tokens as usize);
     if arguments.think {
         request.thinking = Some(true);
@@ -64,18 +73,24 @@ pub fn run(arguments: ExplainArguments) -> anyhow::Result<()> {
         images,
         plans,
     } = engine.look(&request)?;
-    let (Some(info), Some(plan)) = (images.first(), plans.into_iter().next()) else {
+    let shown = (
+        request.images.last(),
+        images.last(),
+        plans.into_iter().last(),
+    );
+    let (Some(picture), Some(info), Some(plan)) = shown else {
         anyhow::bail!("the prompt shows no picture");
     };
     let mut text = String::new();
-    about_picture(&mut text, &request.images[0], &plan, info);
+    about_picture(&mut text, picture, &plan, info);
     about_prompt(&mut text, &engine, &plan, &prompt);
     let bundle = (arguments.model.path()?).and_then(|path| path.metadata().ok());
     let bundle_bytes = bundle
         .filter(|file| file.is_file())
         .map(|file| file.len() as usize);
     about_memory(&mut text, engine.network(), bundle_bytes, &plan, &prompt);
-    about_time(&mut text, &engine, &request)?;
+    let cached_tokens = engine.remembered_tokens(&memory, &request)?;
+    about_time(&mut text, &engine, &request, cached_tokens)?;
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
@@ -204,9 +219,41 @@ fn about_memory(
     );
 }
 
+/// A question as the next turn of a saved conversation, and what is remembered of that.
+fn after(
+    path: &Path,
+    question: Request,
+    engine: &Engine,
+) -> anyhow::Result<(Request, Memory<Model>)> {
+    let loaded = file::load(path, &question, engine)?;
+    let mut request = loaded.request;
+    for mut message in question.messages {
+        for part in &mut message.content {
+            if let Part::Image(index) = part {
+                *index += request.images.len();
+            }
+        }
+        request.messages.push(message);
+    }
+    request.images.extend(question.images);
+    // A detail for each picture, or none for any.
+    request.vision.details.clear();
+    Ok((request, loaded.memory))
+}
+
 /// What was measured says how long it will take, and what would take less.
-fn about_time(text: &mut String, engine: &Engine, request: &Request) -> anyhow::Result<()> {
-    let cost = engine.cost(request, 0)?;
+fn about_time(
+    text: &mut String,
+    engine: &Engine,
+    request: &Request,
+    cached_tokens: usize,
+) -> anyhow::Result<()> {
+    let cost = engine.cost(request, cached_tokens)?;
+    if cached_tokens > 0 {
+        let told =
+            format!("{cached_tokens} tokens of the prompt are remembered and not read again");
+        line(text, "cached", told);
+    }
     if cost.encoded.contains(&true) {
         line(
             text,
@@ -228,7 +275,7 @@ fn about_time(text: &mut String, engine: &Engine, request: &Request) -> anyhow::
         "memory",
         format!("at most {}", bytes(predicted.peak_bytes)),
     );
-    for way in engine.cheaper(request, 0)? {
+    for way in engine.cheaper(request, cached_tokens)? {
         let Some(predicted) = way.cost.predicted else {
             continue;
         };

@@ -272,7 +272,9 @@ fn statistics(model: &str, reply: &Reply) -> String {
         usage.completion_tokens, timings.decode_tokens_per_s
     ));
     if reply.finish_reason == engine::FinishReason::Length {
-        parts.push("cut off by --max-tokens or the context".into());
+        let inside = reply.cut_inside.as_deref();
+        let inside = inside.map_or(String::new(), |path| format!(", inside of {path}"));
+        parts.push(format!("cut off by --max-tokens or the context{inside}"));
     }
     parts.join(" | ")
 }

@@ -208,7 +208,10 @@ fn config(settings: &Settings) -> anyhow::Result<Config> {
         picture_bytes: body_bytes,
         picture_pixels: settings.whole("max_megapixels").unwrap_or(40) * 1_000_000,
         pictures: count(settings, "max_pictures", 16),
-        memory_bytes: mega(count(settings, "max_memory_mb", 1000)),
+        memory_bytes: match settings.whole("max_memory_mb") {
+            Some(_) => mega(count(settings, "max_memory_mb", 1000)),
+            None => parallel::bodies_bytes(),
+        },
         picture_life: Duration::from_secs(60 * minutes),
         ..Limits::default()
     });

@@ -184,7 +184,7 @@ fn eight_clients_some_of_whom_vanish_get_the_answers_that_they_get_alone_and_lea
         "{said:?}"
     );
     let mut memory = Vec::new();
-    // The first rounds bring what stays: threads and their heaps.
+    // The first round brings what stays: threads, and what is kept of the picture.
     for number in 0..4 {
         let answered = round(address, &expected, number);
         assert!(answered > 60, "only {answered} were waited for");
@@ -192,10 +192,10 @@ fn eight_clients_some_of_whom_vanish_get_the_answers_that_they_get_alone_and_lea
         memory.extend(resident_kb(&server));
         eprintln!("round {number}: {answered} answers, {:?} kB", memory.last());
     }
-    // A heap that is shared by all threads and cut into pieces of all sizes was seen to go up and down by a tenth over ten
-    // rounds. One encoded picture that was forgotten in each answer would be 300 times 80 kB: half as much again.
+    // Over ten runs it was 0.5 to 1.6% more, and over 24 rounds 1.3%. One encoded picture that was forgotten in each answer would be
+    // 220 times 80 kB: a third more.
     if let [_, before, .., after] = memory[..] {
-        assert!(after * 100 <= before * 120, "{memory:?} kB: it grows");
+        assert!(after * 100 <= before * 105, "{memory:?} kB: it grows");
     }
     let metrics = server.text("/metrics");
     assert!(

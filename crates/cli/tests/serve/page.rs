@@ -201,7 +201,7 @@ fn a_picture_is_dropped_asked_about_and_still_there_after_a_reload() {
     browser.wait_for("document.querySelector('#tray figcaption')?.textContent.includes('tokens')");
     assert_eq!(
         browser.text("#tray figcaption"),
-        "420 × 497 · 2 × 2 tiles + whole · 1280 tokens"
+        "420 × 497\u{a0}· 2 × 2 tiles + whole\u{a0}· 1280 tokens"
     );
     // Two lines, each over a darker one.
     assert_eq!(
@@ -223,6 +223,11 @@ fn a_picture_is_dropped_asked_about_and_still_there_after_a_reload() {
             .text(".turn.assistant .figures")
             .contains(" tokens read")
     );
+    assert!(
+        browser
+            .text(".turn.assistant .figures")
+            .contains(" MB of memory")
+    );
 
     browser.wait_for("document.querySelectorAll('.conversation').length === 1");
     browser.open(&server);
@@ -238,6 +243,88 @@ fn a_picture_is_dropped_asked_about_and_still_there_after_a_reload() {
         ),
         json!(1)
     );
+}
+
+/// A picture that nobody has asked about yet: the server is looking at it already, and the page says how far it is.
+#[test]
+fn how_far_a_picture_is_looked_at_is_seen_while_the_question_is_typed() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    // One tile after the other, by one thread: time enough to see it.
+    let server = Server::start(&["--threads", "1", "--tile-batch", "1"]);
+    browser.open(&server);
+    browser.wait_for("document.getElementById('model').textContent === 'bluelm-nano'");
+    browser.run(
+        "window.seen = [];
+         new MutationObserver(() => {
+           const bar = document.querySelector('#tray progress');
+           if (bar) seen.push([bar.value, bar.max, bar.getAttribute('aria-label')]);
+         }).observe(document.getElementById('tray'), { childList: true, subtree: true });",
+        "",
+    );
+    browser.drop_picture();
+    browser.wait_for("seen.length > 0 && !document.querySelector('#tray progress')");
+    let seen = browser.run("return seen;", "");
+    let seen = seen.as_array().unwrap();
+    let done = |event: &Json| event[0].as_u64().unwrap();
+    assert!(seen.iter().all(|event| event[1] == 5), "{seen:?}");
+    assert!(
+        seen.iter().any(|event| (1..5).contains(&done(event))),
+        "{seen:?}"
+    );
+    assert!(seen.is_sorted_by_key(done), "{seen:?}");
+    let words = format!("Looking at it: {} of 5 tiles", done(&seen[0]));
+    assert_eq!(seen[0][2], words.as_str());
+    // What the question would cost stands below, before it is sent.
+    browser.run(
+        "question.value = 'What is the total?'; question.oninput();",
+        "",
+    );
+    browser.wait_for("document.getElementById('cost').textContent.includes(' of 4096 tokens · ')");
+    assert!(
+        browser.text("#cost").contains(" MB"),
+        "{}",
+        browser.text("#cost")
+    );
+}
+
+#[test]
+fn a_picture_is_pasted_and_a_question_asked_again_in_other_words() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let server = Server::start(&[]);
+    browser.open(&server);
+    browser.wait_for("document.getElementById('model').textContent === 'bluelm-nano'");
+    browser.run(
+        "const data = new DataTransfer();
+         const bytes = Uint8Array.from(atob(argument.split(',')[1]), (letter) => letter.charCodeAt(0));
+         data.items.add(new File([bytes], 'receipt.png', { type: 'image/png' }));
+         document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true, cancelable: true }));",
+        &receipt(),
+    );
+    browser.wait_for("document.querySelector('#tray figcaption')?.textContent.includes('tokens')");
+    browser.ask("What is the date?");
+    browser.wait_for(ANSWERED);
+    let press = |selector: &str| browser.run("document.querySelector(argument).click();", selector);
+    press(".turn.user .actions button");
+    browser.wait_for("document.querySelector('.edit textarea')");
+    browser.run(
+        "document.querySelector('.edit textarea').value = 'What is the total?';",
+        "",
+    );
+    press(".edit button.main");
+    browser.wait_for(ANSWERED);
+    let expected = run_json(&["What is the total?"]);
+    assert_eq!(
+        browser.text(".turn.assistant .markdown"),
+        expected["text"].as_str().unwrap()
+    );
+    // The first answer is gone, and the picture has been looked at once.
+    let turns = "return document.querySelectorAll('.turn').length;";
+    assert_eq!(browser.run(turns, ""), json!(2));
+    assert!(browser.text(".figures").contains(" of them remembered"));
 }
 
 #[test]

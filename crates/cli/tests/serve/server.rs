@@ -24,8 +24,11 @@ impl Server {
             // What this machine's user has stored is none of the tests' business.
             .env("XDG_CACHE_HOME", std::env::temp_dir().join("bluelm-none"))
             .env("XDG_CONFIG_HOME", std::env::temp_dir().join("bluelm-none"))
-            // One heap for all threads (glibc), so that its memory at two times can be compared.
+            // One heap for all threads (glibc) that gives back what is free, so that its memory at two times can be compared:
+            // pieces of 32 KB and more have pages of their own, and the end of the heap goes back at once.
             .env("MALLOC_ARENA_MAX", "1")
+            .env("MALLOC_MMAP_THRESHOLD_", "32768")
+            .env("MALLOC_TRIM_THRESHOLD_", "0")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

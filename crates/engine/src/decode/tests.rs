@@ -55,6 +55,7 @@ pub(super) fn request(tokens: usize) -> Request {
         thinking: Some(true),
         budget: ThinkingBudget::of_tokens(tokens),
         max_tokens: Some(400),
+        speculation: Speculation::Off,
         ..Request::question(vec![], "hi")
     }
 }

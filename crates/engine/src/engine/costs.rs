@@ -28,6 +28,8 @@ pub struct Cost {
     pub prompt_tokens: usize,
     /// Of these, tokens for images.
     pub image_tokens: usize,
+    /// Of the prompt's, tokens that are remembered and need not be read.
+    pub cached_tokens: usize,
     /// How each picture is cut.
     pub images: Vec<ImageInfo>,
     /// Which of them are encoded already, or being encoded.
@@ -104,6 +106,7 @@ impl<N: Network> Engine<N> {
         Ok(Cost {
             prompt_tokens: prompt.ids.len(),
             image_tokens: prompt.pieces.iter().map(of_images).sum(),
+            cached_tokens: work.cached_tokens,
             images: views.into_iter().map(|view| view.info).collect(),
             encoded,
             predicted: self.calibration.as_ref().map(|it| it.predict(&work)),
@@ -190,6 +193,7 @@ mod tests {
         assert_eq!(predicted.peak_bytes, 5 + cost.prompt_tokens as u64 + 10);
         // What is remembered costs nothing, its images included.
         let all = engine.cost(&request(), cost.prompt_tokens - 1).unwrap();
+        assert_eq!(all.cached_tokens, cost.prompt_tokens - 1);
         assert_eq!(all.predicted.unwrap().encode_ms, 0.0);
         assert_eq!(all.predicted.unwrap().prefill_ms, 1.0);
         // Nor does an image that is kept.

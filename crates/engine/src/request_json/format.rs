@@ -1,14 +1,15 @@
 //! `response_format`: what an answer must look like.
 //!
 //! `{"type": "json_schema", "json_schema": {"schema": …}}` as in chat completions, or the schema beside the type as in the
-//! responses' `text.format`; `{"type": "json_object"}`; and, beyond OpenAI's words but in those of its custom tools,
-//! `{"type": "grammar", "syntax": "lark" | "regex", "definition": …}`. `strict` has no effect: a schema is always kept.
+//! responses' `text.format`; `{"type": "json_object"}`; `grammar` beside it, a text in GBNF as llama-server has it; and, beyond OpenAI's words but in those of its custom tools,
+//! `{"type": "grammar", "syntax": "lark" | "regex" | "gbnf", "definition": …}`. `strict` has no effect: a schema is always kept.
 
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use super::{short, wrong};
 use crate::error::EngineError;
 use crate::grammar::Grammar;
+use crate::request::Request;
 
 /// The grammar that a body asks for; none for text.
 pub(super) fn read(format: &Json) -> Result<Option<Grammar>, EngineError> {
@@ -25,9 +26,10 @@ pub(super) fn read(format: &Json) -> Result<Option<Grammar>, EngineError> {
             let grammar = match format.get("syntax").and_then(Json::as_str) {
                 Some("lark") => Grammar::lark(text),
                 Some("regex") => Grammar::regex(text),
+                Some("gbnf") => Grammar::gbnf(text),
                 _ => {
                     let found = format.get("syntax").map_or("nothing".into(), short);
-                    let message = format!("expected lark or regex, found {found}");
+                    let message = format!("expected lark, regex or gbnf, found {found}");
                     return Err(EngineError::request(format!("{NAME}.syntax"), message));
                 }
             };
@@ -38,6 +40,22 @@ pub(super) fn read(format: &Json) -> Result<Option<Grammar>, EngineError> {
             Err(wrong(NAME, expected, format))
         }
     }
+}
+
+/// Reads `grammar`. An empty one is none: llama-server's own page sends it.
+pub(super) fn grammar(request: &mut Request, body: &Map<String, Json>) -> Result<(), EngineError> {
+    const NAME: &str = "grammar";
+    match (body.get(NAME), &request.format) {
+        (None | Some(Json::Null), _) => {}
+        (Some(Json::String(text)), _) if text.is_empty() => {}
+        (Some(_), Some(_)) => {
+            let message = "expected it or response_format, found both";
+            return Err(EngineError::request(NAME, message));
+        }
+        (Some(Json::String(text)), None) => request.format = Some(Grammar::gbnf(text)?),
+        (Some(other), None) => return Err(wrong(NAME, "a text in GBNF", other)),
+    }
+    Ok(())
 }
 
 fn schema(format: &Json) -> Result<Grammar, EngineError> {

@@ -167,6 +167,45 @@ fn addresses_are_never_fetched() {
 }
 
 #[test]
+fn guesses_are_made_unless_they_are_not_wanted() {
+    let read_with = |value| read(with("speculation", value)).map(|request| request.speculation);
+    assert_eq!(read_with(Json::Null).unwrap(), Speculation::Lookup);
+    assert_eq!(read_with(json!(true)).unwrap(), Speculation::Lookup);
+    assert_eq!(read_with(json!(false)).unwrap(), Speculation::Off);
+    let error = read_with(json!("off")).unwrap_err().to_string();
+    assert_eq!(error, "speculation: expected true or false, found \"off\"");
+}
+
+#[test]
+fn a_grammar_of_llama_server_is_a_format() {
+    let gbnf = "root ::= \"yes\" | \"no\"";
+    let beside = read(with("grammar", json!(gbnf))).unwrap().format.unwrap();
+    let named = json!({"type": "grammar", "syntax": "gbnf", "definition": gbnf});
+    let inside = read(with("response_format", named.clone())).unwrap();
+    assert_eq!(beside, inside.format.unwrap().named("grammar"));
+    assert_eq!(read(with("grammar", json!(""))).unwrap().format, None);
+    assert_eq!(
+        error(with("grammar", json!("root ::= x"))),
+        "grammar: line 1, column 10: there is no rule x"
+    );
+    let wrong = json!({"type": "grammar", "syntax": "gbnf", "definition": "x"});
+    assert_eq!(
+        error(with("response_format", wrong)),
+        "response_format.definition: line 1, column 2: expected ::= after the name of a rule, found the end"
+    );
+    assert_eq!(
+        error(with("grammar", json!(3))),
+        "grammar: expected a text in GBNF, found 3"
+    );
+    let mut both = with("grammar", json!(gbnf));
+    both["response_format"] = named;
+    assert_eq!(
+        error(both),
+        "grammar: expected it or response_format, found both"
+    );
+}
+
+#[test]
 fn mistakes_are_named_where_they_are() {
     let part = "messages[0].content[0]";
     assert_eq!(

@@ -38,6 +38,8 @@ fn request(choice: ToolChoice, calls: Calls) -> Request {
             calls,
         },
         max_tokens: Some(500),
+        // A network that says what it is told counts its steps.
+        speculation: Speculation::Off,
         ..Request::question(vec![], "hi")
     }
 }

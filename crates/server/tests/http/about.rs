@@ -11,7 +11,7 @@ fn models_are_listed_and_shown() {
     let router = app(FakeChat::new(9), config());
     let (response, text) = call(&router, get("/v1/models"));
     assert_eq!(response.status(), StatusCode::OK);
-    insta::assert_snapshot!(text, @r#"{"object":"list","data":[{"id":"fake","object":"model","created":1700000000,"owned_by":"bluelm","architecture":{"input_modalities":["text","image"],"output_modalities":["text"]},"context_length":100,"thinking":true}]}"#);
+    insta::assert_snapshot!(text, @r#"{"object":"list","data":[{"id":"fake","object":"model","created":1700000000,"owned_by":"bluelm","architecture":{"input_modalities":["text","image"],"output_modalities":["text"]},"context_length":100,"cache_bytes_per_token":10,"thinking":true}]}"#);
     assert_eq!(
         call(&router, get("/v1/models/fake")).0.status(),
         StatusCode::OK

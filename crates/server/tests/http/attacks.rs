@@ -147,6 +147,32 @@ fn a_picture_that_announces_four_thousand_million_pixels_is_not_decoded() {
     assert_ne!(refused(config(), &png_head(60, 60)), "image_too_large");
 }
 
+/// Heads of the other formats that announce 65,535 x 65,535 pixels, and next to nothing behind them.
+#[test]
+fn no_format_is_believed_about_its_size() {
+    use base64::Engine as _;
+    let gif = b"GIF89a\xff\xff\xff\xff\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\xff\xff\xff\xff\0\x02\x02D\x01\0;";
+    // Start of frame: eight bits, one component; start of scan.
+    let jpeg = b"\xff\xd8\xff\xc0\0\x0b\x08\xff\xff\xff\xff\x01\x01\x11\0\xff\xda\0\x08\x01\x01\0\0\x3f\0\0";
+    let webp = b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xfe\xff\0\xfe\xff\0";
+    let mut bmp = b"BM\x46\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0".to_vec();
+    bmp.extend([65_535u32, 65_535].map(u32::to_le_bytes).concat());
+    bmp.extend(b"\x01\0\x18\0");
+    bmp.resize(54 + 16, 0);
+    for bytes in [&gif[..], jpeg, webp, &bmp] {
+        let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+        let code = refused(config(), &format!("data:image/png;base64,{text}"));
+        let known = ["image_too_large", "image_parse_error"].contains(&code.as_str());
+        assert!(known, "{code}: {bytes:?}");
+    }
+    // These two are refused for what they announce, and not for what is missing.
+    for bytes in [&gif[..], &bmp] {
+        let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+        let url = format!("data:image/png;base64,{text}");
+        assert_eq!(refused(config(), &url), "image_too_large");
+    }
+}
+
 #[test]
 fn a_hundred_megabytes_of_base64_are_refused_by_their_length() {
     let mut limited = config();

@@ -134,6 +134,7 @@ fn reply(request: &Request, measure: &Measure) -> Reply {
             decode_tokens_per_s: 10.0,
         },
         logprobs: None,
+        cut_inside: None,
         speculation: None,
         output_ids: Vec::new(),
     }

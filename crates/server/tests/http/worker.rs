@@ -65,17 +65,20 @@ impl Network for Alphabet {
     ) -> Result<Vec<f32>, EngineError> {
         cache.0.extend(inputs.rows.iter().map(|&id| id as u32));
         assert!(!cache.0.contains(&self.bug), "the network's bug");
-        let last = *cache.0.last().unwrap();
-        let next = match (self.a..self.a + 25).contains(&last) {
-            true => last + 1,
-            false => self.a,
+        let after = |id: u32| {
+            let goes_on = (self.a..self.a + 25).contains(&id);
+            let mut row = vec![0.0; 528];
+            row[if goes_on { id + 1 } else { self.a } as usize] = 1.0;
+            row
         };
-        let mut row = vec![0.0; 528];
-        row[next as usize] = 1.0;
         Ok(match logits {
             LogitRows::None => Vec::new(),
-            LogitRows::Last => row,
-            LogitRows::All => row.repeat(inputs.rows.len()),
+            LogitRows::Last => after(*cache.0.last().unwrap()),
+            LogitRows::All => inputs
+                .rows
+                .iter()
+                .flat_map(|&id| after(id as u32))
+                .collect(),
         })
     }
 
@@ -222,4 +225,31 @@ fn the_end_of_the_server_ends_all_answers() {
         room: None,
     });
     assert_eq!(refused.err().unwrap().status, 503);
+}
+
+#[test]
+fn what_is_remembered_is_told_before_a_request_and_is_what_it_then_has() {
+    let (worker, _) = worker(2);
+    let asked = |text: &str| Request {
+        max_tokens: Some(9),
+        ..Request::question(vec![], text)
+    };
+    let told = |text: &str| {
+        let explained = worker.explain(&asked(text)).unwrap().unwrap();
+        explained.cost.cached_tokens
+    };
+    assert_eq!(told("what is this?"), 0);
+    // By one that is being answered,
+    let mut running = submit(&worker, "what is this?", 480);
+    while !matches!(wait(running.next()), Said::Text(_)) {}
+    let while_running = told("what is that?");
+    assert!(while_running > 0);
+    // and by one that was.
+    drop(running);
+    until("somebody is still answered", || worker.load().running == 0);
+    assert_eq!(told("what is that?"), while_running);
+    let answer = wait(submit(&worker, "what is that?", 9).answer(&mut |_| {})).unwrap();
+    assert_eq!(answer.cached_tokens(), while_running);
+    worker.stop();
+    assert_eq!(told("what is that?"), 0);
 }
