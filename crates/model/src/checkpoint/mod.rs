@@ -7,11 +7,13 @@ mod torch;
 
 use crate::ModelError;
 use crate::error::TensorProblems;
+use crate::gguf::{Blocks, GgufFile};
 use crate::mapped::map;
 use crate::names::{Names, Part};
 use crate::spec::ModelSpec;
+use crate::stored::Stored;
+use safetensors::SafeTensors;
 use safetensors::tensor::{Metadata, TensorInfo};
-use safetensors::{Dtype, SafeTensors};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -58,7 +60,7 @@ impl Bytes {
 
 struct Place {
     file: usize,
-    dtype: Dtype,
+    stored: Stored,
     shape: Vec<usize>,
     /// Bytes of the file's data, one stretch after the other.
     pieces: Vec<Range<usize>>,
@@ -75,6 +77,8 @@ pub enum Numbers<'a> {
     Bf16(Cow<'a, [u8]>),
     /// Little-endian f16.
     F16(Cow<'a, [u8]>),
+    /// Blocks that share scales.
+    Blocks(Blocks, Cow<'a, [u8]>),
 }
 
 impl Checkpoint {
@@ -108,6 +112,30 @@ impl Checkpoint {
         )
     }
 
+    /// A GGUF file: its keys as a configuration, its tensors under the names of the native format.
+    pub fn from_gguf(file: GgufFile) -> Result<Checkpoint, ModelError> {
+        let config = file.config()?;
+        let spec = ModelSpec::from_json(&config)?;
+        let mut tensors = BTreeMap::new();
+        for (tensor, part) in file.parts(&spec) {
+            let (range, stored) = (tensor.range.clone(), tensor.stored.clone());
+            let place = Place::of(0, &tensor.shape, range, stored, &part);
+            if tensors.insert(part.name, place).is_some() {
+                return Err(file.wrong(format!("tensor {} stands there twice", tensor.name)));
+            }
+        }
+        Ok(Checkpoint {
+            config,
+            files: vec![File {
+                bytes: Bytes::Mapped(file.map),
+                path: file.path,
+                data: 0,
+                prefix: String::new(),
+            }],
+            tensors,
+        })
+    }
+
     fn index(config: String, mut files: Vec<File>) -> Result<Checkpoint, ModelError> {
         let mut tensors = BTreeMap::new();
         // Whoever loads a model says what is wrong with a configuration; others only want to read tensors.
@@ -132,7 +160,7 @@ impl Checkpoint {
                 }
                 let rows = info.shape.first().copied().unwrap_or(1);
                 for part in names.parts(&format!("{}{name}", file.prefix), rows) {
-                    let place = Place::of(at, &info, &part);
+                    let place = Place::of(at, &info.shape, begin..end, info.dtype.into(), &part);
                     if tensors.insert(part.name, place).is_some() {
                         return Err(wrong(format!("tensor {name} stands in two files")));
                     }
@@ -164,12 +192,13 @@ impl Checkpoint {
                     tensor.shape,
                     place.shape.clone(),
                 )),
-                Some(place) if !matches!(place.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) => {
-                    problems
-                        .unreadable
-                        .push((tensor.name.clone(), format!("{:?}", place.dtype)))
+                Some(place) => {
+                    if let Stored::Other(kind) = &place.stored {
+                        problems
+                            .unreadable
+                            .push((tensor.name.clone(), kind.clone()));
+                    }
                 }
-                Some(_) => {}
             }
             expected.insert(tensor.name);
         }
@@ -201,11 +230,12 @@ impl Checkpoint {
             [one] => Cow::Borrowed(&data[one.clone()][wanted]),
             pieces => Cow::Owned(gather(data, pieces, wanted)),
         };
-        match place.dtype {
-            Dtype::F32 => Numbers::F32(bytes),
-            Dtype::BF16 => Numbers::Bf16(bytes),
-            Dtype::F16 => Numbers::F16(bytes),
-            other => panic!("a tensor of {other:?} was not checked"),
+        match &place.stored {
+            Stored::F32 => Numbers::F32(bytes),
+            Stored::Bf16 => Numbers::Bf16(bytes),
+            Stored::F16 => Numbers::F16(bytes),
+            Stored::Blocks(blocks) => Numbers::Blocks(*blocks, bytes),
+            Stored::Other(kind) => panic!("a tensor of {kind} was not checked"),
         }
     }
 
@@ -217,8 +247,8 @@ impl Checkpoint {
         rows: Range<usize>,
     ) -> Result<Vec<f32>, ModelError> {
         let (place, first) = (&self.tensors[name], rows.start * width);
-        let size = place.dtype.bitsize() / 8;
-        let numbers = self.numbers_of(place, first * size..rows.end * width * size);
+        let bytes = |numbers| place.stored.bytes_of(numbers);
+        let numbers = self.numbers_of(place, bytes(first)..bytes(rows.end * width));
         finite(name, first, numbers.to_f32())
     }
 
@@ -264,13 +294,12 @@ fn finite(name: &str, first: usize, values: Vec<f32>) -> Result<Vec<f32>, ModelE
 
 impl Place {
     /// A part of a tensor. Rows past its end are left out; its shape then tells.
-    fn of(file: usize, info: &TensorInfo, part: &Part) -> Place {
-        let (begin, end) = info.data_offsets;
-        let mut shape = info.shape.clone();
+    fn of(file: usize, shape: &[usize], bytes: Range<usize>, stored: Stored, part: &Part) -> Place {
+        let mut shape = shape.to_vec();
         let rows = shape.first().copied().unwrap_or(1).max(1);
-        let row = (end - begin) / rows;
+        let (begin, row) = (bytes.start, bytes.len() / rows);
         let pieces = match &part.rows {
-            None => std::iter::once(begin..end).collect(),
+            None => std::iter::once(bytes).collect(),
             Some(ranges) => {
                 shape[0] = ranges.iter().map(Range::len).sum();
                 let bytes = |r: &Range<usize>| begin + r.start * row..begin + r.end * row;
@@ -282,7 +311,7 @@ impl Place {
         }
         Place {
             file,
-            dtype: info.dtype,
+            stored,
             shape,
             pieces,
             transposed: part.transposed,
@@ -346,6 +375,7 @@ impl Numbers<'_> {
                 .iter()
                 .map(|b| half::f16::from_le_bytes(*b).to_f32())
                 .collect(),
+            Numbers::Blocks(blocks, bytes) => blocks.to_f32(&bytes),
         }
     }
 }
