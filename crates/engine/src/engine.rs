@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use image_prep::Views;
 use image_prep::tiling::Grid;
+use model::gguf::GgufFile;
 use model::{Bundle, Checkpoint, Model};
 
 use crate::ahead::Ahead;
@@ -19,6 +20,7 @@ use crate::cancel::Cancel;
 use crate::encoding::{Encoding, ImageEncoder};
 use crate::error::EngineError;
 use crate::files::{ModelFiles, PromptFiles};
+use crate::gguf::GgufModel;
 use crate::grammar::{Grammar, Grammars, Guide, Target};
 use crate::identity::Weights;
 use crate::memory::{self, Memory, Row};
@@ -78,9 +80,15 @@ impl Prepared {
 static ENGINES: AtomicU64 = AtomicU64::new(1);
 
 impl Engine<Model> {
-    /// Loads a model folder, or a bundle, which is told by its content.
+    /// Loads a model folder, or a bundle or a GGUF file, which are told by their content.
     pub fn load(folder: &Path) -> Result<Self, EngineError> {
         let started = Instant::now();
+        if GgufFile::is_gguf(folder) {
+            let source = GgufModel::open(folder)?;
+            let files = source.prompt_files()?;
+            let network = Model::load(&source.checkpoint)?;
+            return Self::finish(network, files, Weights::File(folder.into()), started);
+        }
         if folder.is_file() {
             let bundle = Bundle::open(folder)?;
             let files = PromptFiles::from_bundle(&bundle)?;

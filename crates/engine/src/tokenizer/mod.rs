@@ -3,6 +3,7 @@
 //! Control tokens (`<image>`, `[|AI|]:`, ...) are found wherever a text spells them, as everywhere in this field. Text
 //! that people wrote therefore goes through [`crate::disguise`] first.
 
+pub(crate) mod gguf;
 pub(crate) mod sentencepiece;
 pub(crate) mod tiktoken;
 
