@@ -12,18 +12,22 @@ use crate::{embedded, hub};
 /// Which model answers.
 #[derive(Args, Debug)]
 pub struct ModelArgument {
-    /// Another model than the one inside: a folder (config.json, model.safetensors, tokenizer.json, ...), a bundle, or
+    /// Another model than the one inside: a folder (config.json, model.safetensors, tokenizer.json, ...), a bundle, a GGUF file, or
     /// owner/name on a hub
     #[arg(long, value_name = "MODEL")]
     pub model: Option<PathBuf>,
+    /// The image encoder of a GGUF model [default: mmproj*.gguf beside it]
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub mmproj: Option<PathBuf>,
 }
 
 impl ModelArgument {
     /// Loads the model.
     pub fn load(&self) -> anyhow::Result<Engine> {
-        match self.path()? {
-            Some(path) => Ok(Engine::load(&path)?),
-            None => Engine::from_files(embedded::embedded_model())
+        match (self.path()?, &self.mmproj) {
+            (Some(file), Some(projector)) => Ok(Engine::load_gguf(&file, Some(projector))?),
+            (Some(path), None) => Ok(Engine::load(&path)?),
+            (None, _) => Engine::from_files(embedded::embedded_model())
                 .context("the model inside the program"),
         }
     }

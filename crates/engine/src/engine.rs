@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use image_prep::Views;
 use image_prep::tiling::Grid;
+use model::gguf::GgufFile;
 use model::{Bundle, Checkpoint, Model};
 
 use crate::ahead::Ahead;
@@ -19,6 +20,7 @@ use crate::cancel::Cancel;
 use crate::encoding::{Encoding, ImageEncoder};
 use crate::error::EngineError;
 use crate::files::{ModelFiles, PromptFiles};
+use crate::gguf::GgufModel;
 use crate::grammar::{Grammar, Grammars, Guide, Target};
 use crate::identity::Weights;
 use crate::memory::{self, Memory, Row};
@@ -83,9 +85,12 @@ impl Prepared {
 static ENGINES: AtomicU64 = AtomicU64::new(1);
 
 impl Engine<Model> {
-    /// Loads a model folder, or a bundle, which is told by its content.
+    /// Loads a model folder, or a bundle or a GGUF file, which are told by their content.
     pub fn load(folder: &Path) -> Result<Self, EngineError> {
         let started = Instant::now();
+        if GgufFile::is_gguf(folder) {
+            return Self::load_gguf(folder, None);
+        }
         if folder.is_file() {
             let bundle = Bundle::open(folder)?;
             let files = PromptFiles::from_bundle(&bundle)?;
@@ -111,6 +116,16 @@ impl Engine<Model> {
         }
         let network = Model::load(&Checkpoint::open(folder)?)?;
         Self::finish(network, files, Weights::Folder(folder.into()), started)
+    }
+
+    /// Loads a GGUF file, and the one of its image encoder: the one that is named, or `mmproj*.gguf` beside it.
+    pub fn load_gguf(path: &Path, projector: Option<&Path>) -> Result<Self, EngineError> {
+        let started = Instant::now();
+        let source = GgufModel::open(path, projector)?;
+        let files = source.prompt_files()?;
+        let network = Model::load(&source.checkpoint)?;
+        let weights = Weights::Files(source.paths);
+        Self::finish(network, files, weights, started)
     }
 
     /// Loads a model that is in memory.

@@ -235,15 +235,19 @@ impl PromptFiles {
 
     /// Takes the small files out of a model in memory.
     pub fn from_files(files: &ModelFiles) -> Result<Self, EngineError> {
-        let small = files.small_files();
+        Self::from_small(&files.small_files(), "it is empty")
+    }
+
+    /// Takes small files by name; the error of one that is missing says `missing`.
+    pub fn from_small(files: &[(String, Vec<u8>)], missing: &str) -> Result<Self, EngineError> {
         Self::read(&Small {
             get: &|file| {
-                let found = small.iter().find(|(name, _)| name == file);
+                let found = files.iter().find(|(name, _)| name == file);
                 Ok(found.map(|(_, bytes)| bytes.clone()))
             },
             missing: &|file| EngineError::Configuration {
                 file,
-                message: "it is empty".into(),
+                message: missing.into(),
             },
         })
     }

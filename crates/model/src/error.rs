@@ -92,7 +92,7 @@ impl TensorProblems {
 const LISTED: usize = 12;
 
 /// One problem in the same line, several below one another.
-fn listed(problems: &[String]) -> String {
+pub(crate) fn listed(problems: &[String]) -> String {
     if let [one] = problems {
         return one.clone();
     }

@@ -21,21 +21,21 @@ pub(crate) struct AddedToken {
 }
 
 /// What a tokenizer.model says.
-struct Pieces {
+pub(super) struct Pieces {
     /// Piece, score and kind, by id.
-    list: Vec<(String, f32, Kind)>,
-    algorithm: Algorithm,
-    byte_fallback: bool,
+    pub list: Vec<(String, f32, Kind)>,
+    pub algorithm: Algorithm,
+    pub byte_fallback: bool,
     /// Whether a space comes before a text.
-    dummy_prefix: bool,
+    pub dummy_prefix: bool,
     /// Whether spaces at both ends go, and several become one.
-    remove_spaces: bool,
+    pub remove_spaces: bool,
     /// A table of characters that stand for others; empty for none.
-    characters: Vec<u8>,
+    pub characters: Vec<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+pub(super) enum Kind {
     Normal,
     Unknown,
     Control,
@@ -44,7 +44,7 @@ enum Kind {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Algorithm {
+pub(super) enum Algorithm {
     Unigram,
     Bpe,
 }
@@ -103,7 +103,7 @@ impl Pieces {
     }
 
     /// The tokenizer.json that says the same.
-    fn json(&self, added: &[AddedToken]) -> Result<Json, EngineError> {
+    pub fn json(&self, added: &[AddedToken]) -> Result<Json, EngineError> {
         let named = |kind| self.list.iter().position(|piece| piece.2 == kind);
         let unknown = named(Kind::Unknown).unwrap_or(0);
         let model = match self.algorithm {

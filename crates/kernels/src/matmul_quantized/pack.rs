@@ -1,7 +1,6 @@
 //! From weights as numbers to the packed layout, and back one by one.
 
-use super::{Bits, PANEL, Weights};
-use crate::matmul::from_bf16;
+use super::{Bits, PANEL, ScaleFormat, Weights};
 
 /// Packed weights in memory of their own; a converter writes the two arrays to a file.
 #[derive(Clone, Debug)]
@@ -18,6 +17,8 @@ pub struct PackedWeights {
     pub values: Vec<u8>,
     /// See [`Weights`].
     pub scales: Vec<u16>,
+    /// See [`Weights`].
+    pub scale_format: ScaleFormat,
 }
 
 impl PackedWeights {
@@ -30,11 +31,12 @@ impl PackedWeights {
             group: self.group,
             values: &self.values,
             scales: &self.scales,
+            scale_format: self.scale_format,
         }
     }
 }
 
-/// Packs whole numbers `[n, k]` and their scales `[n, groups]`; inputs are filled up with zeros to whole groups.
+/// Packs whole numbers `[n, k]` and their bf16 scales `[n, groups]`; inputs are filled up with zeros to whole groups.
 ///
 /// # Panics
 /// When sizes contradict each other, a number has too many bits, or `group` is no multiple of 8.
@@ -70,6 +72,7 @@ pub fn pack(
         group,
         values: Vec::new(),
         scales: vec![0; n.div_ceil(PANEL) * groups * PANEL],
+        scale_format: ScaleFormat::Bf16,
     };
     let filler = match bits {
         Bits::Four => 0x88,
@@ -108,22 +111,27 @@ fn put(packed: &mut PackedWeights, output: usize, input: usize, value: i8) {
     };
 }
 
-/// One weight as a whole number.
-pub(super) fn weight_at(weights: &Weights, output: usize, input: usize) -> i32 {
-    let (byte, upper) = place(weights, output, input);
-    let byte = i32::from(weights.values[byte]);
-    match (weights.bits, upper) {
-        (Bits::Eight, _) => byte - 128,
-        (Bits::Four, false) => (byte & 15) - 8,
-        (Bits::Four, true) => (byte >> 4) - 8,
-    }
-}
-
 impl Weights<'_> {
     /// One weight as the number that it stands for.
     pub fn number_at(&self, output: usize, input: usize) -> f32 {
+        self.whole_at(output, input) as f32 * self.scale_at(output, input)
+    }
+
+    /// One weight as a whole number.
+    pub fn whole_at(&self, output: usize, input: usize) -> i32 {
+        let (byte, upper) = place(self, output, input);
+        let byte = i32::from(self.values[byte]);
+        match (self.bits, upper) {
+            (Bits::Eight, _) => byte - 128,
+            (Bits::Four, false) => (byte & 15) - 8,
+            (Bits::Four, true) => (byte >> 4) - 8,
+        }
+    }
+
+    /// The scale of one weight.
+    pub fn scale_at(&self, output: usize, input: usize) -> f32 {
         let groups = self.k / self.group;
         let at = (output / PANEL * groups + input / self.group) * PANEL + output % PANEL;
-        weight_at(self, output, input) as f32 * from_bf16(self.scales[at])
+        self.scale_format.number(self.scales[at])
     }
 }

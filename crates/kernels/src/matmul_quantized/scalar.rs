@@ -1,8 +1,6 @@
 //! The visibly right one: weights as numbers, sums in i64.
 
-use super::pack::weight_at;
 use super::{Columns, PANEL, Work};
-use crate::matmul::from_bf16;
 
 pub(super) fn matmul(work: &Work, c: &mut Columns) {
     let (weights, rows) = (&work.weights, work.rows);
@@ -19,11 +17,12 @@ pub(super) fn matmul(work: &Work, c: &mut Columns) {
                 let group = inputs.start / weights.group;
                 let sum: i64 = inputs
                     .map(|k| {
-                        i64::from(weight_at(weights, output, k)) * i64::from(rows.whole_at(row, k))
+                        i64::from(weights.whole_at(output, k)) * i64::from(rows.whole_at(row, k))
                     })
                     .sum();
                 let at = output / PANEL * weights.panel_scales() + group * PANEL + output % PANEL;
-                let scale = rows.scale_at(row, block) * from_bf16(weights.scales[at]);
+                let of_weights = weights.scale_format.number(weights.scales[at]);
+                let scale = rows.scale_at(row, block) * of_weights;
                 c = (sum as i32 as f32).mul_add(scale, c);
             }
             *place = c;

@@ -3,15 +3,18 @@
 //! Headers come from outside. The `safetensors` crate and [`torch`] check every offset against the file, so a tensor that is
 //! handed out is really there; shapes are compared with the specification before anything is computed from them.
 
+mod gguf;
 mod torch;
 
 use crate::ModelError;
 use crate::error::TensorProblems;
+use crate::gguf::Blocks;
 use crate::mapped::map;
 use crate::names::{Names, Part};
-use crate::spec::ModelSpec;
+use crate::spec::{ModelSpec, Role};
+use crate::stored::Stored;
+use safetensors::SafeTensors;
 use safetensors::tensor::{Metadata, TensorInfo};
-use safetensors::{Dtype, SafeTensors};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -58,7 +61,7 @@ impl Bytes {
 
 struct Place {
     file: usize,
-    dtype: Dtype,
+    stored: Stored,
     shape: Vec<usize>,
     /// Bytes of the file's data, one stretch after the other.
     pieces: Vec<Range<usize>>,
@@ -75,6 +78,8 @@ pub enum Numbers<'a> {
     Bf16(Cow<'a, [u8]>),
     /// Little-endian f16.
     F16(Cow<'a, [u8]>),
+    /// Blocks that share scales.
+    Blocks(Blocks, Cow<'a, [u8]>),
 }
 
 impl Checkpoint {
@@ -132,7 +137,7 @@ impl Checkpoint {
                 }
                 let rows = info.shape.first().copied().unwrap_or(1);
                 for part in names.parts(&format!("{}{name}", file.prefix), rows) {
-                    let place = Place::of(at, &info, &part);
+                    let place = Place::of(at, &info.shape, begin..end, info.dtype.into(), &part);
                     if tensors.insert(part.name, place).is_some() {
                         return Err(wrong(format!("tensor {name} stands in two files")));
                     }
@@ -158,18 +163,21 @@ impl Checkpoint {
         let mut expected = BTreeSet::new();
         for tensor in spec.tensors() {
             match self.tensors.get(&tensor.name) {
+                // GGUF files leave out what nothing is computed with.
+                None if tensor.role == Role::Unused => {}
                 None => problems.missing.push(tensor.name.clone()),
                 Some(place) if !place.fits(&tensor.shape) => problems.misshapen.push((
                     tensor.name.clone(),
                     tensor.shape,
                     place.shape.clone(),
                 )),
-                Some(place) if !matches!(place.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) => {
-                    problems
-                        .unreadable
-                        .push((tensor.name.clone(), format!("{:?}", place.dtype)))
+                Some(place) => {
+                    if let Stored::Other(kind) = &place.stored {
+                        problems
+                            .unreadable
+                            .push((tensor.name.clone(), kind.clone()));
+                    }
                 }
-                Some(_) => {}
             }
             expected.insert(tensor.name);
         }
@@ -201,11 +209,12 @@ impl Checkpoint {
             [one] => Cow::Borrowed(&data[one.clone()][wanted]),
             pieces => Cow::Owned(gather(data, pieces, wanted)),
         };
-        match place.dtype {
-            Dtype::F32 => Numbers::F32(bytes),
-            Dtype::BF16 => Numbers::Bf16(bytes),
-            Dtype::F16 => Numbers::F16(bytes),
-            other => panic!("a tensor of {other:?} was not checked"),
+        match &place.stored {
+            Stored::F32 => Numbers::F32(bytes),
+            Stored::Bf16 => Numbers::Bf16(bytes),
+            Stored::F16 => Numbers::F16(bytes),
+            Stored::Blocks(blocks) => Numbers::Blocks(*blocks, bytes),
+            Stored::Other(kind) => panic!("a tensor of {kind} was not checked"),
         }
     }
 
@@ -217,8 +226,8 @@ impl Checkpoint {
         rows: Range<usize>,
     ) -> Result<Vec<f32>, ModelError> {
         let (place, first) = (&self.tensors[name], rows.start * width);
-        let size = place.dtype.bitsize() / 8;
-        let numbers = self.numbers_of(place, first * size..rows.end * width * size);
+        let bytes = |numbers| place.stored.bytes_of(numbers);
+        let numbers = self.numbers_of(place, bytes(first)..bytes(rows.end * width));
         finite(name, first, numbers.to_f32())
     }
 
@@ -264,13 +273,12 @@ fn finite(name: &str, first: usize, values: Vec<f32>) -> Result<Vec<f32>, ModelE
 
 impl Place {
     /// A part of a tensor. Rows past its end are left out; its shape then tells.
-    fn of(file: usize, info: &TensorInfo, part: &Part) -> Place {
-        let (begin, end) = info.data_offsets;
-        let mut shape = info.shape.clone();
+    fn of(file: usize, shape: &[usize], bytes: Range<usize>, stored: Stored, part: &Part) -> Place {
+        let mut shape = shape.to_vec();
         let rows = shape.first().copied().unwrap_or(1).max(1);
-        let row = (end - begin) / rows;
+        let (begin, row) = (bytes.start, bytes.len() / rows);
         let pieces = match &part.rows {
-            None => std::iter::once(begin..end).collect(),
+            None => std::iter::once(bytes).collect(),
             Some(ranges) => {
                 shape[0] = ranges.iter().map(Range::len).sum();
                 let bytes = |r: &Range<usize>| begin + r.start * row..begin + r.end * row;
@@ -282,7 +290,7 @@ impl Place {
         }
         Place {
             file,
-            dtype: info.dtype,
+            stored,
             shape,
             pieces,
             transposed: part.transposed,
@@ -346,6 +354,7 @@ impl Numbers<'_> {
                 .iter()
                 .map(|b| half::f16::from_le_bytes(*b).to_f32())
                 .collect(),
+            Numbers::Blocks(blocks, bytes) => blocks.to_f32(&bytes),
         }
     }
 }
