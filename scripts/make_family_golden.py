@@ -25,10 +25,13 @@ def main():
     out = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "golden", "families", name)
     shutil.rmtree(out, ignore_errors=True)
     os.makedirs(os.path.join(out, "model"))
-    for file in MODEL:
-        path = os.path.join(folder, "model", file)
-        if os.path.exists(path):
-            shutil.copy(path, os.path.join(out, "model", file))
+    model = os.path.join(folder, "model")
+    for place, _, files in os.walk(model):
+        to = os.path.join(out, "model", os.path.relpath(place, model))
+        os.makedirs(to, exist_ok=True)
+        for file in MODEL:
+            if file in files:
+                shutil.copy(os.path.join(place, file), os.path.join(to, file))
     for case in cases:
         source, to = os.path.join(folder, "cases", case), os.path.join(out, "cases", case)
         os.makedirs(to)

@@ -192,6 +192,21 @@ fn the_model_inside_answers_too() {
 }
 
 #[test]
+fn explain_multiplies_only_where_every_tile_has_as_many_tokens() {
+    let place = Place::new();
+    place.fixture("checks.png");
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/families/");
+    for (family, tokens) in [("gemma3", "1 tiles x 16 = 16"), ("qwen3_vl", "6")] {
+        let model = format!("{golden}{family}/model");
+        let told = place
+            .run(&["explain", "--model", &model, "checks.png"])
+            .stdout;
+        let line = told.lines().find(|line| line.starts_with("tokens"));
+        assert_eq!(line, Some(&*format!("tokens      {tokens}")), "{family}");
+    }
+}
+
+#[test]
 fn explain_says_what_the_model_sees() {
     let place = Place::new();
     place.fixture("checks.png");

@@ -1,10 +1,13 @@
-//! What holds for the models of all families: the same bits however a prompt is cut, and no picture that breaks one.
+//! What holds for the models of all families: the same bits however a prompt is cut and whoever else is answered, and no picture
+//! that breaks one.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use engine::{
-    AtEnd, Cancel, ChatTemplate, Engine, EngineError, Message, Request, Role, read_picture,
-    read_small_files,
+    AtEnd, Cancel, Capacity, ChatTemplate, Engine, EngineError, Message, Request, Role, Scheduler,
+    Task, TokenLogprob, Waker, read_picture, read_small_files,
 };
 use image_prep::{Limits, Picture};
 use model::Checkpoint;
@@ -73,6 +76,65 @@ fn a_prompt_read_in_any_steps_gives_the_same_bits() {
         }
         std::fs::remove_file(bundle).unwrap();
     }
+}
+
+#[test]
+fn answers_given_together_are_those_given_alone() {
+    let longer = |request: Request| Request {
+        max_tokens: Some(5),
+        logprobs: Some(3),
+        at_end: AtEnd::Continue,
+        ..request
+    };
+    for (folder, shown) in families() {
+        let engine = Engine::load(&folder).unwrap();
+        let told = Request::question(Vec::new(), "How many objects are there, and which of them?");
+        let requests = [longer(shown.clone()), longer(told), longer(shown)];
+        let alone = requests.each_ref().map(|request| {
+            let reply = engine
+                .generate(request, &Cancel::new(), &mut |_| {})
+                .unwrap();
+            (reply.output_ids, reply.logprobs)
+        });
+        let together = together(&engine, &requests);
+        assert_eq!(together, alone.map(Some), "{}", folder.display());
+    }
+}
+
+type Answer = (Vec<u32>, Option<Vec<TokenLogprob>>);
+
+/// What a scheduler makes of requests at once, their prompts read in chunks of 9 rows.
+fn together(engine: &Engine, requests: &[Request; 3]) -> [Option<Answer>; 3] {
+    let capacity = Capacity {
+        requests: 3,
+        cache_tokens: 8192,
+        chunk_tokens: 9,
+    };
+    let mut answers = [const { None }; 3];
+    std::thread::scope(|scope| {
+        let waker = Waker::new();
+        let mut scheduler = Scheduler::new(engine, scope, capacity, waker.clone());
+        for (tag, request) in requests.iter().enumerate() {
+            let task = Task {
+                request: Arc::new(request.clone()),
+                cancel: Cancel::new(),
+                events: Box::new(|_| {}),
+                tag,
+            };
+            assert!(scheduler.begin(task).is_none());
+        }
+        while answers.iter().any(Option::is_none) {
+            let step = scheduler.step();
+            if !step.worked && step.finished.is_empty() {
+                waker.wait(Duration::from_millis(20));
+            }
+            for finished in step.finished {
+                let reply = finished.result.unwrap();
+                answers[finished.tag] = Some((reply.output_ids, reply.logprobs));
+            }
+        }
+    });
+    answers
 }
 
 /// Files that cameras and programs write, and some that break off.

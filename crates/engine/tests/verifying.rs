@@ -87,6 +87,21 @@ fn minicpm3_with_latent_attention_and_a_factor_for_each_frequency() {
 }
 
 #[test]
+fn kimi_vl_with_resized_positions_latents_and_experts() {
+    assert_equal("families/kimi_vl", 2);
+}
+
+#[test]
+fn nvila_with_three_scales() {
+    assert_equal("families/nvila", 2);
+}
+
+#[test]
+fn bluelm_32k_with_normed_embeddings_and_sentencepiece() {
+    assert_equal("families/bluelm_32k", 1);
+}
+
+#[test]
 fn mistral_with_a_window() {
     assert_equal("families/mistral_window", 1);
 }

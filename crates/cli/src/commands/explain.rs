@@ -160,15 +160,13 @@ fn about_prompt(text: &mut String, engine: &Engine, plan: &TilePlan, prompt: &Pr
         })
         .sum();
     let spec = engine.network().spec();
-    line(
-        text,
-        "tokens",
-        format!(
-            "{} tiles x {} = {image_tokens}",
-            plan.tiles,
-            spec.tokens_per_tile()
-        ),
-    );
+    let of_tile = spec.tokens_per_tile();
+    let tokens = match plan.tiles * of_tile == image_tokens {
+        true => format!("{} tiles x {of_tile} = {image_tokens}", plan.tiles),
+        // Families that take pictures of any size, put rows together or leave some out.
+        false => format!("{image_tokens}"),
+    };
+    line(text, "tokens", tokens);
     let context = spec.context_tokens();
     let left = context - prompt.ids.len();
     line(
