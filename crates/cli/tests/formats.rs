@@ -59,6 +59,28 @@ fn an_answer_holds_a_grammar() {
     assert!((1..=12).contains(&month));
 }
 
+/// A random model does not come to an end by itself.
+#[test]
+fn an_answer_that_is_cut_says_where() {
+    let place = Place::new();
+    let schema = r#"{"type": "object", "properties": {"name": {"type": "string", "minLength": 200}}, "required": ["name"]}"#;
+    let cut = ["--json-schema", schema, "--max-tokens", "20"];
+    let outcome = run(&place, &[&cut[..], &["--json"]].concat());
+    let reply: Json = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(
+        (&reply["finish_reason"], &reply["cut_inside"]),
+        (&json!("length"), &json!("$.name"))
+    );
+    let told = run(&place, &cut).stderr;
+    assert!(
+        told.contains("cut off by --max-tokens or the context, inside of $.name"),
+        "{told}"
+    );
+    let whole = run(&place, &["--json-schema", SCHEMA, "--json"]);
+    let reply: Json = serde_json::from_str(&whole.stdout).unwrap();
+    assert_eq!(reply.get("cut_inside"), None);
+}
+
 #[test]
 fn a_grammar_of_llama_cpp_is_read_as_well() {
     let place = Place::new();

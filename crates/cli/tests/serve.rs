@@ -173,3 +173,33 @@ fn settings_come_from_flags_environment_and_a_file_and_what_is_wrong_is_named() 
     hint: `bluelm serve --help` has all settings; docs/server.md has a file with each of them
     "#);
 }
+
+/// Whatever the model would say, most of this answer is certain, and so is guessed right.
+#[test]
+fn guesses_are_told_and_change_nothing() {
+    let server = Server::start(&[]);
+    let schema = json!({"type": "object", "properties": {"kind_of_paper": {"const": "receipt of a shop"}},
+        "required": ["kind_of_paper"], "additionalProperties": false});
+    let ask = |speculation: bool| {
+        let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": schema}});
+        let body = json!({"messages": [{"role": "user", "content": "What is this?"}], "response_format": format,
+            "reasoning_effort": "none", "speculation": speculation});
+        server.json("/v1/chat/completions", &body)
+    };
+    let (plain, guessed) = (ask(false), ask(true));
+    assert_eq!(
+        plain["choices"][0]["message"],
+        guessed["choices"][0]["message"]
+    );
+    let drafts = |answer: &Json| {
+        ["draft_n", "draft_n_accepted"].map(|name| answer["timings"][name].as_u64())
+    };
+    assert_eq!(drafts(&plain), [None, None]);
+    let [Some(guesses), Some(accepted)] = drafts(&guessed) else {
+        panic!("nothing was guessed: {guessed}")
+    };
+    assert!(
+        accepted > 0 && accepted <= guesses,
+        "{accepted} of {guesses}"
+    );
+}

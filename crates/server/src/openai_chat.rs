@@ -97,7 +97,7 @@ fn timings(answer: &Answer) -> Json {
         true => (usage.completion_tokens - 1) as f64 / rate * 1e3,
         false => 0.0,
     };
-    json!({
+    let mut json = json!({
         "cache_n": answer.cached_tokens(),
         "prompt_n": usage.prompt_tokens - answer.cached_tokens(),
         "prompt_ms": timings.prefill_ms,
@@ -106,7 +106,12 @@ fn timings(answer: &Answer) -> Json {
         "predicted_n": usage.completion_tokens,
         "predicted_ms": (predicted_ms * 1e3).round() / 1e3,
         "predicted_per_second": rate,
-    })
+    });
+    if let Some(guesses) = answer.reply.speculation {
+        json["draft_n"] = json!(guesses.guessed_tokens);
+        json["draft_n_accepted"] = json!(guesses.accepted_tokens);
+    }
+    json
 }
 
 /// The whole answer.

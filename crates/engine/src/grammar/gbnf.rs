@@ -291,6 +291,10 @@ impl<'a> Reader<'a> {
 
     fn repeated(&mut self, item: Item) -> Result<Item, EngineError> {
         let place = self.place;
+        if repetitions(&item) >= MAX_NESTING {
+            let expected = format!("expected at most {MAX_NESTING} repetitions of one another");
+            return Err(at(place, &expected));
+        }
         let (least, most) = match self.take() {
             Some('*') => (0, None),
             Some('+') => (1, None),
@@ -395,6 +399,15 @@ impl<'a> Reader<'a> {
         };
         at(self.place, &format!("expected {expected}, found {found}"))
     }
+}
+
+/// Repetitions of repetitions, which would be read and dropped by as many calls.
+fn repetitions(mut item: &Item) -> usize {
+    let mut count = 0;
+    while let Item::Repeated(inner, ..) = item {
+        (item, count) = (inner, count + 1);
+    }
+    count
 }
 
 fn at(place: Place, message: &str) -> EngineError {

@@ -205,6 +205,12 @@ fn mistakes_are_told_with_line_and_column() {
         "{}",
         error(&deep)
     );
+    let often = format!("root ::= \"a\"{}", "*".repeat(200_000));
+    assert!(
+        error(&often).contains("column 141: expected at most 128 repetitions"),
+        "{}",
+        error(&often)
+    );
     let long = format!("root ::= \"{}\"", "a".repeat(300_000));
     assert!(error(&long).ends_with("at most 262144 are read"));
 }
@@ -411,5 +417,21 @@ proptest! {
         // A grammar that nothing satisfies is refused before it is asked.
         prop_assume!(!expected.is_empty());
         prop_assert_eq!(accepted(&grammar, &texts), expected, "{}", grammar);
+    }
+
+    /// Whatever comes: a grammar, or a mistake with its place; and what is read is a grammar to the library, or a mistake too.
+    #[test]
+    fn no_text_does_harm(text in "(root|a)( ::= )?[a-z\":=|()\\[\\]{}*+?.,0-9\\\\^#<! \n-]{0,40}") {
+        if let Ok(grammar) = translate(&text) {
+            let tokenizer = nano_tokenizer();
+            let target = Target {
+                tokenizer: &tokenizer,
+                vocabulary: tokenizer.id_limit() as usize,
+                eos: &[2],
+            };
+            if let Err(error) = Grammars::default().compile(&grammar, target) {
+                prop_assert!(!error.to_string().contains("panic"), "{}: {}", text, error);
+            }
+        }
     }
 }
