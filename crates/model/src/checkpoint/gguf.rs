@@ -59,6 +59,7 @@ impl Checkpoint {
             config,
             files: files.collect(),
             tensors,
+            may_lack_unused: true,
         })
     }
 

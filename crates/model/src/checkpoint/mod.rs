@@ -34,6 +34,8 @@ pub struct Checkpoint {
     config: String,
     files: Vec<File>,
     tensors: BTreeMap<String, Place>,
+    /// GGUF files leave out what nothing is computed with.
+    may_lack_unused: bool,
 }
 
 struct File {
@@ -149,6 +151,7 @@ impl Checkpoint {
             config,
             files,
             tensors,
+            may_lack_unused: false,
         })
     }
 
@@ -163,8 +166,7 @@ impl Checkpoint {
         let mut expected = BTreeSet::new();
         for tensor in spec.tensors() {
             match self.tensors.get(&tensor.name) {
-                // GGUF files leave out what nothing is computed with.
-                None if tensor.role == Role::Unused => {}
+                None if self.may_lack_unused && tensor.role == Role::Unused => {}
                 None => problems.missing.push(tensor.name.clone()),
                 Some(place) if !place.fits(&tensor.shape) => problems.misshapen.push((
                     tensor.name.clone(),
