@@ -168,8 +168,10 @@ fn no_thought_of_a_random_model_overruns_in_any_way_of_asking() {
     }
     // Otherwise nothing was put to the test.
     assert_eq!(lines[1]["longest_tokens"], 3, "{}", lines[1]);
-    let svg = std::fs::read_to_string(place.path("charts/thinking-budget.svg")).unwrap();
-    assert_eq!(svg.matches("<rect x=").count(), 3);
+    for name in ["thinking-budget", "thinking-budget-reasoning"] {
+        let svg = std::fs::read_to_string(place.path(&format!("charts/{name}.svg"))).unwrap();
+        assert_eq!(svg.matches("<rect x=").count(), 3);
+    }
 
     // The same again asks nothing: a model that is gone would be missed.
     let kept = std::fs::read(place.path("held/eval.results.jsonl")).unwrap();

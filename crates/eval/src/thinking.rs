@@ -22,7 +22,7 @@ use crate::results::{Line, ResultsFile};
 use crate::scoring::is_right;
 use crate::task::{Question, Task};
 use crate::thought_count::{self, Completion};
-use crate::together::{Asking, Ended, Streamed, ask_all};
+use crate::together::{Ended, Streamed, ask_all};
 
 /// A way to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -184,17 +184,23 @@ pub fn measure_thinking<N: Network>(
         reused: trials.len() - to_ask,
     };
     progress(asked);
-    let mut asking = Questions {
+    let mut questions = Questions {
+        course,
+        pictures: vec![None; course.capacity.requests],
+    };
+    let mut answers = Answers {
         engine,
         course,
         results,
-        pictures: vec![None; course.capacity.requests],
-        answered: &mut || {
-            asked.done += 1;
-            progress(asked);
-        },
     };
-    let finished = ask_all(engine, course.capacity, groups, &mut asking, cancel)?;
+    let ask = &mut |trial: &Trial, lane| questions.request(trial, lane);
+    let take = &mut |ended| {
+        answers.take(ended)?;
+        asked.done += 1;
+        progress(asked);
+        Ok(())
+    };
+    let finished = ask_all(engine, course.capacity, groups, (ask, take), cancel)?;
     Ok(Measured {
         lines: lines(course, &trials, results),
         finished,
@@ -251,17 +257,14 @@ impl Course<'_> {
     }
 }
 
-/// The questions, asked by the engine.
-struct Questions<'a, 'r, N: Network> {
-    engine: &'a Engine<N>,
+/// The questions with their pictures.
+struct Questions<'a> {
     course: &'a Course<'a>,
-    results: &'r mut ResultsFile,
     /// The last picture of each lane.
     pictures: Vec<Option<(PathBuf, Picture)>>,
-    answered: &'r mut dyn FnMut(),
 }
 
-impl<N: Network> Questions<'_, '_, N> {
+impl Questions<'_> {
     fn picture(&mut self, question: &Question, lane: usize) -> Result<Picture, EvalError> {
         let path = &question.image_path;
         if let Some((last, picture)) = &self.pictures[lane]
@@ -278,6 +281,37 @@ impl<N: Network> Questions<'_, '_, N> {
         Ok(picture)
     }
 
+    fn request(&mut self, trial: &Trial, lane: usize) -> Result<Request, EvalError> {
+        let course = self.course;
+        let question = &course.task.questions[trial.question];
+        let picture = self.picture(question, lane)?;
+        let mut request = Request::question(vec![picture], &question.question);
+        request.thinking = Some(question.think.unwrap_or(true));
+        request.budget = ThinkingBudget {
+            tokens: trial.budget,
+            ..ThinkingBudget::default()
+        };
+        request.max_tokens = Some(course.options.max_tokens);
+        request.speculation = match trial.way.guesses() {
+            true => Speculation::Lookup,
+            false => Speculation::Off,
+        };
+        if trial.way.has_schema() {
+            let grammar = Grammar::json_schema(&schema());
+            request.format = Some(grammar.map_err(|source| course.failed(question, source))?);
+        }
+        Ok(request)
+    }
+}
+
+/// The answers, looked at and kept.
+struct Answers<'a, 'r, N: Network> {
+    engine: &'a Engine<N>,
+    course: &'a Course<'a>,
+    results: &'r mut ResultsFile,
+}
+
+impl<N: Network> Answers<'_, '_, N> {
     fn thought(
         &self,
         request: &Request,
@@ -308,35 +342,8 @@ impl<N: Network> Questions<'_, '_, N> {
             ids: Fingerprint::default().with(&ids).to_string(),
         })
     }
-}
 
-impl<N: Network> Asking for Questions<'_, '_, N> {
-    type Question = Trial;
-    type Error = EvalError;
-
-    fn request(&mut self, trial: &Trial, lane: usize) -> Result<Request, EvalError> {
-        let course = self.course;
-        let question = &course.task.questions[trial.question];
-        let picture = self.picture(question, lane)?;
-        let mut request = Request::question(vec![picture], &question.question);
-        request.thinking = Some(question.think.unwrap_or(true));
-        request.budget = ThinkingBudget {
-            tokens: trial.budget,
-            ..ThinkingBudget::default()
-        };
-        request.max_tokens = Some(course.options.max_tokens);
-        request.speculation = match trial.way.guesses() {
-            true => Speculation::Lookup,
-            false => Speculation::Off,
-        };
-        if trial.way.has_schema() {
-            let grammar = Grammar::json_schema(&schema());
-            request.format = Some(grammar.map_err(|source| course.failed(question, source))?);
-        }
-        Ok(request)
-    }
-
-    fn ended(&mut self, ended: Ended<Trial>) -> Result<(), EvalError> {
+    fn take(&mut self, ended: Ended<Trial>) -> Result<(), EvalError> {
         let trial = &ended.question;
         let question = &self.course.task.questions[trial.question];
         let failed = |source| self.course.failed(question, source);
@@ -354,7 +361,6 @@ impl<N: Network> Asking for Questions<'_, '_, N> {
             right: right(trial.way, &reply.text, question),
             thought: Some(&thought),
         })?;
-        (self.answered)();
         Ok(())
     }
 }

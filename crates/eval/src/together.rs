@@ -28,19 +28,10 @@ pub(crate) struct Ended<Q> {
     pub streamed: Streamed,
 }
 
-/// Whatever knows the questions.
-pub(crate) trait Asking {
-    /// What names a question.
-    type Question;
-    /// What goes wrong.
-    type Error;
-
-    /// A question as the engine takes it; `lane` says behind which others it is asked.
-    fn request(&mut self, question: &Self::Question, lane: usize) -> Result<Request, Self::Error>;
-
-    /// Takes an answer.
-    fn ended(&mut self, ended: Ended<Self::Question>) -> Result<(), Self::Error>;
-}
+/// Makes a request of a question, whose lane says behind which others it is asked.
+pub(crate) type Ask<'a, Q, E> = &'a mut dyn FnMut(&Q, usize) -> Result<Request, E>;
+/// Takes an answer.
+pub(crate) type Take<'a, Q, E> = &'a mut dyn FnMut(Ended<Q>) -> Result<(), E>;
 
 /// Who is asked: a place in the scheduler, and what is said in it.
 struct Seat<Q> {
@@ -52,21 +43,21 @@ struct Seat<Q> {
 
 /// Asks all questions, as many at once as `capacity` says. Those of one group are asked one behind the other, so that each
 /// begins with what the one before has read. Whether all were answered: not where `cancel` was thrown.
-pub(crate) fn ask_all<N: Network, A: Asking>(
+pub(crate) fn ask_all<N: Network, Q, E>(
     engine: &Engine<N>,
     capacity: Capacity,
-    groups: Vec<VecDeque<A::Question>>,
-    asking: &mut A,
+    groups: Vec<VecDeque<Q>>,
+    (ask, take): (Ask<Q, E>, Take<Q, E>),
     cancel: &Cancel,
-) -> Result<bool, A::Error> {
+) -> Result<bool, E> {
     std::thread::scope(|scope| {
         let waker = Waker::new();
         let mut scheduler = Scheduler::new(engine, scope, capacity, waker.clone());
         let mut groups = groups.into_iter();
         let lanes = (0..capacity.requests).map(|_| groups.next().unwrap_or_default());
-        let mut lanes: Vec<VecDeque<A::Question>> = lanes.collect();
+        let mut lanes: Vec<VecDeque<Q>> = lanes.collect();
         let mut free: VecDeque<usize> = (0..lanes.len()).collect();
-        let mut work = || -> Result<bool, A::Error> {
+        let mut work = || -> Result<bool, E> {
             loop {
                 if cancel.is_cancelled() {
                     return Ok(false);
@@ -83,7 +74,7 @@ pub(crate) fn ask_all<N: Network, A: Asking>(
                     let Some(question) = lanes[lane].pop_front() else {
                         continue;
                     };
-                    let request = Arc::new(asking.request(&question, lane)?);
+                    let request = Arc::new(ask(&question, lane)?);
                     ended.extend(scheduler.begin(task(question, lane, request)));
                 }
                 let step = scheduler.step();
@@ -92,7 +83,7 @@ pub(crate) fn ask_all<N: Network, A: Asking>(
                 for finished in ended {
                     let seat = finished.tag;
                     free.push_back(seat.lane);
-                    asking.ended(Ended {
+                    take(Ended {
                         question: seat.question,
                         request: seat.request,
                         result: finished.result,

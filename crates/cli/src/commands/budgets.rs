@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::Context;
 use bench::{Chart, Figure, Unit};
 use engine::{Cancel, Capacity, Engine, Network};
-use eval::{Asked, Course, Fingerprint, Measured, Options, ResultsFile, Task, Way, Worth};
+use eval::{Asked, Course, Fingerprint, Measured, Options, ResultsFile, Score, Task, Way, Worth};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::parallel;
@@ -170,22 +170,54 @@ fn table(lines: &[Worth]) -> String {
     table
 }
 
-/// Right answers by budget, of those that were asked as they are.
-pub fn chart(lines: &[Worth]) -> Chart {
+/// Right answers by budget, of those that were asked as they are; of all kinds of questions, or of these alone.
+pub fn chart(lines: &[Worth], kinds: Option<&[&str]>) -> Chart {
     let plain = lines.iter().filter(|line| line.way == Way::Plain);
     let figure = |line: &Worth| {
-        let percent = [100.0 * line.accuracy];
+        let percent = [100.0 * kinds.map_or(line.accuracy, |kinds| accuracy(line, kinds))];
         let name = Budget(line.budget).to_string();
         Figure::new("budget", name, Unit::Percent, &percent)
     };
     let figures: Vec<Figure> = plain.map(figure).collect();
-    let title = "Right answers, percent";
-    bench::chart(
-        "thinking-budget",
-        title,
-        "tokens that a thought may have",
-        &figures,
-    )
+    let (name, title) = match kinds {
+        None => ("thinking-budget", "Right answers, percent".into()),
+        Some(kinds) => (
+            "thinking-budget-reasoning",
+            format!("Right answers of {}, percent", kinds.join(", ")),
+        ),
+    };
+    bench::chart(name, &title, "tokens that a thought may have", &figures)
+}
+
+/// The share of right answers to questions of these kinds.
+fn accuracy(line: &Worth, kinds: &[&str]) -> f64 {
+    let scores = kinds.iter().filter_map(|kind| line.report.kind(kind));
+    let all = scores.fold(Score::default(), |all, score| Score {
+        correct: all.correct + score.correct,
+        count: all.count + score.count,
+    });
+    all.accuracy()
+}
+
+/// A line for each way of asking: right answers of these kinds, by budget.
+pub fn print_kinds(lines: &[Worth], kinds: &[&str]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    for way in Way::ALL {
+        let of_way = lines.iter().filter(|line| line.way == way);
+        let shares = of_way.map(|line| {
+            let percent = 100.0 * accuracy(line, kinds);
+            format!("{} {percent:.1}%", Budget(line.budget))
+        });
+        let shares: Vec<String> = shares.collect();
+        writeln!(
+            out,
+            "{} of {}: {}",
+            words(way),
+            kinds.join(", "),
+            shares.join(", ")
+        )?;
+    }
+    Ok(())
 }
 
 /// Writes a chart as PNG or SVG, by the file's end.
@@ -195,4 +227,43 @@ pub fn draw(chart: Chart, path: &Path) -> anyhow::Result<()> {
         false => chart.png(),
     };
     std::fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use eval::Report;
+
+    use super::*;
+
+    #[test]
+    fn shares_of_kinds_are_of_their_answers_alone() {
+        let mut line = Worth {
+            way: Way::Plain,
+            budget: Some(8),
+            accuracy: 0.0,
+            mean_tokens: 0.0,
+            longest_tokens: 0,
+            cut_thoughts: 0,
+            overruns: 0,
+            miscounted: 0,
+            streamed_otherwise: 0,
+            other_tokens: None,
+            report: Report::default(),
+        };
+        for (kind, right) in [
+            ("sum", true),
+            ("count", false),
+            ("count", true),
+            ("read", false),
+        ] {
+            line.report.add(kind, right);
+        }
+        assert_eq!(accuracy(&line, &["count"]), 0.5);
+        assert_eq!(accuracy(&line, &["count", "sum", "chart"]), 2.0 / 3.0);
+        assert_eq!(accuracy(&line, &[]), 0.0);
+        let charts =
+            [None, Some(&["count"][..])].map(|kinds| chart(std::slice::from_ref(&line), kinds));
+        assert!(charts[1].svg.contains("Right answers of count, percent"));
+        assert!(charts[1].svg.contains(">50<") && !charts[0].svg.contains(">50<"));
+    }
 }

@@ -142,7 +142,7 @@ fn by_budget(
     .run()?;
     budgets::print(&lines, arguments.json)?;
     match &arguments.chart {
-        Some(path) => budgets::draw(budgets::chart(&lines), path),
+        Some(path) => budgets::draw(budgets::chart(&lines, None), path),
         None => Ok(()),
     }
 }

@@ -19,6 +19,9 @@ const SEED: u64 = 424_242;
 /// Tokens that an answer may have, its thought included.
 const MAX_TOKENS: usize = 512;
 
+/// What has to be worked out: what thinking is for.
+const REASONING: [&str; 3] = ["count", "compare", "sum"];
+
 /// Arguments of `bluelm bench --thinking`.
 #[derive(Args, Debug)]
 pub struct ThinkingArguments {
@@ -106,8 +109,12 @@ impl ThinkingArguments {
         }
         .run()?;
         budgets::print(&lines, shared.json)?;
+        if !shared.json {
+            budgets::print_kinds(&lines, &REASONING)?;
+        }
+        let charts = [None, Some(&REASONING[..])].map(|kinds| budgets::chart(&lines, kinds));
         match shared.plot {
-            Some(folder) => super::draw_all([budgets::chart(&lines)], folder),
+            Some(folder) => super::draw_all(charts, folder),
             None => Ok(()),
         }
     }
