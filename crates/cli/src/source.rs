@@ -12,7 +12,7 @@ use crate::embedded;
 /// Which model answers.
 #[derive(Args, Debug)]
 pub struct ModelArgument {
-    /// Another model than the one inside: a folder (config.json, model.safetensors, tokenizer.json, ...) or a bundle
+    /// Another model than the one inside: a folder (config.json, model.safetensors, tokenizer.json, ...), a bundle or a GGUF file
     #[arg(long, value_name = "MODEL")]
     pub model: Option<PathBuf>,
 }

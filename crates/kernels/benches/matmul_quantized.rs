@@ -6,7 +6,8 @@ use divan::{Bencher, black_box};
 use kernels::ceiling::{self, Numbers};
 use kernels::isa::Isa;
 use kernels::matmul_quantized::{
-    Bits, Columns, PANEL, PackedWeights, Precision, QuantizedRows, Start, matmul_quantized,
+    Bits, Columns, PANEL, PackedWeights, Precision, QuantizedRows, ScaleFormat, Start,
+    matmul_quantized,
 };
 use std::fmt;
 
@@ -137,6 +138,7 @@ fn weights(shape: Shape) -> PackedWeights {
             .map(|at| (at * 37 % 251) as u8)
             .collect(),
         scales: vec![0x3c00; panels * PANEL * shape.k / shape.group],
+        scale_format: ScaleFormat::Bf16,
     }
 }
 

@@ -36,7 +36,7 @@ mod taps;
 mod weights;
 mod write;
 
-pub use bundle::{Activations, Bundle, BundleTensor, Packed, Storage};
+pub use bundle::{Activations, Bundle, BundleTensor, Packed, Scales, Storage};
 pub use cache::KvCache;
 pub use checkpoint::{Checkpoint, Numbers, WEIGHT_FILES, folder_config, weight_paths};
 pub use decoder::{Inputs, LogitRows, Segment};

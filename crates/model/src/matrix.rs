@@ -9,7 +9,8 @@ use crate::layers::worth_splitting;
 use kernels::isa::Isa;
 use kernels::matmul::{self, Panels, View, Write, matmul};
 use kernels::matmul_quantized::{
-    self, Bits, Columns, Precision, QuantizedRows, Start, TILE, TileMut, Weights, matmul_quantized,
+    self, Bits, Columns, Precision, QuantizedRows, ScaleFormat, Start, TILE, TileMut, Weights,
+    matmul_quantized,
 };
 use kernels::rows;
 use rayon::prelude::*;
@@ -36,6 +37,7 @@ pub(crate) struct Quantized {
     pub format: Format,
     pub values: Part,
     pub scales: Shared,
+    pub scale_format: ScaleFormat,
 }
 
 /// How rows are quantized on their way into a matrix.
@@ -67,6 +69,7 @@ impl Quantized {
             group: self.group,
             values: self.values.bytes(),
             scales: self.scales.numbers(),
+            scale_format: self.scale_format,
         }
     }
 }

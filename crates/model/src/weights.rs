@@ -5,7 +5,7 @@ use crate::matrix::Matrix;
 use crate::{Checkpoint, ModelError, Numbers};
 use kernels::attention_kv8::WIDEST;
 use kernels::matmul::Panels;
-use kernels::matmul_quantized::Precision;
+use kernels::matmul_quantized::{Precision, ScaleFormat};
 
 /// A checkpoint or a bundle whose tensors were compared with the specification.
 #[derive(Clone, Copy)]
@@ -33,6 +33,7 @@ pub(crate) enum Table {
     Int8 {
         values: Part,
         scales: Shared,
+        scale_format: ScaleFormat,
         group: usize,
     },
 }
@@ -108,13 +109,14 @@ impl Table {
             Table::Int8 {
                 values,
                 scales,
+                scale_format,
                 group,
             } => {
                 let groups = width.div_ceil(*group);
                 let scales = &scales.numbers()[at * groups..][..groups];
                 let values = &values.bytes()[at * width..][..width];
                 for (index, (number, value)) in row.iter_mut().zip(values).enumerate() {
-                    *number = f32::from(*value as i8) * from_bf16(scales[index / group]);
+                    *number = f32::from(*value as i8) * scale_format.number(scales[index / group]);
                 }
             }
         }
@@ -145,6 +147,6 @@ fn finite_bf16(name: &str, bytes: &[u8]) -> Result<Vec<u16>, ModelError> {
 }
 
 /// Infinity and what is not a number have all exponent bits set.
-pub(crate) fn is_finite(bits: u16) -> bool {
+fn is_finite(bits: u16) -> bool {
     bits & 0x7f80 != 0x7f80
 }

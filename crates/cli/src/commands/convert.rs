@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use engine::{Cancel, Engine, EngineError, PromptFiles, read_small_files};
+use engine::{Cancel, Engine, EngineError, GgufModel, PromptFiles, read_small_files};
 use indicatif::{ProgressBar, ProgressStyle};
 use model::convert::{Conversion, GROUPS, Options, Origin, Recipe, Rounding, Written};
+use model::gguf::GgufFile;
 use model::{Bundle, Checkpoint, ModelError, ModelSpec};
 
 use crate::{embedded, failure, interrupt};
@@ -23,6 +24,7 @@ Examples:
   bluelm convert DIR model.bluelm                   INT4 weights, INT8 activations
   bluelm convert DIR model.bluelm --recipe paper    INT4 weights, INT16 activations
   bluelm convert bluelm-nano nano.bluelm            the model that is inside this program
+  bluelm convert model.gguf model.bluelm            Q4_0 and Q8_0 keep their numbers
   bluelm convert DIR model.bluelm --report          and what was lost, on pictures that it draws itself
   bluelm convert --check model.bluelm               whether every byte is as it was written
   bluelm run --model model.bluelm --image photo.jpg \"What is this?\"
@@ -35,7 +37,7 @@ Recipes:
 A bundle is one file: weights, tokenizer, template and settings. It is used where it lies in memory,
 so that it loads in an instant. docs/bundle.md describes it.")]
 pub struct ConvertArguments {
-    /// Folder of a model, or bluelm-nano, the model inside; with --check, a bundle
+    /// Folder of a model, a GGUF file, or bluelm-nano, the model inside; with --check, a bundle
     #[arg(value_name = "SRC")]
     source: PathBuf,
     /// The bundle to write
@@ -117,10 +119,12 @@ impl ConvertArguments {
     /// What was asked for, and what suits a model of this size where nothing was.
     fn options(&self, spec: &ModelSpec) -> Options {
         let small = spec.decoder_weights() <= SMALL_DECODER;
-        let rounding = match small && spec.decoder.latent.is_none() {
-            true => Rounding::Compensated,
-            false => Rounding::Search,
-        };
+        // What others rounded cannot be made up for.
+        let rounding =
+            match small && spec.decoder.latent.is_none() && !GgufFile::is_gguf(&self.source) {
+                true => Rounding::Compensated,
+                false => Rounding::Search,
+            };
         Options {
             recipe: self.recipe.into(),
             group: self.group.unwrap_or(if small { 32 } else { 64 }),
@@ -195,6 +199,14 @@ impl Source {
             });
         }
         // Whether they are good is better known before the work than after it.
+        if GgufFile::is_gguf(path) {
+            let model = GgufModel::open(path)?;
+            model.prompt_files()?;
+            return Ok(Source {
+                checkpoint: model.checkpoint,
+                files: model.files,
+            });
+        }
         PromptFiles::open(path)?;
         Ok(Source {
             checkpoint: Checkpoint::open(path)?,
@@ -216,6 +228,12 @@ fn convert(
     let options = arguments.options(&spec);
     options.check(&spec)?;
     let has_int4 = options.recipe != Recipe::Bf16;
+    if GgufFile::is_gguf(&arguments.source) {
+        let [kept, matrices] = options.kept(&source.checkpoint, &spec);
+        eprintln!(
+            "{kept} of {matrices} matrices keep their numbers (Q4_0 and Q8_0, with INT4 and INT8); the others are rounded anew."
+        );
+    }
     if arguments.rounding.is_none() && has_int4 && options.rounding == Rounding::Search {
         eprintln!(
             "Weights are rounded by the best of several scales. --rounding compensated loses less, and takes long and much \

@@ -3,7 +3,8 @@
 #![allow(unsafe_code)]
 
 use super::rows::{TILE, Tile};
-use super::{Bits, Columns, PANEL, Work};
+use super::scales::{F16_BITS, F16_FACTOR};
+use super::{Bits, Columns, PANEL, ScaleFormat, Work};
 use std::arch::x86_64::*;
 
 /// Outputs of a register.
@@ -75,6 +76,7 @@ impl Part<'_> {
                 let scales = weights.scales[at..]
                     .first_chunk()
                     .expect("scales of a panel");
+                let scales = widened(weights.scale_format, scales);
                 for (r, (sum, result)) in sums.iter().zip(&mut results).enumerate() {
                     let scale = self.tile.scales[block * self.tile.rows + self.row + r];
                     let (halves, _) = result.as_chunks_mut();
@@ -172,15 +174,31 @@ impl Part<'_> {
 /// `c = fma(sum, scale · scales, c)`.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn add_scaled(c: &mut [f32; LANES], sum: __m256i, scale: f32, scales: &[u16; LANES]) {
-    // SAFETY: both arrays have eight elements.
+fn add_scaled(c: &mut [f32; LANES], sum: __m256i, scale: f32, scales: __m256) {
+    // SAFETY: the array has eight elements.
     unsafe {
-        let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(scales.as_ptr().cast()));
-        let scales = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words));
         let scale = _mm256_mul_ps(_mm256_set1_ps(scale), scales);
         let old = _mm256_loadu_ps(c.as_ptr());
         let new = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, old);
         _mm256_storeu_ps(c.as_mut_ptr(), new);
+    }
+}
+
+/// Eight scales as f32.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn widened(format: ScaleFormat, scales: &[u16; LANES]) -> __m256 {
+    // SAFETY: the array has eight elements.
+    let words = unsafe { _mm256_cvtepu16_epi32(_mm_loadu_si128(scales.as_ptr().cast())) };
+    match format {
+        ScaleFormat::Bf16 => _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words)),
+        ScaleFormat::F16 => {
+            let [bits, sign] =
+                F16_BITS.map(|mask| _mm256_and_si256(words, _mm256_set1_epi32(mask)));
+            let bits = _mm256_castsi256_ps(_mm256_slli_epi32::<13>(bits));
+            let sign = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(sign));
+            _mm256_or_ps(_mm256_mul_ps(bits, _mm256_set1_ps(F16_FACTOR)), sign)
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! C = A·Wᵀ with INT4 or INT8 weights, read in place from one packed layout, and INT8 or INT16 activations.
 //!
-//! Weights are symmetric with one bf16 scale for each output and group of inputs; activations have one f32 scale for each
+//! Weights are symmetric with one scale of 16 bits for each output and group of inputs; activations have one f32 scale for each
 //! row and block of inputs, a block lying inside a group; where it does not divide the group, the group's last block is shorter
 //! (a group may be all of k, however odd). Products and sums inside a block are exact integers.
 //!
@@ -20,6 +20,7 @@ mod pack;
 pub(crate) mod quantizing;
 mod rows;
 mod scalar;
+mod scales;
 
 use crate::isa::{Dot, Isa};
 use crate::matmul::Write;
@@ -28,6 +29,7 @@ pub use pack::{PackedWeights, pack};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use rows::BlockMut;
 pub use rows::{Precision, QuantizedRows, TILE, TileMut};
+pub use scales::ScaleFormat;
 use std::ops::Range;
 
 /// Outputs that stand side by side in the packed layout: the lanes of the widest register.
@@ -48,7 +50,7 @@ pub enum Bits {
 ///
 /// `values`: panels of 16 outputs; in each, lines of 64 bytes; in each, four bytes for every output. INT8: a line holds 4 inputs,
 /// each as value + 128. INT4: a line holds 8 inputs as value + 8, the first four in the low halves of the bytes, the other
-/// four in the high halves. `scales`: bf16, `[panels, groups, 16]`. Missing outputs of the last panel have scale 0.
+/// four in the high halves. `scales`: `[panels, groups, 16]`. Missing outputs of the last panel have scale 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Weights<'a> {
     /// Bits of a weight.
@@ -63,6 +65,8 @@ pub struct Weights<'a> {
     pub values: &'a [u8],
     /// The scales.
     pub scales: &'a [u16],
+    /// What they are written in.
+    pub scale_format: ScaleFormat,
 }
 
 impl Weights<'_> {

@@ -3,7 +3,8 @@
 #![allow(unsafe_code)]
 
 use super::rows::{TILE, Tile};
-use super::{Bits, Columns, PANEL, Work};
+use super::scales::{F16_BITS, F16_FACTOR};
+use super::{Bits, Columns, PANEL, ScaleFormat, Work};
 use crate::sdot::{Lanes, add_pairs, add_products, in_turn, load_fours, load_line};
 use std::arch::aarch64::*;
 
@@ -81,8 +82,8 @@ impl Part<'_> {
                 for ((place, sum), words) in quarters.zip(sums).zip(scales) {
                     // SAFETY: four elements each.
                     unsafe {
-                        let words = vshll_n_u16::<16>(vld1_u16(words.as_ptr()));
-                        let factor = vmulq_n_f32(vreinterpretq_f32_u32(words), scale);
+                        let own = widened(weights.scale_format, vld1_u16(words.as_ptr()));
+                        let factor = vmulq_n_f32(own, scale);
                         let old = vld1q_f32(place.as_ptr());
                         let new = vfmaq_f32(old, vcvtq_f32_s32(*sum), factor);
                         vst1q_f32(place.as_mut_ptr(), new);
@@ -182,6 +183,22 @@ impl Part<'_> {
                 fours[..self.rows].copy_from_slice(held);
                 load_fours(&fours, 0)
             }
+        }
+    }
+}
+
+/// Four scales as f32.
+#[inline]
+#[target_feature(enable = "neon")]
+fn widened(format: ScaleFormat, scales: uint16x4_t) -> float32x4_t {
+    match format {
+        ScaleFormat::Bf16 => vreinterpretq_f32_u32(vshll_n_u16::<16>(scales)),
+        ScaleFormat::F16 => {
+            let words = vmovl_u16(scales);
+            let [bits, sign] = F16_BITS.map(|mask| vandq_u32(words, vdupq_n_u32(mask as u32)));
+            let number = vmulq_n_f32(vreinterpretq_f32_u32(vshlq_n_u32::<13>(bits)), F16_FACTOR);
+            let signed = vorrq_u32(vreinterpretq_u32_f32(number), vshlq_n_u32::<16>(sign));
+            vreinterpretq_f32_u32(signed)
         }
     }
 }

@@ -1,7 +1,6 @@
 //! From weights as numbers to the packed layout, and back one by one.
 
-use super::{Bits, PANEL, Weights};
-use crate::matmul::from_bf16;
+use super::{Bits, PANEL, ScaleFormat, Weights};
 
 /// Packed weights in memory of their own; a converter writes the two arrays to a file.
 #[derive(Clone, Debug)]
@@ -18,6 +17,8 @@ pub struct PackedWeights {
     pub values: Vec<u8>,
     /// See [`Weights`].
     pub scales: Vec<u16>,
+    /// See [`Weights`].
+    pub scale_format: ScaleFormat,
 }
 
 impl PackedWeights {
@@ -30,11 +31,12 @@ impl PackedWeights {
             group: self.group,
             values: &self.values,
             scales: &self.scales,
+            scale_format: self.scale_format,
         }
     }
 }
 
-/// Packs whole numbers `[n, k]` and their scales `[n, groups]`; inputs are filled up with zeros to whole groups.
+/// Packs whole numbers `[n, k]` and their bf16 scales `[n, groups]`; inputs are filled up with zeros to whole groups.
 ///
 /// # Panics
 /// When sizes contradict each other, a number has too many bits, or `group` is no multiple of 8.
@@ -70,6 +72,7 @@ pub fn pack(
         group,
         values: Vec::new(),
         scales: vec![0; n.div_ceil(PANEL) * groups * PANEL],
+        scale_format: ScaleFormat::Bf16,
     };
     let filler = match bits {
         Bits::Four => 0x88,
@@ -124,6 +127,6 @@ impl Weights<'_> {
     pub fn number_at(&self, output: usize, input: usize) -> f32 {
         let groups = self.k / self.group;
         let at = (output / PANEL * groups + input / self.group) * PANEL + output % PANEL;
-        weight_at(self, output, input) as f32 * from_bf16(self.scales[at])
+        weight_at(self, output, input) as f32 * self.scale_format.number(self.scales[at])
     }
 }

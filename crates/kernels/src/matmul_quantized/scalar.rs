@@ -2,7 +2,6 @@
 
 use super::pack::weight_at;
 use super::{Columns, PANEL, Work};
-use crate::matmul::from_bf16;
 
 pub(super) fn matmul(work: &Work, c: &mut Columns) {
     let (weights, rows) = (&work.weights, work.rows);
@@ -23,7 +22,8 @@ pub(super) fn matmul(work: &Work, c: &mut Columns) {
                     })
                     .sum();
                 let at = output / PANEL * weights.panel_scales() + group * PANEL + output % PANEL;
-                let scale = rows.scale_at(row, block) * from_bf16(weights.scales[at]);
+                let of_weights = weights.scale_format.number(weights.scales[at]);
+                let scale = rows.scale_at(row, block) * of_weights;
                 c = (sum as i32 as f32).mul_add(scale, c);
             }
             *place = c;

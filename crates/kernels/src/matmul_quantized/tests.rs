@@ -198,11 +198,18 @@ proptest! {
     fn every_instruction_set_quantizes_and_multiplies_to_the_same_bits(
         rows in 0usize..40, n in 1usize..70, groups in 1usize..4, rest in 0usize..8,
         group in prop::sample::select(vec![8usize, 32, 64, 128]),
-        four: bool, wide: bool, seed: u64,
+        four: bool, wide: bool, half: bool, seed: u64,
     ) {
         let bits = if four { Bits::Four } else { Bits::Eight };
         let precision = if wide { Precision::Int16 } else { Precision::Int8 };
-        let case = case(bits, rows, n, groups * group - rest, group, seed);
+        let mut case = case(bits, rows, n, groups * group - rest, group, seed);
+        if half {
+            case.weights.scale_format = ScaleFormat::F16;
+            // Of both signs, subnormal ones among them, below 2.
+            let mut seed = seed;
+            let scales = case.weights.scales.iter_mut().filter(|scale| **scale != 0);
+            scales.for_each(|scale| *scale = draw(&mut seed) as u16 & 0xbfff);
+        }
         let block = match group {
             // 104 leaves a shorter block of 24 in each group.
             128 => [64, 104, 128][seed as usize % 3],

@@ -2,8 +2,8 @@
 //! outside: nothing is handed out before all of this was found in order.
 
 use super::header::{
-    ALIGNMENT, Header, Lengths, MAGIC, MAX_HEADER_BYTES, PRELUDE_BYTES, Section, Storage, VERSION,
-    align, prelude,
+    ALIGNMENT, Header, Lengths, MAGIC, MAX_HEADER_BYTES, OLDEST_VERSION, PRELUDE_BYTES, Section,
+    Storage, VERSION, align, prelude,
 };
 use crate::ModelError;
 use crate::spec::{ModelSpec, Role};
@@ -97,7 +97,7 @@ fn header(path: &Path, file: &[u8]) -> Result<(Header, usize), ModelError> {
         .ok_or_else(|| wrong(format!("{} bytes, a bundle has more", file.len())))?;
     let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| begin[at + byte]));
     let version = u32::from_le_bytes(std::array::from_fn(|byte| begin[8 + byte]));
-    if version != VERSION {
+    if !(OLDEST_VERSION..=VERSION).contains(&version) {
         return Err(ModelError::BundleVersion {
             path: path.into(),
             expected: VERSION,
@@ -118,7 +118,7 @@ fn header(path: &Path, file: &[u8]) -> Result<(Header, usize), ModelError> {
         )));
     }
     let (text, filling) = file[PRELUDE_BYTES..data as usize].split_at(length as usize);
-    if *begin != prelude(text, file_bytes) || filling.iter().any(|byte| *byte != 0) {
+    if *begin != prelude(version, text, file_bytes) || filling.iter().any(|byte| *byte != 0) {
         return Err(wrong("the header does not match its checksum".into()));
     }
     let header = serde_json::from_slice(text)

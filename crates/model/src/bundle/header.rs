@@ -1,13 +1,15 @@
 //! What stands where in a bundle: the fixed beginning, and the header as JSON.
 
 use super::xxh64::Xxh64;
-use kernels::matmul_quantized::{Bits, LONGEST_BLOCK, PANEL, Precision};
+use kernels::matmul_quantized::{Bits, LONGEST_BLOCK, PANEL, Precision, ScaleFormat};
 use serde::{Deserialize, Serialize};
 
 /// Begins every bundle; a transfer that changes line ends changes it.
 pub(super) const MAGIC: [u8; 8] = *b"bluelm\r\n";
-/// The version of the format that is written and read.
-pub(super) const VERSION: u32 = 1;
+/// The version of the format that is written.
+pub(super) const VERSION: u32 = 2;
+/// The oldest that is read; it has no f16 scales.
+pub(super) const OLDEST_VERSION: u32 = 1;
 /// Bytes before the header: magic, version, four zeros, header length, header checksum, file length, zeros.
 pub(super) const PRELUDE_BYTES: usize = 64;
 /// Every section begins at a multiple of it, counted from the beginning of the file.
@@ -62,10 +64,13 @@ pub enum Storage {
     Bf16Panels,
     /// Row-major bf16.
     Bf16Rows,
-    /// Row-major INT8, then bf16 scales `[n, groups]`.
+    /// Row-major INT8, then scales `[n, groups]`.
     Int8Rows {
         /// Numbers that share a scale.
         group: usize,
+        /// What scales are written in.
+        #[serde(default, skip_serializing_if = "Scales::is_bf16")]
+        scales: Scales,
     },
     /// INT4 in panels of 16 outputs, then their scales: [`kernels::matmul_quantized::Weights`].
     Int4(Packed),
@@ -82,6 +87,33 @@ pub struct Packed {
     pub block: usize,
     /// What rows are quantized to.
     pub activations: Activations,
+    /// What scales are written in.
+    #[serde(default, skip_serializing_if = "Scales::is_bf16")]
+    pub scales: Scales,
+}
+
+/// What the scales of weights are written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scales {
+    /// As what is rounded here has them.
+    #[default]
+    Bf16,
+    /// As the blocks of GGUF have them, whose numbers stay what they are.
+    F16,
+}
+
+impl Scales {
+    fn is_bf16(&self) -> bool {
+        *self == Scales::Bf16
+    }
+
+    pub(crate) fn format(self) -> ScaleFormat {
+        match self {
+            Scales::Bf16 => ScaleFormat::Bf16,
+            Scales::F16 => ScaleFormat::F16,
+        }
+    }
 }
 
 /// What rows are quantized to before they are multiplied.
@@ -153,7 +185,7 @@ impl Storage {
                 let panel = kernels::matmul::PANEL as u64;
                 (product(&[n.div_ceil(panel), panel, k, 2])?, 0)
             }
-            Storage::Int8Rows { group } => {
+            Storage::Int8Rows { group, .. } => {
                 let groups = k.div_ceil(u64::try_from(*group).ok().filter(|group| *group > 0)?);
                 let values = align(product(&[n, k])?)?;
                 (values, product(&[n, groups, 2])?)
@@ -172,6 +204,15 @@ impl Storage {
         };
         values.checked_add(scales)?;
         Some(Lengths { values, scales })
+    }
+
+    /// What scales are written in; nothing where there are none.
+    pub(crate) fn scales(&self) -> Option<Scales> {
+        match self {
+            Storage::Int4(packed) | Storage::Int8(packed) => Some(packed.scales),
+            Storage::Int8Rows { scales, .. } => Some(*scales),
+            _ => None,
+        }
     }
 
     /// Bits of a packed weight.
@@ -219,10 +260,10 @@ pub(super) fn align(bytes: u64) -> Option<u64> {
 }
 
 /// The fixed beginning of a file.
-pub(super) fn prelude(header: &[u8], file_bytes: u64) -> [u8; PRELUDE_BYTES] {
+pub(super) fn prelude(version: u32, header: &[u8], file_bytes: u64) -> [u8; PRELUDE_BYTES] {
     let mut prelude = [0; PRELUDE_BYTES];
     prelude[..8].copy_from_slice(&MAGIC);
-    prelude[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    prelude[8..12].copy_from_slice(&version.to_le_bytes());
     prelude[16..24].copy_from_slice(&(header.len() as u64).to_le_bytes());
     prelude[24..32].copy_from_slice(&Xxh64::of(header).to_le_bytes());
     prelude[32..40].copy_from_slice(&file_bytes.to_le_bytes());

@@ -12,9 +12,9 @@ use crate::mapped::map;
 pub(crate) use crate::mapped::{Part, Shared};
 use crate::matrix::{Format, Matrix, Quantized};
 use crate::spec::{ModelSpec, Role};
-use crate::weights::{Table, is_finite};
+use crate::weights::Table;
 use crate::{ModelError, Numbers};
-pub use header::{Activations, Packed, Storage};
+pub use header::{Activations, Packed, Scales, Storage};
 use header::{Header, Lengths, Section, TensorLabel};
 use kernels::matmul::Panels;
 use kernels::matmul_quantized::Precision;
@@ -205,12 +205,15 @@ impl Bundle {
             _ => range.start + lengths.values as usize..range.end,
         };
         let numbers = Shared::new(Part::new(&self.file, numbers));
-        let at = numbers
-            .numbers()
-            .iter()
-            .position(|bits| !is_finite(*bits))?;
+        let (kind, exponent) = match label.storage.scales() {
+            Some(Scales::F16) => ("f16", 0x7c00),
+            _ => ("bf16", 0x7f80),
+        };
+        let mut numbers = numbers.numbers().iter();
+        // Infinity and what is not a number have all exponent bits set.
+        let at = numbers.position(|bits| bits & exponent == exponent)?;
         Some(format!(
-            "{}: number {at} of its bf16 is not finite",
+            "{}: number {at} of its {kind} is not finite",
             label.name
         ))
     }
@@ -297,6 +300,7 @@ impl Bundle {
             },
             values,
             scales,
+            scale_format: packed.scales.format(),
         })
     }
 
@@ -325,11 +329,13 @@ impl Bundle {
     pub(crate) fn table(&self, name: &str) -> Table {
         let (label, range) = self.tensor(name);
         match label.storage {
-            Storage::Int8Rows { group } => {
+            Storage::Int8Rows { group, scales } => {
+                let scale_format = scales.format();
                 let (values, scales) = self.halves(label, range);
                 Table::Int8 {
                     values,
                     scales,
+                    scale_format,
                     group,
                 }
             }

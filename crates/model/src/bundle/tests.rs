@@ -2,7 +2,7 @@
 
 mod hostile;
 
-use super::header::{PRELUDE_BYTES, prelude};
+use super::header::{PRELUDE_BYTES, VERSION, prelude};
 use super::*;
 use crate::convert::{Conversion, Options, Origin, Recipe, Rounding};
 use crate::{Checkpoint, KvCache, LogitRows, Model, NoTaps};
@@ -63,7 +63,7 @@ impl Place {
         let header = serde_json::to_vec(&header).unwrap();
         let begin = (PRELUDE_BYTES + header.len()).next_multiple_of(64);
         let total = begin + self.bytes.len() - data;
-        let mut bytes = prelude(&header, total as u64).to_vec();
+        let mut bytes = prelude(VERSION, &header, total as u64).to_vec();
         bytes.extend(header);
         bytes.resize(begin, 0);
         bytes.extend(&self.bytes[data..]);
@@ -281,7 +281,7 @@ impl Place {
         let header: Header = serde_json::from_value(header).unwrap();
         let header = serde_json::to_vec(&header).unwrap();
         assert_eq!(header.len(), length);
-        let mut bytes = prelude(&header, self.bytes.len() as u64).to_vec();
+        let mut bytes = prelude(VERSION, &header, self.bytes.len() as u64).to_vec();
         bytes.extend(header);
         bytes.extend(&self.bytes[PRELUDE_BYTES + length..]);
         let bundle = self.open(&bytes).unwrap();

@@ -1,8 +1,8 @@
 //! Writing a bundle section by section. The header is as long before the data as after it, so it is written last, in its place.
 
 use super::header::{
-    ALIGNMENT, Checksum, FileLabel, Header, PRELUDE_BYTES, Section, Storage, TensorLabel, align,
-    prelude,
+    ALIGNMENT, Checksum, FileLabel, Header, PRELUDE_BYTES, Section, Storage, TensorLabel, VERSION,
+    align, prelude,
 };
 use super::xxh64::Xxh64;
 use crate::TensorSpec;
@@ -153,7 +153,7 @@ impl<W: Write + Seek> Writer<W> {
         let text = self.layout.text();
         self.out.seek(SeekFrom::Start(0))?;
         self.out
-            .write_all(&prelude(&text, self.layout.file_bytes))?;
+            .write_all(&prelude(VERSION, &text, self.layout.file_bytes))?;
         self.out.write_all(&text)?;
         self.out.flush()?;
         Ok(self.out)

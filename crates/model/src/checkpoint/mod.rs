@@ -252,6 +252,40 @@ impl Checkpoint {
         finite(name, first, numbers.to_f32())
     }
 
+    /// The blocks that a tensor is stored in; nothing where it is stored number by number, or is not there.
+    pub(crate) fn blocks(&self, name: &str) -> Option<Blocks> {
+        match self.tensors.get(name)?.stored {
+            Stored::Blocks(blocks) => Some(blocks),
+            _ => None,
+        }
+    }
+
+    /// Whole numbers and f16 scales of some rows of a tensor of symmetric blocks, refused when a scale is NaN or infinity.
+    pub(crate) fn rows_whole(
+        &self,
+        name: &str,
+        width: usize,
+        rows: Range<usize>,
+    ) -> Result<(Vec<i8>, Vec<u16>), ModelError> {
+        let (place, first) = (&self.tensors[name], rows.start * width);
+        let bytes = |numbers| place.stored.bytes_of(numbers);
+        let Numbers::Blocks(blocks, bytes) =
+            self.numbers_of(place, bytes(first)..bytes(rows.end * width))
+        else {
+            panic!("{name} has no blocks");
+        };
+        let (values, scales) = blocks.whole(&bytes);
+        let number = |bits: &u16| half::f16::from_bits(*bits);
+        match scales.iter().position(|bits| !number(bits).is_finite()) {
+            Some(at) => Err(ModelError::NotFinite {
+                name: name.into(),
+                index: first + at * blocks.numbers(),
+                found: number(&scales[at]).to_f32(),
+            }),
+            None => Ok((values, scales)),
+        }
+    }
+
     /// Maps the files anew: pages that were read count no longer as this program's memory.
     pub(crate) fn give_back_pages(&mut self) -> Result<(), ModelError> {
         for file in &mut self.files {

@@ -6,9 +6,9 @@ mod origin;
 mod recipe;
 mod rounding;
 
-use crate::bundle::{Layout, Storage, Writer};
+use crate::bundle::{Layout, Scales, Storage, Writer};
 use crate::spec::Role;
-use crate::{ModelError, ModelSpec, TensorSpec};
+use crate::{Checkpoint, ModelError, ModelSpec, TensorSpec};
 use calibration::{Calibration, Rounded};
 use kernels::matmul::PANEL;
 use kernels::matmul_quantized::{Bits, PANEL as QUANTIZED_PANEL, pack};
@@ -50,6 +50,21 @@ impl Options {
             )),
             false => Ok(()),
         }
+    }
+
+    /// How many matrices of a checkpoint keep their numbers, since they are whole ones in groups already, and how many there are.
+    pub fn kept(&self, checkpoint: &Checkpoint, spec: &ModelSpec) -> [usize; 2] {
+        let matrices = spec.tensors().into_iter();
+        let matrices =
+            matrices.filter(|tensor| !matches!(tensor.role, Role::Numbers | Role::Unused));
+        let matrices: Vec<TensorSpec> = matrices.collect();
+        let keeps = |tensor: &&TensorSpec| {
+            let blocks = checkpoint.blocks(&tensor.name);
+            blocks
+                .and_then(|blocks| self.recipe.exact(tensor, blocks))
+                .is_some()
+        };
+        [matrices.iter().filter(keeps).count(), matrices.len()]
     }
 }
 
@@ -131,8 +146,10 @@ impl Conversion<'_> {
             .into_iter()
             .filter(|tensor| tensor.role != Role::Unused)
             .map(|tensor| {
-                let storage = options.recipe.storage(&tensor, options.group);
-                (tensor, storage)
+                let blocks = self.weights.blocks(&tensor.name);
+                let exact = blocks.and_then(|blocks| options.recipe.exact(&tensor, blocks));
+                let own = || options.recipe.storage(&tensor, options.group);
+                (tensor.clone(), exact.unwrap_or_else(own))
             })
             .collect()
     }
@@ -173,7 +190,9 @@ impl Conversion<'_> {
         for (tensor, storage) in &tensors {
             let mut out = Out::default();
             let known = calibration.as_mut().zip(self.weights.checkpoint());
+            let rounds = storage.scales() == Some(Scales::Bf16);
             let knowledge = match (storage, self.options.rounding, known) {
+                _ if !rounds => Knowledge::None,
                 (Storage::Int4(_), _, Some((calibration, checkpoint))) => {
                     let known = calibration.factors(checkpoint, &tensor.name, self.cancel);
                     Knowledge::Inputs(known?)
@@ -204,8 +223,10 @@ impl Conversion<'_> {
             }
             writer.write_u16(&out.scales)?;
             writer.end_section()?;
+            // What is not rounded is the checkpoint's.
             if let Some(calibration) = &mut calibration
                 && let Storage::Int4(packed) = storage
+                && rounds
             {
                 calibration.keep(&tensor.name, out.rounded, tensor.shape[1], packed.group);
             }
@@ -232,6 +253,9 @@ impl Conversion<'_> {
             knowledge,
         } = how;
         let k = tensor.shape[1..].iter().product::<usize>();
+        if storage.scales() == Some(Scales::F16) {
+            return self.exact_strip(writer, how, outputs, out);
+        }
         let rows = self.weights.rows_f32(&tensor.name, k, outputs)?;
         match storage {
             Storage::F32 => {
@@ -240,7 +264,7 @@ impl Conversion<'_> {
             }
             Storage::Bf16Rows => writer.write_u16(&rows_bf16(&rows))?,
             Storage::Bf16Panels => writer.write_u16(&panels_bf16(&rows, k))?,
-            Storage::Int8Rows { group } => {
+            Storage::Int8Rows { group, .. } => {
                 let (values, own) =
                     rounding::quantize(Bits::Eight, &Knowledge::None, &rows, k, *group);
                 let bytes: Vec<u8> = values.iter().map(|value| *value as u8).collect();
@@ -248,10 +272,7 @@ impl Conversion<'_> {
                 out.scales.extend(own);
             }
             Storage::Int4(packed) | Storage::Int8(packed) => {
-                let bits = match storage {
-                    Storage::Int4(_) => Bits::Four,
-                    _ => Bits::Eight,
-                };
+                let bits = bits(storage);
                 let panels: Vec<_> = rows
                     .par_chunks(QUANTIZED_PANEL * k)
                     .map(|rows| {
@@ -271,6 +292,42 @@ impl Conversion<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The same of a tensor whose whole numbers and scales stay what they are.
+    fn exact_strip<W: std::io::Write + std::io::Seek>(
+        &self,
+        writer: &mut Writer<W>,
+        how: &Strip,
+        outputs: Range<usize>,
+        out: &mut Out,
+    ) -> Result<(), Failure> {
+        let (tensor, storage) = (how.tensor, how.storage);
+        let k = tensor.shape[1..].iter().product::<usize>();
+        let checkpoint = self.weights.checkpoint().expect("blocks are a file's");
+        let (values, scales) = checkpoint.rows_whole(&tensor.name, k, outputs)?;
+        let group = values.len() / scales.len().max(1);
+        if let Storage::Int8Rows { .. } = storage {
+            let bytes: Vec<u8> = values.iter().map(|value| *value as u8).collect();
+            writer.write(&bytes)?;
+            out.scales.extend(scales);
+            return Ok(());
+        }
+        let values = values.chunks(QUANTIZED_PANEL * k);
+        for (values, scales) in values.zip(scales.chunks(QUANTIZED_PANEL * k / group)) {
+            let panel = pack(bits(storage), values.len() / k, k, group, values, scales);
+            writer.write(&panel.values)?;
+            out.scales.extend(panel.scales);
+        }
+        Ok(())
+    }
+}
+
+/// Bits of a matrix's weights.
+fn bits(storage: &Storage) -> Bits {
+    match storage {
+        Storage::Int4(_) => Bits::Four,
+        _ => Bits::Eight,
     }
 }
 

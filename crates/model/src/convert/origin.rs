@@ -1,5 +1,6 @@
 //! Where the weights of a bundle come from: a checkpoint, or a seed for a model that exists in shape only.
 
+use crate::gguf::Blocks;
 use crate::{Checkpoint, ModelError, ModelSpec};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -38,6 +39,11 @@ impl Origin<'_> {
             Origin::Checkpoint(checkpoint) => Some(checkpoint),
             Origin::Seed { .. } => None,
         }
+    }
+
+    /// The blocks that a tensor is stored in already.
+    pub(super) fn blocks(&self, name: &str) -> Option<Blocks> {
+        self.checkpoint()?.blocks(name)
     }
 
     pub(super) fn give_back_pages(&mut self) -> Result<(), ModelError> {

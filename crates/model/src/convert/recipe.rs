@@ -1,7 +1,8 @@
 //! Which precision each matrix gets.
 
 use crate::TensorSpec;
-use crate::bundle::{Activations, Packed, Storage};
+use crate::bundle::{Activations, Packed, Scales, Storage};
+use crate::gguf::Blocks;
 use crate::spec::Role;
 use kernels::matmul_quantized::LONGEST_BLOCK;
 
@@ -35,24 +36,52 @@ impl Recipe {
         }
     }
 
+    /// What rows are quantized to; nothing where they are not.
+    fn activations(self) -> Option<Activations> {
+        match self {
+            Recipe::Paper => Some(Activations::Int16),
+            Recipe::Fast => Some(Activations::Int8),
+            Recipe::Bf16 => None,
+        }
+    }
+
+    /// How a tensor is stored whose numbers are these blocks already, so that they stay what they are; nothing where this
+    /// recipe wants others.
+    pub(super) fn exact(self, tensor: &TensorSpec, blocks: Blocks) -> Option<Storage> {
+        let activations = self.activations()?;
+        if !blocks.is_symmetric() || tensor.role == Role::Numbers {
+            return None;
+        }
+        let (group, scales) = (blocks.numbers(), Scales::F16);
+        let packed = Packed {
+            group,
+            block: group,
+            activations,
+            scales,
+        };
+        Some(match (tensor.role, blocks) {
+            (Role::Embedding, _) => Storage::Int8Rows { group, scales },
+            (_, Blocks::Q4_0) => Storage::Int4(packed),
+            _ => Storage::Int8(packed),
+        })
+    }
+
     /// How a tensor is stored, INT4 in groups of `group` where they fit.
     pub(super) fn storage(self, tensor: &TensorSpec, group: usize) -> Storage {
-        let activations = match self {
-            Recipe::Paper => Activations::Int16,
-            Recipe::Fast => Activations::Int8,
-            Recipe::Bf16 => {
-                return match tensor.role {
-                    Role::Numbers | Role::Unused => Storage::F32,
-                    Role::Embedding => Storage::Bf16Rows,
-                    _ => Storage::Bf16Panels,
-                };
-            }
+        let Some(activations) = self.activations() else {
+            return match tensor.role {
+                Role::Numbers | Role::Unused => Storage::F32,
+                Role::Embedding => Storage::Bf16Rows,
+                _ => Storage::Bf16Panels,
+            };
         };
+        let scales = Scales::Bf16;
         let k = tensor.shape[1..].iter().product();
         match tensor.role {
             Role::Numbers | Role::Unused => Storage::F32,
             Role::Embedding => Storage::Int8Rows {
                 group: EMBEDDING_GROUP,
+                scales,
             },
             Role::Encoder | Role::Projector | Role::Head => {
                 let block = long_block(k);
@@ -60,6 +89,7 @@ impl Recipe {
                     group: k.next_multiple_of(block),
                     block,
                     activations,
+                    scales,
                 })
             }
             Role::Decoder => {
@@ -68,6 +98,7 @@ impl Recipe {
                     group,
                     block: group,
                     activations,
+                    scales,
                 })
             }
         }

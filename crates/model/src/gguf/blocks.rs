@@ -96,6 +96,29 @@ impl Blocks {
         numbers
     }
 
+    /// Whether its numbers are whole ones of up to 8 bits times a scale, which other programs of matrices can hold as they are.
+    pub(crate) fn is_symmetric(self) -> bool {
+        matches!(self, Blocks::Q4_0 | Blocks::Q8_0)
+    }
+
+    /// The whole numbers of symmetric blocks, and the bits of their f16 scales.
+    pub(crate) fn whole(self, bytes: &[u8]) -> (Vec<i8>, Vec<u16>) {
+        assert!(self.is_symmetric(), "{} is not symmetric", self.name());
+        let (mut values, mut scales) = (Vec::new(), Vec::new());
+        for block in bytes.chunks_exact(self.bytes()) {
+            scales.push(u16::from_le_bytes([block[0], block[1]]));
+            let rest = &block[2..];
+            match self {
+                Blocks::Q8_0 => values.extend(rest.iter().map(|byte| *byte as i8)),
+                _ => {
+                    values.extend(rest.iter().map(|byte| (byte & 15) as i8 - 8));
+                    values.extend(rest.iter().map(|byte| (byte >> 4) as i8 - 8));
+                }
+            }
+        }
+        (values, scales)
+    }
+
     fn block(self, block: &[u8], out: &mut [f32]) {
         let scale = |at: usize| f16::from_le_bytes([block[at], block[at + 1]]).to_f32();
         let d = scale(0);

@@ -1,5 +1,6 @@
 //! What is read of files in order, and what is refused of others.
 
+mod exact;
 mod hostile;
 
 use super::*;

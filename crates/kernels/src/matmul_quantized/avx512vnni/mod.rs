@@ -9,7 +9,8 @@ pub(crate) mod quantize;
 mod vector;
 
 use super::rows::TILE;
-use super::{Bits, Columns, LONGEST_BLOCK, PANEL, Start, Work};
+use super::scales::{F16_BITS, F16_FACTOR};
+use super::{Bits, Columns, LONGEST_BLOCK, PANEL, ScaleFormat, Start, Work};
 use crate::isa::first_lanes;
 use crate::matmul::Write;
 use std::arch::x86_64::*;
@@ -168,9 +169,7 @@ impl Strip<'_> {
                 let group = inputs.start / weights.group;
                 for (p, words) in words.iter_mut().enumerate() {
                     let at = (self.panel + p) * weights.panel_scales() + group * PANEL;
-                    let halves = _mm256_loadu_si256(weights.scales.as_ptr().add(at).cast());
-                    let wide = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves));
-                    *words = _mm512_castsi512_ps(wide);
+                    *words = widened(weights.scale_format, weights.scales.as_ptr().add(at));
                 }
                 let lines = inputs.len() * panel_bytes / rows.inputs() / 64;
                 let coming = Coming {
@@ -399,6 +398,28 @@ impl Part {
                     _mm512_storeu_ps(self.to.add(r * self.to_row + p * PANEL), new);
                 }
             }
+        }
+    }
+}
+
+/// Sixteen scales as f32.
+///
+/// # Safety
+/// There are as many at this place.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn widened(format: ScaleFormat, scales: *const u16) -> __m512 {
+    // SAFETY: passed on.
+    let words = unsafe { _mm512_cvtepu16_epi32(_mm256_loadu_si256(scales.cast())) };
+    match format {
+        ScaleFormat::Bf16 => _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words)),
+        ScaleFormat::F16 => {
+            let [bits, sign] =
+                F16_BITS.map(|mask| _mm512_and_si512(words, _mm512_set1_epi32(mask)));
+            let bits = _mm512_castsi512_ps(_mm512_slli_epi32::<13>(bits));
+            let number = _mm512_mul_ps(bits, _mm512_set1_ps(F16_FACTOR));
+            let sign = _mm512_slli_epi32::<16>(sign);
+            _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(number), sign))
         }
     }
 }

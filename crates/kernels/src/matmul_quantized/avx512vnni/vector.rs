@@ -1,7 +1,7 @@
 //! One row: weights pass once, as fast as memory gives them.
 
 use super::super::{Bits, Columns, PANEL, Precision, Work};
-use super::begin;
+use super::{begin, widened};
 use crate::isa::first_lanes;
 use std::arch::x86_64::*;
 
@@ -81,10 +81,8 @@ unsafe fn multiply<const A: usize, const FOUR: bool>(work: &Work, panel: usize, 
                 sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(sum), plane);
             }
             let at = inputs.start / weights.group * PANEL;
-            let halves = _mm256_loadu_si256(scales.add(at).cast());
-            let words = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves));
-            let scale = _mm512_set1_ps(tile.scales[block]);
-            let factor = _mm512_mul_ps(scale, _mm512_castsi512_ps(words));
+            let own = widened(weights.scale_format, scales.add(at));
+            let factor = _mm512_mul_ps(_mm512_set1_ps(tile.scales[block]), own);
             c = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), factor, c);
         }
         _mm512_mask_storeu_ps(place, mask, c);

@@ -52,7 +52,7 @@ impl Place {
     /// Opens a bundle of this header and data, and computes with it where it is let in. Whatever comes, nothing panics.
     fn try_out(&self, header: &[u8], data: &[u8]) -> Result<(), ModelError> {
         let begin = (PRELUDE_BYTES + header.len()).next_multiple_of(64);
-        let mut bytes = prelude(header, (begin + data.len()) as u64).to_vec();
+        let mut bytes = prelude(VERSION, header, (begin + data.len()) as u64).to_vec();
         bytes.extend(header);
         bytes.resize(begin, 0);
         bytes.extend(data);
