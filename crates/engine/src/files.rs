@@ -239,10 +239,7 @@ impl PromptFiles {
     }
 
     /// Takes small files by name; the error of one that is missing says `missing`.
-    pub(crate) fn from_small(
-        files: &[(String, Vec<u8>)],
-        missing: &str,
-    ) -> Result<Self, EngineError> {
+    pub fn from_small(files: &[(String, Vec<u8>)], missing: &str) -> Result<Self, EngineError> {
         Self::read(&Small {
             get: &|file| {
                 let found = files.iter().find(|(name, _)| name == file);

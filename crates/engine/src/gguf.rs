@@ -1,14 +1,15 @@
-//! A GGUF file as a model folder: what it says between a question and the network, as the small files of a folder.
+//! A GGUF file as a model folder: what it says between a question and the network, as the small files of a folder; and the
+//! other way round.
 
 use std::path::Path;
 
-use model::Checkpoint;
-use model::gguf::{Gguf, GgufFile};
+use model::gguf::{Gguf, GgufFile, Value};
+use model::{Checkpoint, ModelSpec};
 use serde_json::{Map, Value as Json, json};
 
 use crate::error::EngineError;
 use crate::files::PromptFiles;
-use crate::tokenizer::gguf;
+use crate::tokenizer::{gguf, gguf_keys};
 
 /// A model that a GGUF file holds.
 pub struct GgufModel {
@@ -64,4 +65,38 @@ fn names(gguf: &Gguf) -> Result<Json, EngineError> {
         }
     }
     Ok(Json::Object(names))
+}
+
+/// The keys of a GGUF file that say what a model's small files say.
+///
+/// # Errors
+/// When llama.cpp has no such tokenizer.
+pub fn gguf_keys(
+    files: &PromptFiles,
+    spec: &ModelSpec,
+) -> Result<Vec<(String, Value)>, EngineError> {
+    let tokenizer = &files.tokenizer;
+    let mut keys = gguf_keys::keys(tokenizer, spec.decoder.vocabulary)?;
+    let mut put = |key: &str, value| keys.push((format!("tokenizer.{key}"), value));
+    let bos = tokenizer.token_to_id(files.template.bos());
+    if let Some(bos) = bos.or(files.begin.first().copied()) {
+        put("ggml.bos_token_id", Value::Whole(bos.into()));
+    }
+    put("ggml.add_bos_token", Value::Flag(!files.begin.is_empty()));
+    let named = files.eos_token.as_deref();
+    let eos = named.and_then(|eos| tokenizer.token_to_id(eos));
+    let stops = spec.stop_token_ids.iter();
+    let mut stops: Vec<u32> = stops
+        .chain(&files.generation.eos_token_ids)
+        .copied()
+        .collect();
+    stops.retain(|id| Some(*id) != eos);
+    for (name, id) in ["eos", "eot", "eom"]
+        .iter()
+        .zip(eos.into_iter().chain(stops))
+    {
+        put(&format!("ggml.{name}_token_id"), Value::Whole(id.into()));
+    }
+    put("chat_template", Value::Text(files.template.source()));
+    Ok(keys)
 }

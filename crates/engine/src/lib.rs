@@ -62,7 +62,7 @@ pub use encoding::{EncoderWeights, Encoding, MOST_BATCH_TILES, Schedule};
 pub use engine::{Cheaper, Cost, EncodedImage, Engine, Look};
 pub use error::EngineError;
 pub use files::{GenerationConfig, ModelFiles, PromptFiles, read_small_files};
-pub use gguf::GgufModel;
+pub use gguf::{GgufModel, gguf_keys};
 pub use grammar::{Grammar, MAX_GRAMMAR_BYTES};
 pub use image_cache::{CacheCounts, ImageCache};
 pub use logprobs::{Logprob, TokenLogprob};

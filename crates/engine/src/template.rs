@@ -69,6 +69,18 @@ impl ChatTemplate {
         })
     }
 
+    /// Its source.
+    pub(crate) fn source(&self) -> String {
+        let template = self.environment.get_template(NAME);
+        // Compiling has added it.
+        template.map_or(String::new(), |template| template.source().into())
+    }
+
+    /// The spelling of the token for the beginning of a text.
+    pub(crate) fn bos(&self) -> &str {
+        &self.bos
+    }
+
     /// Whether the template asks for `tools`, and so has its own words for them.
     pub fn knows_tools(&self) -> bool {
         self.knows_tools

@@ -1,5 +1,6 @@
 //! `bluelm convert`: one file of a model, with its weights as they are computed with.
 
+mod gguf;
 mod questions;
 mod report;
 
@@ -12,7 +13,7 @@ use clap::{Args, ValueEnum};
 use engine::{Cancel, Engine, EngineError, GgufModel, PromptFiles, read_small_files};
 use indicatif::{ProgressBar, ProgressStyle};
 use model::convert::{Conversion, GROUPS, Options, Origin, Recipe, Rounding, Written};
-use model::gguf::GgufFile;
+use model::gguf::{GgufFile, TensorType};
 use model::{Bundle, Checkpoint, ModelError, ModelSpec};
 
 use crate::{embedded, failure, interrupt};
@@ -26,6 +27,7 @@ Examples:
   bluelm convert bluelm-nano nano.bluelm            the model that is inside this program
   bluelm convert model.gguf model.bluelm            Q4_0 and Q8_0 keep their numbers
   bluelm convert DIR model.bluelm --report          and what was lost, on pictures that it draws itself
+  bluelm convert model.bluelm model.gguf            its decoder for llama.cpp (Llama, Qwen2, Qwen3)
   bluelm convert --check model.bluelm               whether every byte is as it was written
   bluelm run --model model.bluelm --image photo.jpg \"What is this?\"
 
@@ -37,10 +39,10 @@ Recipes:
 A bundle is one file: weights, tokenizer, template and settings. It is used where it lies in memory,
 so that it loads in an instant. docs/bundle.md describes it.")]
 pub struct ConvertArguments {
-    /// Folder of a model, a GGUF file, or bluelm-nano, the model inside; with --check, a bundle
+    /// Folder of a model, a GGUF file, or bluelm-nano, the model inside; with --check, or for a .gguf, a bundle
     #[arg(value_name = "SRC")]
     source: PathBuf,
-    /// The bundle to write
+    /// The bundle to write, or a GGUF file if its name ends in .gguf
     #[arg(value_name = "DST", required_unless_present = "check")]
     destination: Option<PathBuf>,
     /// Precisions of weights and activations
@@ -53,6 +55,9 @@ pub struct ConvertArguments {
     /// How INT4 weights are rounded [default: compensated for decoders of up to 300 million weights, else search]
     #[arg(long, value_name = "HOW", value_enum)]
     rounding: Option<RoundingArgument>,
+    /// What matrices are in a GGUF file [default: what comes closest to what they are: INT4 becomes Q4_0, INT8 Q8_0]
+    #[arg(long, value_name = "TYPE", value_enum)]
+    gguf_type: Option<GgufType>,
     /// Replace DST if it is there
     #[arg(long)]
     force: bool,
@@ -112,10 +117,42 @@ impl From<RoundingArgument> for Rounding {
     }
 }
 
+/// See [`TensorType`].
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum GgufType {
+    /// 4 bits in blocks of 32
+    #[value(name = "q4_0")]
+    Q4_0,
+    /// 8 bits in blocks of 32
+    #[value(name = "q8_0")]
+    Q8_0,
+    Bf16,
+    F16,
+    F32,
+}
+
+impl From<GgufType> for TensorType {
+    fn from(kind: GgufType) -> TensorType {
+        match kind {
+            GgufType::Q4_0 => TensorType::Q4_0,
+            GgufType::Q8_0 => TensorType::Q8_0,
+            GgufType::Bf16 => TensorType::Bf16,
+            GgufType::F16 => TensorType::F16,
+            GgufType::F32 => TensorType::F32,
+        }
+    }
+}
+
 /// Weights of a decoder up to which what takes minutes and memory for others is cheap.
 const SMALL_DECODER: usize = 300_000_000;
 
 impl ConvertArguments {
+    /// What matrices become in a GGUF file; nothing where none is asked for.
+    fn gguf(&self, destination: &Path) -> Option<Option<TensorType>> {
+        let end = destination.extension().is_some_and(|end| end == "gguf");
+        (end || self.gguf_type.is_some()).then(|| self.gguf_type.map(TensorType::from))
+    }
+
     /// What was asked for, and what suits a model of this size where nothing was.
     fn options(&self, spec: &ModelSpec) -> Options {
         let small = spec.decoder_weights() <= SMALL_DECODER;
@@ -187,6 +224,11 @@ struct Source {
 }
 
 impl Source {
+    /// Tokenizer, template and settings.
+    fn prompt_files(&self) -> Result<PromptFiles, EngineError> {
+        PromptFiles::from_small(&self.files, "the model does not have it")
+    }
+
     /// A folder, or the name of the model inside where there is no such folder.
     fn open(path: &Path) -> anyhow::Result<Source> {
         if is_inside(path) {
@@ -222,6 +264,9 @@ fn convert(
 ) -> anyhow::Result<()> {
     if destination.exists() && !arguments.force {
         bail!(failure::Exists(destination.into()));
+    }
+    if let Some(kind) = arguments.gguf(destination) {
+        return gguf::export(&arguments.source, destination, kind, cancel);
     }
     let mut source = Source::open(&arguments.source)?;
     let spec = ModelSpec::from_json(source.checkpoint.config())?;

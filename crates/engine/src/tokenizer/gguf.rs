@@ -11,11 +11,11 @@ use super::sentencepiece::{Algorithm, Kind, Pieces};
 use crate::error::EngineError;
 
 /// A way to split texts before pairs are merged.
-struct Split {
+pub(super) struct Split {
     /// What `tokenizer.ggml.pre` calls it.
-    names: &'static [&'static str],
+    pub names: &'static [&'static str],
     /// Each splits what the ones before it left.
-    patterns: &'static [&'static str],
+    pub patterns: &'static [&'static str],
     /// Characters are put together before, as the family's own tokenizer does.
     composed: Composed,
     /// Whether a text that is a token is that token, whatever merges would make of it.
@@ -34,9 +34,10 @@ enum WholeTokens {
     ByMerges,
 }
 
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
+pub(super) const GPT2: &str =
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
 
-const SPLITS: [Split; 8] = [
+pub(super) const SPLITS: [Split; 8] = [
     Split {
         names: &["default"],
         patterns: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"],

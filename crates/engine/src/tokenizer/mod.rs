@@ -4,6 +4,7 @@
 //! that people wrote therefore goes through [`crate::disguise`] first.
 
 pub(crate) mod gguf;
+pub(crate) mod gguf_keys;
 pub(crate) mod sentencepiece;
 pub(crate) mod tiktoken;
 
@@ -102,6 +103,11 @@ impl Tokenizer {
         let added = self.inner.get_added_vocabulary();
         let token = added.get_added_tokens_decoder().get(&id)?;
         Some((token.content.clone(), token.special))
+    }
+
+    /// The whole tokenizer.json, whatever was read.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::to_value(&self.inner).unwrap_or_default()
     }
 
     /// The decoder's part of tokenizer.json; null where there is none.

@@ -111,22 +111,27 @@ fn put(packed: &mut PackedWeights, output: usize, input: usize, value: i8) {
     };
 }
 
-/// One weight as a whole number.
-pub(super) fn weight_at(weights: &Weights, output: usize, input: usize) -> i32 {
-    let (byte, upper) = place(weights, output, input);
-    let byte = i32::from(weights.values[byte]);
-    match (weights.bits, upper) {
-        (Bits::Eight, _) => byte - 128,
-        (Bits::Four, false) => (byte & 15) - 8,
-        (Bits::Four, true) => (byte >> 4) - 8,
-    }
-}
-
 impl Weights<'_> {
     /// One weight as the number that it stands for.
     pub fn number_at(&self, output: usize, input: usize) -> f32 {
+        self.whole_at(output, input) as f32 * self.scale_at(output, input)
+    }
+
+    /// One weight as a whole number.
+    pub fn whole_at(&self, output: usize, input: usize) -> i32 {
+        let (byte, upper) = place(self, output, input);
+        let byte = i32::from(self.values[byte]);
+        match (self.bits, upper) {
+            (Bits::Eight, _) => byte - 128,
+            (Bits::Four, false) => (byte & 15) - 8,
+            (Bits::Four, true) => (byte >> 4) - 8,
+        }
+    }
+
+    /// The scale of one weight.
+    pub fn scale_at(&self, output: usize, input: usize) -> f32 {
         let groups = self.k / self.group;
         let at = (output / PANEL * groups + input / self.group) * PANEL + output % PANEL;
-        weight_at(self, output, input) as f32 * self.scale_format.number(self.scales[at])
+        self.scale_format.number(self.scales[at])
     }
 }

@@ -1,6 +1,5 @@
 //! The visibly right one: weights as numbers, sums in i64.
 
-use super::pack::weight_at;
 use super::{Columns, PANEL, Work};
 
 pub(super) fn matmul(work: &Work, c: &mut Columns) {
@@ -18,7 +17,7 @@ pub(super) fn matmul(work: &Work, c: &mut Columns) {
                 let group = inputs.start / weights.group;
                 let sum: i64 = inputs
                     .map(|k| {
-                        i64::from(weight_at(weights, output, k)) * i64::from(rows.whole_at(row, k))
+                        i64::from(weights.whole_at(output, k)) * i64::from(rows.whole_at(row, k))
                     })
                     .sum();
                 let at = output / PANEL * weights.panel_scales() + group * PANEL + output % PANEL;

@@ -5,6 +5,7 @@
 
 mod checks;
 mod header;
+mod rows;
 mod write;
 mod xxh64;
 
@@ -18,6 +19,7 @@ pub use header::{Activations, Packed, Scales, Storage};
 use header::{Header, Lengths, Section, TensorLabel};
 use kernels::matmul::Panels;
 use kernels::matmul_quantized::Precision;
+pub(crate) use rows::Whole;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::ops::Range;

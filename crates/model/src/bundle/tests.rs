@@ -154,8 +154,11 @@ fn another_version_and_another_kind_of_file_are_told_apart() {
     bytes[8] = 7;
     assert_eq!(
         place.refused(&bytes),
-        "x.bluelm: expected a bundle of version 1, found version 7"
+        "x.bluelm: expected a bundle of version 2, found version 7"
     );
+    // The version before has no f16 scales and is otherwise the same.
+    bytes[8] = 1;
+    assert!(place.open(&bytes).is_ok());
     assert_eq!(
         place.refused(b"{\"not\": \"a bundle\"}"),
         "x.bluelm: not a bundle: it does not begin as one"

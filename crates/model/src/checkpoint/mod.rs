@@ -7,7 +7,7 @@ mod torch;
 
 use crate::ModelError;
 use crate::error::TensorProblems;
-use crate::gguf::{Blocks, GgufFile};
+use crate::gguf::{Blocks, GgufFile, TensorType};
 use crate::mapped::map;
 use crate::names::{Names, Part};
 use crate::spec::ModelSpec;
@@ -257,6 +257,17 @@ impl Checkpoint {
         match self.tensors.get(name)?.stored {
             Stored::Blocks(blocks) => Some(blocks),
             _ => None,
+        }
+    }
+
+    /// The type of GGUF that comes closest to a tensor's.
+    pub(crate) fn nearest_type(&self, name: &str) -> TensorType {
+        match self.tensors.get(name).map(|place| &place.stored) {
+            Some(Stored::F16) => TensorType::F16,
+            Some(Stored::Bf16) => TensorType::Bf16,
+            Some(Stored::Blocks(Blocks::Q4_0)) => TensorType::Q4_0,
+            Some(Stored::Blocks(_)) => TensorType::Q8_0,
+            _ => TensorType::F32,
         }
     }
 

@@ -366,7 +366,7 @@ impl From<std::io::Error> for Failure {
 }
 
 /// Ranges of outputs, whole panels of either size except the last.
-fn strips(tensor: &TensorSpec) -> impl Iterator<Item = Range<usize>> {
+pub(crate) fn strips(tensor: &TensorSpec) -> impl Iterator<Item = Range<usize>> {
     let n = tensor.shape[0];
     let k = tensor.shape[1..].iter().product::<usize>().max(1);
     let outputs = (STRIP / k / PANEL).max(1) * PANEL;
@@ -398,12 +398,16 @@ fn panels_bf16(rows: &[f32], k: usize) -> Vec<u16> {
 }
 
 /// A file under its temporary name; it goes when the value goes.
-struct Partial {
+pub(crate) struct Partial {
     path: PathBuf,
 }
 
 impl Partial {
-    fn beside(path: &Path) -> Partial {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn beside(path: &Path) -> Partial {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".partial");
         Partial {
@@ -411,7 +415,7 @@ impl Partial {
         }
     }
 
-    fn rename(self, path: &Path) -> Result<(), ModelError> {
+    pub fn rename(self, path: &Path) -> Result<(), ModelError> {
         std::fs::rename(&self.path, path).map_err(ModelError::io("writing", path))
     }
 }

@@ -7,20 +7,24 @@
 mod blocks;
 mod config;
 mod cursor;
+mod encode;
 mod header;
 mod names;
 mod value;
+mod write;
 
 use crate::mapped::map;
 use crate::names::Part;
 use crate::{ModelError, ModelSpec};
 pub use blocks::Blocks;
 use config::Architecture;
+pub use encode::TensorType;
 pub use header::{Gguf, GgufTensor};
 use names::HeadRows;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 pub use value::{List, Value};
+pub use write::{Export, Exported, Weights};
 
 /// Begins every file.
 const MAGIC: [u8; 4] = *b"GGUF";

@@ -3,7 +3,7 @@
 
 use super::header::GgufTensor;
 use crate::names::Part;
-use crate::spec::ModelSpec;
+use crate::spec::{DecoderSpec, ModelSpec};
 use std::ops::Range;
 
 /// Parts of names in GGUF and in the native format, those of layers without their beginning.
@@ -63,6 +63,21 @@ pub(super) fn part(spec: &ModelSpec, rows: HeadRows, tensor: &GgufTensor) -> Opt
             .map(|heads| parted(heads, d.head_dim)),
         transposed: false,
     })
+}
+
+/// The rows of a decoder's tensor in the order of a file; none where they come as they are.
+pub(super) fn order_of(d: &DecoderSpec, rows: HeadRows, name: &str) -> Option<Vec<usize>> {
+    let heads = match (rows, name) {
+        (HeadRows::Halves, _) => return None,
+        (_, name) if name.contains(".attn_q.") => d.heads,
+        (_, name) if name.contains(".attn_k.") => d.kv_heads,
+        _ => return None,
+    };
+    let mut order = vec![0; heads * d.head_dim];
+    for (own, range) in parted(heads, d.head_dim).into_iter().enumerate() {
+        order[range.start] = own;
+    }
+    Some(order)
 }
 
 /// The rows of heads whose pairs lie side by side, put so that halves do.
