@@ -15,14 +15,18 @@ pub struct ModelArgument {
     /// Another model than the one inside: a folder (config.json, model.safetensors, tokenizer.json, ...), a bundle or a GGUF file
     #[arg(long, value_name = "MODEL")]
     pub model: Option<PathBuf>,
+    /// The image encoder of a GGUF model [default: mmproj*.gguf beside it]
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub mmproj: Option<PathBuf>,
 }
 
 impl ModelArgument {
     /// Loads the model.
     pub fn load(&self) -> anyhow::Result<Engine> {
-        match &self.model {
-            Some(folder) => Ok(Engine::load(folder)?),
-            None => Engine::from_files(embedded::embedded_model())
+        match (&self.model, &self.mmproj) {
+            (Some(file), Some(projector)) => Ok(Engine::load_gguf(file, Some(projector))?),
+            (Some(folder), None) => Ok(Engine::load(folder)?),
+            (None, _) => Engine::from_files(embedded::embedded_model())
                 .context("the model inside the program"),
         }
     }

@@ -84,10 +84,7 @@ impl Engine<Model> {
     pub fn load(folder: &Path) -> Result<Self, EngineError> {
         let started = Instant::now();
         if GgufFile::is_gguf(folder) {
-            let source = GgufModel::open(folder)?;
-            let files = source.prompt_files()?;
-            let network = Model::load(&source.checkpoint)?;
-            return Self::finish(network, files, Weights::File(folder.into()), started);
+            return Self::load_gguf(folder, None);
         }
         if folder.is_file() {
             let bundle = Bundle::open(folder)?;
@@ -114,6 +111,16 @@ impl Engine<Model> {
         }
         let network = Model::load(&Checkpoint::open(folder)?)?;
         Self::finish(network, files, Weights::Folder(folder.into()), started)
+    }
+
+    /// Loads a GGUF file, and the one of its image encoder: the one that is named, or `mmproj*.gguf` beside it.
+    pub fn load_gguf(path: &Path, projector: Option<&Path>) -> Result<Self, EngineError> {
+        let started = Instant::now();
+        let source = GgufModel::open(path, projector)?;
+        let files = source.prompt_files()?;
+        let network = Model::load(&source.checkpoint)?;
+        let weights = Weights::Files(source.paths);
+        Self::finish(network, files, weights, started)
     }
 
     /// Loads a model that is in memory.

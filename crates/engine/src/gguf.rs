@@ -1,7 +1,7 @@
 //! A GGUF file as a model folder: what it says between a question and the network, as the small files of a folder; and the
 //! other way round.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use model::gguf::{Gguf, GgufFile, Value};
 use model::{Checkpoint, ModelSpec};
@@ -17,16 +17,26 @@ pub struct GgufModel {
     pub checkpoint: Checkpoint,
     /// Names and contents of the small files that a folder of the same model has.
     pub files: Vec<(String, Vec<u8>)>,
+    /// The files that it lies in.
+    pub(crate) paths: Vec<PathBuf>,
 }
 
 impl GgufModel {
-    /// Opens a file.
-    pub fn open(path: &Path) -> Result<GgufModel, EngineError> {
-        let file = GgufFile::open(path)?;
-        let files = small_files(&file)?;
+    /// Opens a text model and, where there is one, the image encoder with its projector: the file that was named, or the only
+    /// one beside the model whose name begins with `mmproj`.
+    pub fn open(path: &Path, projector: Option<&Path>) -> Result<GgufModel, EngineError> {
+        let text = GgufFile::open(path)?;
+        let beside = match projector {
+            Some(named) => Some(named.to_path_buf()),
+            None => projector_beside(path),
+        };
+        let paths = std::iter::once(path.to_path_buf()).chain(beside.clone());
+        let projector = beside.map(|path| GgufFile::open(&path)).transpose()?;
+        let files = small_files(&text, projector.as_ref())?;
         Ok(GgufModel {
-            checkpoint: Checkpoint::from_gguf(file)?,
+            checkpoint: Checkpoint::from_gguf(text, projector)?,
             files,
+            paths: paths.collect(),
         })
     }
 
@@ -36,24 +46,78 @@ impl GgufModel {
     }
 }
 
-fn small_files(file: &GgufFile) -> Result<Vec<(String, Vec<u8>)>, EngineError> {
-    let gguf = &file.contents;
-    let mut files = vec![
-        ("config.json", file.config()?.into_bytes()),
-        ("tokenizer.json", gguf::json(gguf)?.to_string().into_bytes()),
-        (
-            "tokenizer_config.json",
-            names(gguf)?.to_string().into_bytes(),
-        ),
-    ];
+/// The only file in a model's folder whose name says that it is an image encoder.
+fn projector_beside(path: &Path) -> Option<PathBuf> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let named = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("mmproj") && name.ends_with(".gguf")
+    };
+    let entries = std::fs::read_dir(folder).ok()?.flatten();
+    let mut found = entries.map(|entry| entry.path()).filter(named);
+    let only = found.next().filter(|only| only != path);
+    only.filter(|_| found.next().is_none())
+}
+
+fn small_files(
+    text: &GgufFile,
+    projector: Option<&GgufFile>,
+) -> Result<Vec<(String, Vec<u8>)>, EngineError> {
+    let gguf = &text.contents;
+    let config = text.config(projector)?;
     let template = gguf.text("tokenizer.chat_template");
-    if let Some(template) = template.map_err(EngineError::Tokenizer)? {
-        files.push(("chat_template.jinja", template.as_bytes().to_vec()));
+    let template = template.map_err(EngineError::Tokenizer)?;
+    let mut files = vec![
+        ("tokenizer.json", gguf::json(gguf)?.to_string()),
+        ("tokenizer_config.json", names(gguf)?.to_string()),
+    ];
+    match (template, projector) {
+        (Some(template), None) => files.push(("chat_template.jinja", template.into())),
+        (template, Some(projector)) => {
+            files.push(("preprocessor_config.json", projector.preprocessor()?));
+            let mark = mark(&config, gguf);
+            let template = template.unwrap_or(VICUNA);
+            files.push(("chat_template.jinja", with_pictures(template, &mark)));
+        }
+        (None, None) => {}
     }
+    files.insert(0, ("config.json", config));
     let files = files.into_iter();
-    Ok(files
-        .map(|(name, bytes)| (name.to_string(), bytes))
-        .collect())
+    Ok(files.map(|(name, text)| (name.to_string(), text.into_bytes())).collect())
+}
+
+/// What a template writes where a picture stands: the token of its rows, or what InternVL's own code looks for.
+fn mark(config: &str, gguf: &Gguf) -> String {
+    let config: Json = serde_json::from_str(config).unwrap_or_default();
+    let id = config["image_token_id"].as_u64();
+    let tokens = gguf.texts("tokenizer.ggml.tokens").ok().flatten();
+    let token = id.zip(tokens).and_then(|(id, tokens)| tokens.get(id as usize));
+    token.map_or("<image>".into(), String::clone)
+}
+
+/// The conversation of Vicuna, whose files have no template of their own, as LLaVA-1.5's folder has it.
+const VICUNA: &str = "{% for m in messages %}{% if m['role'] == 'user' %}USER: {{ m['content'] }} {% elif m['role'] == 'assistant' %}\
+    ASSISTANT: {{ m['content'] }}{{ eos_token }}{% else %}{{ m['content'] }} {% endif %}{% endfor %}\
+    {% if add_generation_prompt %}ASSISTANT:{% endif %}";
+
+/// A template for messages with pictures. One that knows nothing of them is given their content as a text, in which `mark` and
+/// a new line stand for each picture.
+fn with_pictures(template: &str, mark: &str) -> String {
+    if template.contains("image") {
+        return template.to_owned();
+    }
+    let mark = json!(format!("{mark}\n"));
+    format!(
+        "{{%- set flat = namespace(list=[]) -%}}{{%- for m in messages -%}}{{%- set own = namespace(text='') -%}}\
+         {{%- if m['content'] is string -%}}{{%- set own.text = m['content'] -%}}{{%- else -%}}{{%- for c in m['content'] -%}}\
+         {{%- if c['type'] == 'image' -%}}{{%- set own.text = own.text + {mark} -%}}{{%- else -%}}\
+         {{%- set own.text = own.text + c['text'] -%}}{{%- endif -%}}{{%- endfor -%}}{{%- endif -%}}\
+         {{%- set flat.list = flat.list + [{{'role': m['role'], 'content': own.text}}] -%}}{{%- endfor -%}}\
+         {{%- set messages = flat.list -%}}{template}"
+    )
 }
 
 /// The tokens that begin and end a text.

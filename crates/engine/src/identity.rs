@@ -33,7 +33,7 @@ pub(crate) fn of_picture(picture: &Picture, preprocessor: &Preprocessor) -> u128
 pub(crate) enum Weights {
     Folder(PathBuf),
     Bundle(PathBuf),
-    File(PathBuf),
+    Files(Vec<PathBuf>),
     Inside(&'static [u8]),
     Named(Name),
 }
@@ -70,7 +70,7 @@ impl Weights {
             Weights::Named(name) => Ok(*name),
             Weights::Inside(weights) => Ok(Sha256::digest(weights).into()),
             Weights::Bundle(path) => of_files(std::slice::from_ref(path), bundle_bytes),
-            Weights::File(path) => of_files(std::slice::from_ref(path), |_| Ok(u64::MAX)),
+            Weights::Files(paths) => of_files(paths, |_| Ok(u64::MAX)),
             Weights::Folder(folder) => of_files(&model::weight_paths(folder)?, |_| Ok(u64::MAX)),
         }
     }

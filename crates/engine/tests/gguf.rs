@@ -23,7 +23,7 @@ fn ids_logits_and_tokens_of_gguf_files_are_those_of_the_reference() {
 
 #[test]
 fn a_gguf_file_is_a_folder_of_small_files() {
-    let model = GgufModel::open(&golden("llama_q4_0").join("model.gguf")).unwrap();
+    let model = GgufModel::open(&golden("llama_q4_0").join("model.gguf"), None).unwrap();
     let names: Vec<&str> = model.files.iter().map(|(name, _)| name.as_str()).collect();
     let expected = [
         "config.json",

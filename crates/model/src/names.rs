@@ -93,7 +93,7 @@ impl Fused {
         }
     }
 
-    fn parts(&self, name: &str, rows: usize) -> Vec<Part> {
+    pub(crate) fn parts(&self, name: &str, rows: usize) -> Vec<Part> {
         let group: usize = self.rows.iter().sum::<usize>().max(1);
         // Rows that are left over are a wrong shape: the tensor keeps its name, which nobody expects, and its parts are missing.
         if !rows.is_multiple_of(group) {

@@ -242,7 +242,7 @@ impl Source {
         }
         // Whether they are good is better known before the work than after it.
         if GgufFile::is_gguf(path) {
-            let model = GgufModel::open(path)?;
+            let model = GgufModel::open(path, None)?;
             model.prompt_files()?;
             return Ok(Source {
                 checkpoint: model.checkpoint,

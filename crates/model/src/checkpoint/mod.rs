@@ -3,11 +3,12 @@
 //! Headers come from outside. The `safetensors` crate and [`torch`] check every offset against the file, so a tensor that is
 //! handed out is really there; shapes are compared with the specification before anything is computed from them.
 
+mod gguf;
 mod torch;
 
 use crate::ModelError;
 use crate::error::TensorProblems;
-use crate::gguf::{Blocks, GgufFile, TensorType};
+use crate::gguf::Blocks;
 use crate::mapped::map;
 use crate::names::{Names, Part};
 use crate::spec::ModelSpec;
@@ -110,30 +111,6 @@ impl Checkpoint {
                 prefix: String::new(),
             }],
         )
-    }
-
-    /// A GGUF file: its keys as a configuration, its tensors under the names of the native format.
-    pub fn from_gguf(file: GgufFile) -> Result<Checkpoint, ModelError> {
-        let config = file.config()?;
-        let spec = ModelSpec::from_json(&config)?;
-        let mut tensors = BTreeMap::new();
-        for (tensor, part) in file.parts(&spec) {
-            let (range, stored) = (tensor.range.clone(), tensor.stored.clone());
-            let place = Place::of(0, &tensor.shape, range, stored, &part);
-            if tensors.insert(part.name, place).is_some() {
-                return Err(file.wrong(format!("tensor {} stands there twice", tensor.name)));
-            }
-        }
-        Ok(Checkpoint {
-            config,
-            files: vec![File {
-                bytes: Bytes::Mapped(file.map),
-                path: file.path,
-                data: 0,
-                prefix: String::new(),
-            }],
-            tensors,
-        })
     }
 
     fn index(config: String, mut files: Vec<File>) -> Result<Checkpoint, ModelError> {
@@ -250,51 +227,6 @@ impl Checkpoint {
         let bytes = |numbers| place.stored.bytes_of(numbers);
         let numbers = self.numbers_of(place, bytes(first)..bytes(rows.end * width));
         finite(name, first, numbers.to_f32())
-    }
-
-    /// The blocks that a tensor is stored in; nothing where it is stored number by number, or is not there.
-    pub(crate) fn blocks(&self, name: &str) -> Option<Blocks> {
-        match self.tensors.get(name)?.stored {
-            Stored::Blocks(blocks) => Some(blocks),
-            _ => None,
-        }
-    }
-
-    /// The type of GGUF that comes closest to a tensor's.
-    pub(crate) fn nearest_type(&self, name: &str) -> TensorType {
-        match self.tensors.get(name).map(|place| &place.stored) {
-            Some(Stored::F16) => TensorType::F16,
-            Some(Stored::Bf16) => TensorType::Bf16,
-            Some(Stored::Blocks(Blocks::Q4_0)) => TensorType::Q4_0,
-            Some(Stored::Blocks(_)) => TensorType::Q8_0,
-            _ => TensorType::F32,
-        }
-    }
-
-    /// Whole numbers and f16 scales of some rows of a tensor of symmetric blocks, refused when a scale is NaN or infinity.
-    pub(crate) fn rows_whole(
-        &self,
-        name: &str,
-        width: usize,
-        rows: Range<usize>,
-    ) -> Result<(Vec<i8>, Vec<u16>), ModelError> {
-        let (place, first) = (&self.tensors[name], rows.start * width);
-        let bytes = |numbers| place.stored.bytes_of(numbers);
-        let Numbers::Blocks(blocks, bytes) =
-            self.numbers_of(place, bytes(first)..bytes(rows.end * width))
-        else {
-            panic!("{name} has no blocks");
-        };
-        let (values, scales) = blocks.whole(&bytes);
-        let number = |bits: &u16| half::f16::from_bits(*bits);
-        match scales.iter().position(|bits| !number(bits).is_finite()) {
-            Some(at) => Err(ModelError::NotFinite {
-                name: name.into(),
-                index: first + at * blocks.numbers(),
-                found: number(&scales[at]).to_f32(),
-            }),
-            None => Ok((values, scales)),
-        }
     }
 
     /// Maps the files anew: pages that were read count no longer as this program's memory.

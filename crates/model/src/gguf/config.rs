@@ -234,7 +234,7 @@ impl Reader<'_> {
 }
 
 /// An f32 as the shortest decimal that means it.
-fn short(number: f64) -> Json {
+pub(super) fn short(number: f64) -> Json {
     let text = (number as f32).to_string();
     json!(text.parse::<f64>().unwrap_or(number))
 }

@@ -11,6 +11,7 @@ mod encode;
 mod header;
 mod names;
 mod value;
+mod vision;
 mod write;
 
 use crate::mapped::map;
@@ -73,30 +74,54 @@ impl GgufFile {
         }
     }
 
-    /// The config.json that says what its keys say.
-    pub fn config(&self) -> Result<String, ModelError> {
+    /// The config.json that says what its keys say, and those of its image encoder's file.
+    pub fn config(&self, projector: Option<&GgufFile>) -> Result<String, ModelError> {
         let architecture = Architecture::of(&self.contents);
         let config = architecture.and_then(|known| known.config(&self.contents));
         let config = config.map_err(|problem| self.wrong(problem))?;
-        Ok(serde_json::Value::Object(config).to_string())
+        let Some(projector) = projector else {
+            return Ok(serde_json::Value::Object(config).to_string());
+        };
+        let config = vision::config(&projector.contents, &self.contents, config);
+        let config = config.map_err(|problem| projector.wrong(problem))?;
+        Ok(config.to_string())
+    }
+
+    /// The preprocessor_config.json of an image encoder's file.
+    pub fn preprocessor(&self) -> Result<String, ModelError> {
+        let settings = vision::preprocessor(&self.contents);
+        let settings = settings.map_err(|problem| self.wrong(problem))?;
+        Ok(settings.to_string())
     }
 
     /// Every tensor and what it is to the network; under its own name where it is nothing.
-    pub(crate) fn parts(&self, spec: &ModelSpec) -> Vec<(&GgufTensor, Part)> {
+    pub(crate) fn parts(&self, spec: &ModelSpec, of: Tensors) -> Vec<(&GgufTensor, Part)> {
         let known = Architecture::of(&self.contents);
         let rows = known.map_or(HeadRows::Halves, |known| known.rows);
-        let tensors = self.contents.tensors.iter();
-        let parts = tensors.map(|tensor| {
-            let part = names::part(spec, rows, tensor);
-            let own = || Part {
-                name: tensor.name.clone(),
-                rows: None,
-                transposed: false,
+        let parts = self.contents.tensors.iter().flat_map(|tensor| {
+            let parts = match of {
+                Tensors::Text => vec![names::part(spec, rows, tensor)],
+                Tensors::Projector => vision::part(spec, &self.contents, tensor),
             };
-            (tensor, part.unwrap_or_else(own))
+            parts.into_iter().map(move |part| (tensor, part))
         });
         parts.collect()
     }
+
+    /// The second half of a convolution over two pictures.
+    pub(crate) fn second_patch(&self) -> Option<&GgufTensor> {
+        let mut tensors = self.contents.tensors.iter();
+        tensors.find(|tensor| tensor.name == vision::SECOND_PATCH)
+    }
+}
+
+/// What a file has the tensors of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tensors {
+    /// A text model.
+    Text,
+    /// An image encoder and its projector.
+    Projector,
 }
 
 #[cfg(test)]

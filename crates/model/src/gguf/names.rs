@@ -35,8 +35,16 @@ pub(crate) enum HeadRows {
     Neighbours,
 }
 
-/// The native name of a tensor of a decoder and its rows in their order here; nothing for one that decoders do not have.
-pub(super) fn part(spec: &ModelSpec, rows: HeadRows, tensor: &GgufTensor) -> Option<Part> {
+/// The native name of a tensor of a decoder and its rows in their order here; its own name for one that decoders do not have.
+pub(super) fn part(spec: &ModelSpec, rows: HeadRows, tensor: &GgufTensor) -> Part {
+    known_part(spec, rows, tensor).unwrap_or_else(|| Part {
+        name: tensor.name.clone(),
+        rows: None,
+        transposed: false,
+    })
+}
+
+fn known_part(spec: &ModelSpec, rows: HeadRows, tensor: &GgufTensor) -> Option<Part> {
     let (layer, name) = match tensor.name.strip_prefix("blk.") {
         Some(rest) => {
             let (layer, rest) = rest.split_once('.')?;
@@ -129,7 +137,7 @@ mod tests {
                 stored: Stored::F32,
                 range: 0..4,
             };
-            let part = part(&spec.unwrap(), HeadRows::Halves, &tensor).unwrap();
+            let part = part(&spec.unwrap(), HeadRows::Halves, &tensor);
             assert_eq!(of_native("", &part.name).as_deref(), Some(name));
         }
     }

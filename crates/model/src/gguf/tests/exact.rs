@@ -10,7 +10,7 @@ fn both(name: &str, recipe: Recipe) -> (Checkpoint, Bundle) {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/gguf");
     let open = || {
         let file = GgufFile::open(&golden.join(name).join("model.gguf")).unwrap();
-        Checkpoint::from_gguf(file).unwrap()
+        Checkpoint::from_gguf(file, None).unwrap()
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.bluelm");
@@ -87,7 +87,7 @@ fn a_scale_that_is_no_number_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     std::fs::write(&path, bytes).unwrap();
-    let checkpoint = Checkpoint::from_gguf(GgufFile::open(&path).unwrap()).unwrap();
+    let checkpoint = Checkpoint::from_gguf(GgufFile::open(&path).unwrap(), None).unwrap();
     let name = "model.layers.1.mlp.up_proj.weight";
     // A block of 32 is a row of this matrix.
     let error = checkpoint.rows_whole(name, 32, 4..8).unwrap_err();
