@@ -2,8 +2,9 @@
 """A checkpoint folder of a text model as GGUF, by the PyPI package `gguf` alone: what the reader is compared with.
 
     pip install gguf numpy safetensors torch
-    python scripts/make_gguf.py FOLDER OUT.gguf [--type f32|f16|bf16|q8_0|q4_0|...] [--folder DEQUANTIZED]
+    python scripts/make_gguf.py FOLDER OUT.gguf [--type f32|f16|bf16|q8_0|q4_0|...] [--folder DEQUANTIZED] [--mmproj OUT]
 
+--mmproj writes the image encoder of llava, internvl_chat, qwen2_vl and qwen2_5_vl as f32.
 --folder writes a copy of the folder whose weights are those of the GGUF file as f32, for references.
 llama, minicpm and internlm2 have the rows of queries and keys of a head pair by pair in GGUF, all others half by half.
 """
@@ -61,7 +62,63 @@ def weights(folder, config):
     return {name: x.float().numpy() for name, x in state.items()}
 
 
-def tokenizer(w, folder, config, vocabulary):
+VISION = [
+    # llava
+    ("vision_tower.vision_model.", "v."), ("pre_layrnorm", "pre_ln"), ("post_layernorm", "post_ln"),
+    ("multi_modal_projector.linear_1", "mm.0"), ("multi_modal_projector.linear_2", "mm.2"),
+    # internvl
+    ("vision_model.", "v."), ("mlp1.", "mm.model.mlp."), ("attn.proj", "attn_out"),
+    # qwen
+    ("visual.merger.ln_q", "v.post_ln"), ("visual.merger.mlp", "mm"), ("visual.patch_embed.proj", "v.patch_embd"),
+    ("visual.blocks", "v.blk"), ("mlp.gate_proj", "ffn_gate"), ("mlp.up_proj", "ffn_up"), ("mlp.down_proj", "ffn_down"),
+    # all
+    ("embeddings.patch_embedding", "patch_embd"), ("embeddings.class_embedding", "class_embd"),
+    ("embeddings.position_embedding", "position_embd"), ("encoder.layers", "blk"), ("layer_norm", "ln"), (".norm", ".ln"),
+    ("self_attn.out_proj", "attn_out"), ("self_attn.", "attn_"), ("_proj.", "."), ("mlp.fc1", "ffn_up"), ("mlp.fc2", "ffn_down"),
+]
+
+
+def mmproj(path, c, state, folder):
+    """The image encoder. Of llava only the layers that are computed; of qwen the two halves of the first convolution."""
+    kind = {"llava": "mlp", "internvl_chat": "internvl", "qwen2_vl": "qwen2vl_merger", "qwen2_5_vl": "qwen2.5vl_merger"}[c["model_type"]]
+    v = c["vision_config"]
+    layers = v.get("num_hidden_layers") or v["depth"]
+    layers += c["vision_feature_layer"] + 1 if kind == "mlp" else 0
+    hidden = v.get("embed_dim") or v["hidden_size"]
+    w = gguf.GGUFWriter(path, "clip")
+    w.add_bool("clip.has_vision_encoder", True), w.add_string("clip.projector_type", kind)
+    w.add_bool("clip.use_gelu", kind == "internvl"), w.add_bool("clip.use_silu", kind == "qwen2.5vl_merger")
+    for key, value in dict(image_size=v.get("image_size", 56), patch_size=v["patch_size"], embedding_length=hidden, block_count=layers,
+                           feed_forward_length=v.get("intermediate_size") or hidden * v.get("mlp_ratio", 0)).items():
+        w.add_uint32(f"clip.vision.{key}", value)
+    w.add_uint32("clip.vision.attention.head_count", v.get("num_attention_heads") or v["num_heads"])
+    w.add_float32("clip.vision.attention.layer_norm_epsilon", v.get("layer_norm_eps", 1e-6))
+    if "fullatt_block_indexes" in v:
+        w.add_uint32("clip.vision.n_wa_pattern", v["fullatt_block_indexes"][0] + 1), w.add_uint32("clip.vision.window_size", v["window_size"])
+    pre = json.load(open(os.path.join(folder, "preprocessor_config.json")))
+    w.add_array("clip.vision.image_mean", pre["image_mean"]), w.add_array("clip.vision.image_std", pre["image_std"])
+    if kind.startswith("qwen"):
+        w.add_uint32("clip.vision.image_min_pixels", pre["size"]["shortest_edge"])
+        w.add_uint32("clip.vision.image_max_pixels", pre["size"]["longest_edge"])
+    for name, x in state.items():
+        for old, new in VISION:
+            name = name.replace(old, new)
+        parts = name.split(".")
+        if parts[:2] == ["v", "blk"] and int(parts[2]) >= layers or kind == "mlp" and name.startswith("v.post_ln"):
+            continue
+        if "position_embd" in name or name.endswith((".ls1", ".ls2")):
+            name = name.removesuffix(".weight") + ".weight"
+        if "attn.qkv" in name:
+            for part, share in zip("qkv", np.split(x, 3)):
+                w.add_tensor(name.replace("attn.qkv", f"attn_{part}"), share.copy())
+        elif x.ndim == 5:
+            w.add_tensor(name, x[:, :, 0].copy()), w.add_tensor(name + ".1", x[:, :, 1].copy())
+        else:
+            w.add_tensor(name, x.reshape(-1) if "class_embd" in name else x.reshape(x.shape[-2:]) if "position" in name else x)
+    w.write_header_to_file(), w.write_kv_data_to_file(), w.write_tensors_to_file(), w.close()
+
+
+def tokenizer(w, folder, vocabulary, pre):
     """tokenizer.json, or a sentencepiece model with added tokens."""
     settings = json.load(open(os.path.join(folder, "tokenizer_config.json")))
     T = gguf.TokenType
@@ -95,7 +152,7 @@ def tokenizer(w, folder, config, vocabulary):
             w.add_token_scores(scores)
         else:
             w.add_tokenizer_model("gpt2")
-            w.add_tokenizer_pre("qwen2")
+            w.add_tokenizer_pre(pre)
             w.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in model["merges"]])
     else:
         import sentencepiece
@@ -114,6 +171,7 @@ def tokenizer(w, folder, config, vocabulary):
         w.add_tokenizer_model("llama")
         w.add_tokenizer_pre("default")
         w.add_token_scores(scores)
+        w.add_add_space_prefix(sp.encode("a", out_type=str)[0].startswith("\u2581"))
     w.add_token_list(texts)
     w.add_token_types(kinds)
     name = lambda key: settings[key]["content"] if isinstance(settings.get(key), dict) else settings.get(key)
@@ -131,10 +189,11 @@ def tokenizer(w, folder, config, vocabulary):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("source"), p.add_argument("out")
-    p.add_argument("--type", default="f32"), p.add_argument("--folder")
+    p.add_argument("--type", default="f32"), p.add_argument("--folder"), p.add_argument("--mmproj"), p.add_argument("--pre", default="qwen2")
     a = p.parse_args()
-    c = json.load(open(os.path.join(a.source, "config.json")))
-    arch = c["model_type"]
+    whole = c = json.load(open(os.path.join(a.source, "config.json")))
+    c = c.get("text_config") or c.get("llm_config") or c
+    arch = {"qwen2_vl": "qwen2vl", "qwen2_5_vl": "qwen2vl"}.get(c["model_type"], c["model_type"])
     rope = c.get("rope_parameters") or {}
     heads = c["num_attention_heads"]
     keys = c.get("num_key_value_heads", heads)
@@ -146,12 +205,18 @@ def main():
     w.add_key_length(width), w.add_value_length(width), w.add_rope_dimension_count(width)
     w.add_layer_norm_rms_eps(c["rms_norm_eps"]), w.add_rope_freq_base(rope.get("rope_theta", c.get("rope_theta", 1e4)))
     w.add_vocab_size(c["vocab_size"])
+    if arch == "qwen2vl":
+        w.add_rope_dimension_sections([*c["rope_scaling"]["mrope_section"], 0])
     if arch == "minicpm":
         w.add_embedding_scale(c["scale_emb"]), w.add_residual_scale(c["scale_depth"] / math.sqrt(c["num_hidden_layers"]))
         w.add_logit_scale(c["hidden_size"] / c["dim_model_base"])
-    tokenizer(w, a.source, c, c["vocab_size"])
+    tokenizer(w, a.source, c["vocab_size"], a.pre)
     kind = gguf.GGMLQuantizationType[a.type.upper()]
     state, back = weights(a.source, c), {}
+    vision = {name: state.pop(name) for name in list(state) if name.startswith(("vision_", "visual.", "mlp1.", "multi_modal_"))}
+    state = {name.removeprefix("language_model."): x for name, x in state.items()}
+    if a.mmproj:
+        mmproj(a.mmproj, whole, vision, a.source)
     if c.get("tie_word_embeddings"):
         state.pop("lm_head.weight", None)
     for name, x in state.items():

@@ -79,14 +79,18 @@ fn small_files(
         (template, Some(projector)) => {
             files.push(("preprocessor_config.json", projector.preprocessor()?));
             let mark = mark(&config, gguf);
-            let template = template.unwrap_or(VICUNA);
-            files.push(("chat_template.jinja", with_pictures(template, &mark)));
+            let of_family = ModelSpec::from_json(&config)?.prompt.template;
+            let template = template.map(str::to_owned).or(of_family);
+            let template = template.unwrap_or_else(|| VICUNA.into());
+            files.push(("chat_template.jinja", with_pictures(&template, &mark)));
         }
         (None, None) => {}
     }
     files.insert(0, ("config.json", config));
     let files = files.into_iter();
-    Ok(files.map(|(name, text)| (name.to_string(), text.into_bytes())).collect())
+    Ok(files
+        .map(|(name, text)| (name.to_string(), text.into_bytes()))
+        .collect())
 }
 
 /// What a template writes where a picture stands: the token of its rows, or what InternVL's own code looks for.
@@ -94,7 +98,9 @@ fn mark(config: &str, gguf: &Gguf) -> String {
     let config: Json = serde_json::from_str(config).unwrap_or_default();
     let id = config["image_token_id"].as_u64();
     let tokens = gguf.texts("tokenizer.ggml.tokens").ok().flatten();
-    let token = id.zip(tokens).and_then(|(id, tokens)| tokens.get(id as usize));
+    let token = id
+        .zip(tokens)
+        .and_then(|(id, tokens)| tokens.get(id as usize));
     token.map_or("<image>".into(), String::clone)
 }
 

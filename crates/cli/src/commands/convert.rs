@@ -273,13 +273,14 @@ fn convert(
     let options = arguments.options(&spec);
     options.check(&spec)?;
     let has_int4 = options.recipe != Recipe::Bf16;
-    if GgufFile::is_gguf(&arguments.source) {
+    let gguf = GgufFile::is_gguf(&arguments.source);
+    if gguf {
         let [kept, matrices] = options.kept(&source.checkpoint, &spec);
         eprintln!(
             "{kept} of {matrices} matrices keep their numbers (Q4_0 and Q8_0, with INT4 and INT8); the others are rounded anew."
         );
     }
-    if arguments.rounding.is_none() && has_int4 && options.rounding == Rounding::Search {
+    if arguments.rounding.is_none() && has_int4 && !gguf && options.rounding == Rounding::Search {
         eprintln!(
             "Weights are rounded by the best of several scales. --rounding compensated loses less, and takes long and much \
              memory for a model of this size."

@@ -41,9 +41,12 @@ pub struct ServeArguments {
     /// Read settings from this file (TOML)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Another model than the one inside: a folder (config.json, model.safetensors, tokenizer.json, ...) or a bundle
+    /// Another model than the one inside: a folder (config.json, model.safetensors, tokenizer.json, ...), a bundle or a GGUF file
     #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
+    /// The image encoder of a GGUF model [default: mmproj*.gguf beside it]
+    #[arg(long, value_name = "FILE")]
+    mmproj: Option<PathBuf>,
     #[command(flatten)]
     parallel: ParallelArguments,
     /// The address to listen on; others than this machine's own need a key (default: 127.0.0.1)
@@ -140,6 +143,7 @@ pub fn run(arguments: ServeArguments, cancel: &Cancel) -> anyhow::Result<()> {
         TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     let model = ModelArgument {
         model: settings.text("model").map(PathBuf::from),
+        mmproj: settings.text("mmproj").map(PathBuf::from),
     };
     let engine = engine(&settings, &model)?;
     let cache_bytes = engine.network().cache_bytes_per_token();
@@ -256,6 +260,7 @@ impl ServeArguments {
         let switch = |on: bool| on.then_some(Value::Boolean(true));
         let given = [
             ("model", path(&self.model)),
+            ("mmproj", path(&self.mmproj)),
             (
                 "host",
                 self.host.map(|host| Value::String(host.to_string())),
@@ -307,6 +312,7 @@ mod tests {
         let line = Line::parse_from([
             "x",
             "--model=m",
+            "--mmproj=e",
             "--host=127.0.0.1",
             "--port=1",
             "--api-key=a",

@@ -24,10 +24,16 @@ impl Checkpoint {
             }
         };
         for (tensor, part) in text.parts(&spec, Tensors::Text) {
-            let place = Place::of(0, &tensor.shape, tensor.range.clone(), tensor.stored.clone(), &part);
+            let place = Place::of(
+                0,
+                &tensor.shape,
+                tensor.range.clone(),
+                tensor.stored.clone(),
+                &part,
+            );
             put(&text, part.name, place)?;
         }
-        for file in &projector {
+        if let Some(file) = &projector {
             let second = file.second_patch();
             for (tensor, part) in file.parts(&spec, Tensors::Projector) {
                 let stored = tensor.stored.clone();

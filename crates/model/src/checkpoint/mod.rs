@@ -11,7 +11,7 @@ use crate::error::TensorProblems;
 use crate::gguf::Blocks;
 use crate::mapped::map;
 use crate::names::{Names, Part};
-use crate::spec::ModelSpec;
+use crate::spec::{ModelSpec, Role};
 use crate::stored::Stored;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -163,6 +163,8 @@ impl Checkpoint {
         let mut expected = BTreeSet::new();
         for tensor in spec.tensors() {
             match self.tensors.get(&tensor.name) {
+                // GGUF files leave out what nothing is computed with.
+                None if tensor.role == Role::Unused => {}
                 None => problems.missing.push(tensor.name.clone()),
                 Some(place) if !place.fits(&tensor.shape) => problems.misshapen.push((
                     tensor.name.clone(),

@@ -2,6 +2,7 @@
 
 mod exact;
 mod hostile;
+mod writing;
 
 use super::*;
 use crate::stored::Stored;

@@ -35,12 +35,20 @@ const PROJECTORS: [Projector; 4] = [
     },
     Projector {
         name: "qwen2vl_merger",
-        names: &[("v.post_ln", "norm"), ("mm.0", "linear_1"), ("mm.2", "linear_2")],
+        names: &[
+            ("v.post_ln", "norm"),
+            ("mm.0", "linear_1"),
+            ("mm.2", "linear_2"),
+        ],
         config: qwen2_vl,
     },
     Projector {
         name: "qwen2.5vl_merger",
-        names: &[("v.post_ln", "norm"), ("mm.0", "linear_1"), ("mm.2", "linear_2")],
+        names: &[
+            ("v.post_ln", "norm"),
+            ("mm.0", "linear_1"),
+            ("mm.2", "linear_2"),
+        ],
         config: qwen2_5_vl,
     },
 ];
@@ -90,13 +98,19 @@ pub(super) fn preprocessor(gguf: &Gguf) -> Result<Json, String> {
         }
     }
     let reader = Reader { gguf, text: gguf };
-    for (key, name) in [("image_min_pixels", "min_pixels"), ("image_max_pixels", "max_pixels")] {
+    for (key, name) in [
+        ("image_min_pixels", "min_pixels"),
+        ("image_max_pixels", "max_pixels"),
+    ] {
         if let Some(pixels) = reader.whole(key)? {
             settings.insert(name.into(), json!(pixels));
         }
     }
     if let Some(side) = reader.whole("image_size")? {
-        settings.insert("size".into(), json!({"shortest_edge": side, "height": side, "width": side}));
+        settings.insert(
+            "size".into(),
+            json!({"shortest_edge": side, "height": side, "width": side}),
+        );
         settings.insert("crop_size".into(), json!({"height": side, "width": side}));
     }
     Ok(Json::Object(settings))
@@ -117,7 +131,10 @@ fn projector(gguf: &Gguf) -> Result<&'static Projector, String> {
     let known = || PROJECTORS.iter();
     known().find(|known| known.name == name).ok_or_else(|| {
         let known: Vec<&str> = known().map(|known| known.name).collect();
-        format!("clip.projector_type is {name:?}, expected one of {}", known.join(", "))
+        format!(
+            "clip.projector_type is {name:?}, expected one of {}",
+            known.join(", ")
+        )
     })
 }
 
@@ -132,7 +149,11 @@ pub(super) fn part(spec: &ModelSpec, gguf: &Gguf, tensor: &GgufTensor) -> Vec<Pa
     let name = found.unwrap_or_else(|| tensor.name.clone());
     let rows = tensor.shape[0];
     // One matrix for queries, keys and values.
-    let fused = spec.names.fused.iter().find(|fused| name.contains(fused.part));
+    let fused = spec
+        .names
+        .fused
+        .iter()
+        .find(|fused| name.contains(fused.part));
     fused.map_or_else(|| vec![own(name.clone())], |fused| fused.parts(&name, rows))
 }
 
@@ -197,7 +218,9 @@ impl Reader<'_> {
 
     /// What all towers have.
     fn tower(&self, activation: &str) -> Result<Json, String> {
-        let eps = self.gguf.number("clip.vision.attention.layer_norm_epsilon")?;
+        let eps = self
+            .gguf
+            .number("clip.vision.attention.layer_norm_epsilon")?;
         Ok(json!({
             "hidden_size": self.need("embedding_length")?,
             "intermediate_size": self.need("feed_forward_length")?,
@@ -215,13 +238,23 @@ impl Reader<'_> {
 fn llava(reader: &Reader, text: Map<String, Json>) -> Result<Json, String> {
     for key in ["image_grid_pinpoints", "feature_layer"] {
         if reader.gguf.value(&format!("clip.vision.{key}")).is_some() {
-            return Err(format!("clip.vision.{key} is not supported: only LLaVA-1.5 is"));
+            return Err(format!(
+                "clip.vision.{key} is not supported: only LLaVA-1.5 is"
+            ));
         }
     }
-    let gelu = if reader.flag("use_gelu")? { "gelu_pytorch_tanh" } else { "quick_gelu" };
+    let gelu = if reader.flag("use_gelu")? {
+        "gelu_pytorch_tanh"
+    } else {
+        "quick_gelu"
+    };
     let mut tower = reader.tower(gelu)?;
     let clip = reader.has("v.class_embd");
-    tower["model_type"] = json!(if clip { "clip_vision_model" } else { "siglip_vision_model" });
+    tower["model_type"] = json!(if clip {
+        "clip_vision_model"
+    } else {
+        "siglip_vision_model"
+    });
     Ok(json!({
         "model_type": "llava",
         "text_config": text,
@@ -238,15 +271,27 @@ fn internvl(reader: &Reader, text: Map<String, Json>) -> Result<Json, String> {
     let bias = reader.has("v.blk.0.attn_q.bias") || reader.has("v.blk.0.attn_qkv.bias");
     tower["qkv_bias"] = json!(bias);
     tower["qk_normalization"] = json!(reader.has("v.blk.0.attn_q_norm.weight"));
-    let norm = if reader.has("v.blk.0.ln1.bias") { "layer_norm" } else { "rms_norm" };
+    let norm = if reader.has("v.blk.0.ln1.bias") {
+        "layer_norm"
+    } else {
+        "rms_norm"
+    };
     tower["norm_type"] = json!(norm);
+    let conversation = match text["model_type"].as_str() {
+        Some("internlm2") => "internlm2-chat",
+        _ => "internvl2_5",
+    };
     let mut config = json!({
         "model_type": "internvl_chat",
+        "template": conversation,
         "llm_config": text,
         "force_image_size": reader.need("image_size")?,
         "vision_config": tower,
     });
-    for (key, name) in [("preproc_min_tiles", "min_dynamic_patch"), ("preproc_max_tiles", "max_dynamic_patch")] {
+    for (key, name) in [
+        ("preproc_min_tiles", "min_dynamic_patch"),
+        ("preproc_max_tiles", "max_dynamic_patch"),
+    ] {
         if let Some(tiles) = reader.whole(key)? {
             config[name] = json!(tiles);
         }
@@ -255,7 +300,12 @@ fn internvl(reader: &Reader, text: Map<String, Json>) -> Result<Json, String> {
 }
 
 /// The decoder's keys, with an encoder's beside them.
-fn qwen(reader: &Reader, text: Map<String, Json>, family: &str, vision: Json) -> Result<Json, String> {
+fn qwen(
+    reader: &Reader,
+    text: Map<String, Json>,
+    family: &str,
+    vision: Json,
+) -> Result<Json, String> {
     let mut config = Json::Object(text);
     config["model_type"] = json!(family);
     config["vision_config"] = vision;
@@ -264,8 +314,15 @@ fn qwen(reader: &Reader, text: Map<String, Json>, family: &str, vision: Json) ->
 }
 
 fn qwen2_vl(reader: &Reader, text: Map<String, Json>) -> Result<Json, String> {
-    let gelu = if reader.flag("use_gelu")? { "gelu" } else { "quick_gelu" };
-    let (hidden, ffn) = (reader.need("embedding_length")?, reader.need("feed_forward_length")?);
+    let gelu = if reader.flag("use_gelu")? {
+        "gelu"
+    } else {
+        "quick_gelu"
+    };
+    let (hidden, ffn) = (
+        reader.need("embedding_length")?,
+        reader.need("feed_forward_length")?,
+    );
     let vision = json!({
         "embed_dim": hidden,
         "mlp_ratio": ffn as f64 / hidden.max(1) as f64,
@@ -279,12 +336,18 @@ fn qwen2_vl(reader: &Reader, text: Map<String, Json>) -> Result<Json, String> {
 
 fn qwen2_5_vl(reader: &Reader, text: Map<String, Json>) -> Result<Json, String> {
     let depth = reader.need("block_count")?;
-    let full: Vec<u64> = match (reader.gguf.value("clip.vision.wa_layer_indexes"), reader.whole("n_wa_pattern")?) {
-        (Some(Value::List(List::Whole(layers))), _) => {
-            layers.iter().filter_map(|layer| u64::try_from(*layer).ok()).collect()
-        }
+    let full: Vec<u64> = match (
+        reader.gguf.value("clip.vision.wa_layer_indexes"),
+        reader.whole("n_wa_pattern")?,
+    ) {
+        (Some(Value::List(List::Whole(layers))), _) => layers
+            .iter()
+            .filter_map(|layer| u64::try_from(*layer).ok())
+            .collect(),
         // Whoever checks the specification refuses more layers.
-        (_, Some(every)) if every > 0 => (0..depth.min(1 << 10)).filter(|layer| (layer + 1) % every == 0).collect(),
+        (_, Some(every)) if every > 0 => (0..depth.min(1 << 10))
+            .filter(|layer| (layer + 1) % every == 0)
+            .collect(),
         _ => return Err("clip.vision.n_wa_pattern is missing".into()),
     };
     let vision = json!({

@@ -278,10 +278,11 @@ impl Weights<'_> {
 }
 
 /// An architecture that is written.
-struct Written {
+pub(super) struct Written {
     name: &'static str,
     rows: HeadRows,
-    qkv_bias: bool,
+    /// Of queries, keys and values, and of the output.
+    biases: &'static [[bool; 2]],
     qk_norm: QkNorm,
 }
 
@@ -289,25 +290,25 @@ const WRITTEN: [Written; 3] = [
     Written {
         name: "llama",
         rows: HeadRows::Neighbours,
-        qkv_bias: false,
+        biases: &[[false; 2], [true; 2]],
         qk_norm: QkNorm::None,
     },
     Written {
         name: "qwen2",
         rows: HeadRows::Halves,
-        qkv_bias: true,
+        biases: &[[true, false]],
         qk_norm: QkNorm::None,
     },
     Written {
         name: "qwen3",
         rows: HeadRows::Halves,
-        qkv_bias: false,
+        biases: &[[false; 2]],
         qk_norm: QkNorm::PerHead,
     },
 ];
 
 /// The architecture that computes what this decoder does.
-fn architecture(d: &DecoderSpec) -> Result<&'static Written, String> {
+pub(super) fn architecture(d: &DecoderSpec) -> Result<&'static Written, String> {
     let stretched = DecoderSpec {
         rope_scaling: RopeScaling::None,
         ..d.clone()
@@ -316,10 +317,11 @@ fn architecture(d: &DecoderSpec) -> Result<&'static Written, String> {
         d.rope_scaling,
         RopeScaling::None | RopeScaling::Linear { .. }
     );
-    let plain =
-        stretched.is_plain() && scaled && d.embedding_norm == EmbeddingNorm::None && !d.output_bias;
+    let plain = stretched.is_plain() && scaled && d.embedding_norm == EmbeddingNorm::None;
     let mut written = WRITTEN.iter();
-    let same = |known: &&Written| (known.qkv_bias, known.qk_norm) == (d.qkv_bias, d.qk_norm);
+    let same = |known: &&Written| {
+        known.biases.contains(&[d.qkv_bias, d.output_bias]) && known.qk_norm == d.qk_norm
+    };
     written.find(|known| plain && same(known)).ok_or_else(|| {
         let known: Vec<&str> = WRITTEN.iter().map(|known| known.name).collect();
         format!(

@@ -23,8 +23,9 @@ enum Kind {
 }
 
 /// All settings.
-const SETTINGS: [(&str, Kind); 24] = [
+const SETTINGS: [(&str, Kind); 25] = [
     ("model", Kind::Text),
+    ("mmproj", Kind::Text),
     ("host", Kind::Text),
     ("port", Kind::Whole(0, 65_535)),
     ("api_key", Kind::Texts),
