@@ -69,7 +69,7 @@ fn small_files(
     let gguf = &text.contents;
     let config = text.config(projector)?;
     let template = gguf.text("tokenizer.chat_template");
-    let template = template.map_err(EngineError::Tokenizer)?;
+    let template = template.map_err(gguf::wrong)?;
     let mut files = vec![
         ("tokenizer.json", gguf::json(gguf)?.to_string()),
         ("tokenizer_config.json", names(gguf)?.to_string()),

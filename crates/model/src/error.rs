@@ -26,6 +26,14 @@ pub enum ModelError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A whole GGUF file of something that is not read, or cannot be written.
+    #[error("{path}: {problem}")]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        problem: String,
+    },
     /// A bundle that contradicts itself or its network: everything that is wrong at once.
     #[error("{path}: {}", listed(problems))]
     Bundle {
@@ -142,6 +150,7 @@ impl ModelError {
         match self {
             ModelError::Config(_) => Some("the native format is model_type bluelm_v; docs/models.md lists the other families that are read".into()),
             ModelError::WeightFile { .. } => Some("the file may be cut off: copy or download it again".into()),
+            ModelError::Gguf { .. } => Some("docs/models.md lists what of GGUF is read and written".into()),
             ModelError::Bundle { .. } => Some("bundles are made by `bluelm convert`; this one is damaged, cut off, or not one: make or copy it again".into()),
             ModelError::BundleVersion { .. } => Some("convert the model again with this version of the program".into()),
             ModelError::Tensors(_) => Some("config.json and the safetensors files must come from the same model".into()),

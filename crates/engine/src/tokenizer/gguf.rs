@@ -122,21 +122,27 @@ struct Tokens<'a> {
     kinds: Vec<Kind>,
 }
 
+/// What is wrong with a file's keys.
+pub(crate) fn wrong(message: String) -> EngineError {
+    let file = "GGUF";
+    EngineError::Configuration { file, message }
+}
+
 /// A tokenizer.json that says what the file says.
 pub(crate) fn json(gguf: &Gguf) -> Result<Json, EngineError> {
-    let tokens = Tokens::of(gguf).map_err(EngineError::Tokenizer)?;
+    let tokens = Tokens::of(gguf).map_err(wrong)?;
     let model = gguf.text("tokenizer.ggml.model");
-    let mut json = match model.map_err(EngineError::Tokenizer)? {
+    let mut json = match model.map_err(wrong)? {
         Some("llama") => tokens.pieces()?.json(&[])?,
-        Some("gpt2") => tokens.bytes().map_err(EngineError::Tokenizer)?,
+        Some("gpt2") => tokens.bytes().map_err(wrong)?,
         other => {
-            return Err(EngineError::Tokenizer(format!(
+            return Err(wrong(format!(
                 "tokenizer.ggml.model is {:?}, expected llama or gpt2",
                 other.unwrap_or("missing")
             )));
         }
     };
-    if let Some(begin) = tokens.begin().map_err(EngineError::Tokenizer)? {
+    if let Some(begin) = tokens.begin().map_err(wrong)? {
         let text = &tokens.texts[begin];
         json["post_processor"] = json!({"type": "TemplateProcessing",
             "single": [{"SpecialToken": {"id": text, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
@@ -148,8 +154,8 @@ pub(crate) fn json(gguf: &Gguf) -> Result<Json, EngineError> {
 
 /// The spelling of the token that `tokenizer.ggml.{name}_token_id` names.
 pub(crate) fn named(gguf: &Gguf, name: &str) -> Result<Option<String>, EngineError> {
-    let tokens = Tokens::of(gguf).map_err(EngineError::Tokenizer)?;
-    let id = tokens.id(name).map_err(EngineError::Tokenizer)?;
+    let tokens = Tokens::of(gguf).map_err(wrong)?;
+    let id = tokens.id(name).map_err(wrong)?;
     Ok(id.map(|id| tokens.texts[id].clone()))
 }
 
@@ -200,11 +206,11 @@ impl<'a> Tokens<'a> {
 
     fn pieces(&self) -> Result<Pieces, EngineError> {
         let key = "tokenizer.ggml.scores";
-        let scores = self.gguf.numbers(key).map_err(EngineError::Tokenizer)?;
+        let scores = self.gguf.numbers(key).map_err(wrong)?;
         let scores = match scores {
             Some(scores) if scores.len() == self.texts.len() => scores,
             other => {
-                return Err(EngineError::Tokenizer(format!(
+                return Err(wrong(format!(
                     "{key} has {} values, expected {}",
                     other.map_or(0, <[f32]>::len),
                     self.texts.len()
@@ -213,7 +219,7 @@ impl<'a> Tokens<'a> {
         };
         let flag = |name: &str| {
             let flag = self.gguf.flag(&format!("tokenizer.ggml.{name}"));
-            flag.map_err(EngineError::Tokenizer)
+            flag.map_err(wrong)
         };
         let pieces = self.texts.iter().zip(scores).zip(&self.kinds);
         Ok(Pieces {

@@ -4,7 +4,7 @@ use model::gguf::{List, Value};
 use serde_json::Value as Json;
 
 use super::Tokenizer;
-use super::gguf::SPLITS;
+use super::gguf::{GPT2, SPLITS, Split, wrong};
 use crate::error::EngineError;
 
 /// Kinds of tokens, by their numbers in files.
@@ -72,7 +72,7 @@ fn key(name: &str, value: Value) -> (String, Value) {
 }
 
 fn refused(problem: String) -> EngineError {
-    EngineError::Tokenizer(format!("it cannot be written as GGUF: {problem}"))
+    wrong(format!("the tokenizer cannot be written: {problem}"))
 }
 
 fn is_byte(text: &str) -> bool {
@@ -121,11 +121,11 @@ fn split(json: &Json) -> Result<&'static str, EngineError> {
                 patterns.push(r"\p{N}".to_owned());
             }
             Some("ByteLevel") if step["use_regex"] == false => {}
-            Some("ByteLevel") => patterns.push(super::gguf::GPT2.to_owned()),
+            Some("ByteLevel") => patterns.push(GPT2.to_owned()),
             other => return Err(refused(format!("a split of type {other:?}"))),
         }
     }
-    let same = |split: &&super::gguf::Split| {
+    let same = |split: &&Split| {
         let known = split.patterns.iter().map(|pattern| spelt_out(pattern));
         known.eq(patterns.iter().cloned())
     };

@@ -98,6 +98,6 @@ fn a_tokenizer_that_llama_cpp_has_no_name_for_is_refused() {
         .unwrap();
     assert_eq!(
         error.to_string(),
-        "tokenizer: it cannot be written as GGUF: texts are split by nothing, which llama.cpp has no name for"
+        "GGUF: the tokenizer cannot be written: texts are split by nothing, which llama.cpp has no name for"
     );
 }

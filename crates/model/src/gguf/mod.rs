@@ -66,9 +66,9 @@ impl GgufFile {
         })
     }
 
-    /// What is wrong with it.
+    /// What of it is not read.
     pub(crate) fn wrong(&self, problem: String) -> ModelError {
-        ModelError::WeightFile {
+        ModelError::Gguf {
             path: self.path.clone(),
             problem,
         }

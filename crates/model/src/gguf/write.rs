@@ -78,7 +78,10 @@ impl Export<'_> {
     /// Writes the file under a temporary name beside `path`, syncs it and renames it.
     pub fn write(mut self, path: &Path) -> Result<Exported, ModelError> {
         let spec = self.weights.spec()?;
-        let architecture = architecture(&spec.decoder).map_err(ModelError::Config)?;
+        let architecture = architecture(&spec.decoder).map_err(|problem| ModelError::Gguf {
+            path: path.into(),
+            problem,
+        })?;
         let planned = self.plan(&spec, architecture);
         let mut keys = keys(&spec.decoder, architecture);
         keys.append(&mut self.keys);
