@@ -121,7 +121,7 @@ fn a_damaged_bundle() {
     add("cut off", ask(&place, &whole[..whole.len() - 100]));
     add("cut off early", ask(&place, &whole[..40]));
     let mut bytes = whole.clone();
-    bytes[8] = 2;
+    bytes[8] = 7;
     add("another version", ask(&place, &bytes));
     let mut bytes = whole.clone();
     bytes[100] ^= 4;

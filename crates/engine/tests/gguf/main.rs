@@ -101,3 +101,98 @@ fn a_tokenizer_that_llama_cpp_has_no_name_for_is_refused() {
         "GGUF: the tokenizer cannot be written: texts are split by nothing, which llama.cpp has no name for"
     );
 }
+
+#[test]
+fn what_is_wrong_with_the_tokens_of_a_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let texts = |texts: &[&str]| {
+        let texts = texts.iter().map(|text| text.to_string());
+        Value::List(List::Texts(texts.collect()))
+    };
+    let whole = |number: i128| Value::Whole(number);
+    let told = |changed: &[(&str, Value)]| {
+        let tokens = texts(&["<unk>", "a", "b", "ab"]);
+        let mut keys = vec![
+            ("general.architecture", Value::Text("llama".into())),
+            ("llama.context_length", whole(8)),
+            ("llama.embedding_length", whole(4)),
+            ("llama.block_count", whole(1)),
+            ("llama.feed_forward_length", whole(4)),
+            ("llama.attention.head_count", whole(1)),
+            ("tokenizer.ggml.model", Value::Text("gpt2".into())),
+            ("tokenizer.ggml.tokens", tokens),
+            ("tokenizer.ggml.merges", texts(&["a b"])),
+        ];
+        for (key, value) in changed {
+            keys.retain(|(known, _)| known != key);
+            keys.push((key, value.clone()));
+        }
+        let keys: Vec<_> = keys
+            .into_iter()
+            .map(|(key, value)| (key.to_string(), value))
+            .collect();
+        let table = ("token_embd.weight".to_string(), vec![4, 4], vec![0.0; 16]);
+        std::fs::write(&path, file::file(&keys, &[table])).unwrap();
+        GgufModel::open(&path, None)
+            .and_then(|model| model.prompt_files().map(|_| ()))
+            .unwrap_err()
+            .to_string()
+    };
+    let flag = Value::Flag(true);
+    let cases = [
+        (
+            "tokenizer.ggml.model",
+            Value::Text("bert".into()),
+            "tokenizer.ggml.model is \"bert\", expected llama or gpt2",
+        ),
+        (
+            "tokenizer.ggml.model",
+            Value::Text("llama".into()),
+            "tokenizer.ggml.scores has 0 values, expected 4",
+        ),
+        (
+            "tokenizer.ggml.tokens",
+            flag.clone(),
+            "tokenizer.ggml.tokens is a flag, expected a list of texts",
+        ),
+        (
+            "tokenizer.ggml.tokens",
+            texts(&[]),
+            "tokenizer.ggml.tokens is missing",
+        ),
+        (
+            "tokenizer.ggml.merges",
+            texts(&["ab"]),
+            "tokenizer.ggml.merges has \"ab\", expected two tokens and a space",
+        ),
+        (
+            "tokenizer.ggml.token_type",
+            Value::List(List::Whole(vec![1])),
+            "tokenizer.ggml.token_type has 1 values, expected 4",
+        ),
+        (
+            "tokenizer.ggml.eos_token_id",
+            whole(4),
+            "tokenizer.ggml.eos_token_id is 4, expected one below 4",
+        ),
+    ];
+    for (key, value, problem) in cases {
+        assert_eq!(told(&[(key, value)]), format!("GGUF: {problem}"));
+    }
+    let pre = told(&[("tokenizer.ggml.pre", Value::Text("x".into()))]);
+    assert!(
+        pre.starts_with("GGUF: tokenizer.ggml.pre is \"x\", expected one of default, "),
+        "{pre}"
+    );
+    let merge = told(&[("tokenizer.ggml.merges", texts(&["a c"]))]);
+    assert!(
+        merge.starts_with("tokenizer: tokenizer.json is broken: "),
+        "{merge}"
+    );
+    // All in order but for what a conversation looks like.
+    assert_eq!(
+        told(&[]),
+        "chat_template.jinja: the GGUF file does not say it"
+    );
+}

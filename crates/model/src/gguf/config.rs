@@ -153,6 +153,11 @@ impl Reader<'_> {
 
     /// What would change the result and nothing here computes.
     fn refuse_unsupported(&self) -> Result<(), String> {
+        if let Some(parts) = self.gguf.whole("split.count")?.filter(|parts| *parts > 1) {
+            return Err(format!(
+                "split.count is {parts}; files in parts are not supported"
+            ));
+        }
         if self.has("rope_freqs.weight") {
             return Err("tensor rope_freqs.weight: rotary frequencies of their own (llama3) are not supported".into());
         }

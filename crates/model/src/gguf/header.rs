@@ -154,7 +154,10 @@ impl Gguf {
     pub fn number(&self, key: &str) -> Result<Option<f64>, String> {
         match self.value(key) {
             None => Ok(None),
-            Some(Value::Number(number)) => Ok(Some(*number)),
+            Some(Value::Number(number)) if number.is_finite() => Ok(Some(*number)),
+            Some(Value::Number(number)) => {
+                Err(format!("{key} is {number}, expected a finite number"))
+            }
             Some(Value::Whole(number)) => Ok(Some(*number as f64)),
             Some(other) => Err(wrong(key, "a number", other)),
         }

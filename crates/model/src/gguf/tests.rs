@@ -18,7 +18,7 @@ pub(super) struct Pieces {
     pub alignment: usize,
 }
 
-fn text(text: &str) -> Vec<u8> {
+pub(super) fn text(text: &str) -> Vec<u8> {
     let length = (text.len() as u64).to_le_bytes();
     [&length[..], text.as_bytes()].concat()
 }
@@ -93,6 +93,7 @@ pub(super) fn whole() -> Pieces {
         .key("u64", 10, &u64::MAX.to_le_bytes())
         .key("i64", 11, &i64::MIN.to_le_bytes())
         .key("f64", 12, &0.25f64.to_le_bytes())
+        .key("nan", 6, &f32::NAN.to_le_bytes())
         .tensor("matrix", &[32, 3], 2, 0)
         .tensor("row", &[4], 0, 64);
     pieces.data = vec![0; 64 + 16];
@@ -122,6 +123,10 @@ fn every_type_of_value_is_read() {
     assert_eq!(gguf.text("text"), Ok(Some("bluelm")));
     assert_eq!(gguf.texts("texts").unwrap().unwrap(), ["a", "的"]);
     assert_eq!(gguf.whole("absent"), Ok(None));
+    assert_eq!(
+        gguf.number("nan").unwrap_err(),
+        "nan is NaN, expected a finite number"
+    );
     assert_eq!(
         gguf.whole("i8").unwrap_err(),
         "i8 is a whole number, expected a whole number that is not negative"

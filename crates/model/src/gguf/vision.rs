@@ -362,3 +362,56 @@ fn qwen2_5_vl(reader: &Reader, text: Map<String, Json>) -> Result<Json, String> 
     });
     qwen(reader, text, "qwen2_5_vl", vision)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::tests::{Pieces, text};
+    use crate::stored::Stored;
+
+    #[test]
+    fn older_files_call_the_layers_of_the_mlp_by_each_others_names() {
+        let spec = r#"{"model_type": "llava", "image_token_id": 0, "text_config": {"model_type": "llama"},
+            "vision_config": {"model_type": "clip_vision_model", "hidden_size": 8, "intermediate_size": 16,
+                "num_attention_heads": 2, "num_hidden_layers": 2, "image_size": 28, "patch_size": 14}}"#;
+        let spec = ModelSpec::from_json(spec).unwrap();
+        let clip = text("clip");
+        let gguf = Pieces::default()
+            .key("general.architecture", 8, &clip)
+            .parse()
+            .unwrap();
+        let name = |name: &str, shape: &[usize]| {
+            let tensor = GgufTensor {
+                name: name.into(),
+                shape: shape.into(),
+                stored: Stored::F32,
+                range: 0..0,
+            };
+            part(&spec, &gguf, &tensor).remove(0).name
+        };
+        let first = "vision_tower.vision_model.encoder.layers.1.mlp.fc1";
+        let second = "vision_tower.vision_model.encoder.layers.1.mlp.fc2";
+        for (up, down) in [("ffn_up", "ffn_down"), ("ffn_down", "ffn_up")] {
+            let up = format!("v.blk.1.{up}");
+            assert_eq!(
+                name(&format!("{up}.weight"), &[16, 8]),
+                format!("{first}.weight")
+            );
+            assert_eq!(name(&format!("{up}.bias"), &[16]), format!("{first}.bias"));
+            let down = format!("v.blk.1.{down}");
+            assert_eq!(
+                name(&format!("{down}.weight"), &[8, 16]),
+                format!("{second}.weight")
+            );
+            assert_eq!(
+                name(&format!("{down}.bias"), &[8]),
+                format!("{second}.bias")
+            );
+        }
+        assert_eq!(
+            name("v.blk.1.ls2.weight", &[8]),
+            "vision_tower.vision_model.encoder.layers.1.layer_scale2"
+        );
+        assert_eq!(name("v.something", &[8]), "v.something");
+    }
+}

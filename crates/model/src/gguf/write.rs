@@ -1,5 +1,6 @@
 //! Writing a decoder as GGUF, so that llama.cpp loads it. Encoders and projectors are not written.
 
+use super::Blocks;
 use super::encode::{TensorType, blocks};
 use super::names::{self, HeadRows};
 use super::value::{List, Value};
@@ -68,6 +69,14 @@ impl Planned {
         self.tensor.shape.last().copied().unwrap_or(1)
     }
 
+    /// Rows that are written at a time; all of those that come in another order.
+    fn strips(&self) -> Vec<Range<usize>> {
+        match self.order {
+            Some(_) => std::iter::once(0..self.tensor.shape[0]).collect(),
+            None => strips(&self.tensor).collect(),
+        }
+    }
+
     fn bytes(&self) -> usize {
         let numbers: usize = self.tensor.shape.iter().product();
         numbers / self.row() * self.kind.bytes_of(self.row())
@@ -91,33 +100,32 @@ impl Export<'_> {
         let mut out = std::io::BufWriter::with_capacity(1 << 20, file);
         let head = head(&keys, &planned);
         out.write_all(&head).map_err(io("writing"))?;
-        let sizes = planned
-            .iter()
-            .map(|p| p.tensor.shape.iter().product::<usize>());
-        let (mut done, total) = (0, sizes.sum::<usize>() as u64);
-        let (mut kept, mut bytes) = (0, head.len() as u64);
+        let size = |p: &Planned| p.tensor.shape.iter().product::<usize>();
+        let mut written = Exported {
+            bytes: head.len() as u64,
+            kept: 0,
+            matrices: 0,
+        };
+        let (mut done, total) = (0, planned.iter().map(size).sum::<usize>());
         for planned in &planned {
             let mut same = true;
-            let strips = match planned.order {
-                Some(_) => std::iter::once(0..planned.tensor.shape[0]).collect(),
-                None => strips(&planned.tensor).collect::<Vec<Range<usize>>>(),
-            };
-            for strip in strips {
+            for strip in planned.strips() {
                 if (self.cancel)() {
                     return Err(ModelError::Cancelled);
                 }
-                let count = strip.len() * planned.width();
+                done += strip.len() * planned.width();
                 let encoded = self.weights.encode(planned, strip)?;
                 same &= encoded.same;
                 out.write_all(&encoded.bytes).map_err(io("writing"))?;
-                done += count as u64;
-                (self.progress)(done, total);
+                (self.progress)(done as u64, total as u64);
             }
-            kept += usize::from(same && planned.tensor.role != Role::Numbers);
-            let length = planned.bytes();
-            let filling = length.next_multiple_of(ALIGNMENT) - length;
-            out.write_all(&vec![0; filling]).map_err(io("writing"))?;
-            bytes += (length + filling) as u64;
+            let matrix = planned.tensor.role != Role::Numbers;
+            written.matrices += usize::from(matrix);
+            written.kept += usize::from(same && matrix);
+            let filled = planned.bytes().next_multiple_of(ALIGNMENT);
+            let filling = vec![0; filled - planned.bytes()];
+            out.write_all(&filling).map_err(io("writing"))?;
+            written.bytes += filled as u64;
         }
         let file = out
             .into_inner()
@@ -125,12 +133,7 @@ impl Export<'_> {
         file.sync_all().map_err(io("writing"))?;
         drop(file);
         partial.rename(path)?;
-        let matrices = planned.iter().filter(|p| p.tensor.role != Role::Numbers);
-        Ok(Exported {
-            bytes,
-            kept,
-            matrices: matrices.count(),
-        })
+        Ok(written)
     }
 
     fn plan(&self, spec: &ModelSpec, architecture: &Written) -> Vec<Planned> {
@@ -139,19 +142,17 @@ impl Export<'_> {
             let Some(name) = names::of_native(&spec.decoder_prefix, &tensor.name) else {
                 continue;
             };
+            let nearest = || self.weights.nearest(&tensor.name);
             let kind = match tensor.role {
                 Role::Numbers => TensorType::F32,
-                _ => {
-                    let kind = self
-                        .kind
-                        .unwrap_or_else(|| self.weights.nearest(&tensor.name));
-                    let whole = tensor.shape[1..].iter().product::<usize>() % 32 == 0;
-                    if whole || kind.blocks().is_none() {
-                        kind
-                    } else {
-                        TensorType::F32
-                    }
-                }
+                _ => self.kind.unwrap_or_else(nearest),
+            };
+            let width = tensor.shape[1..].iter().product::<usize>();
+            let whole = |blocks: Blocks| width.is_multiple_of(blocks.numbers());
+            let kind = match kind.blocks().is_none_or(whole) {
+                true => kind,
+                // Blocks do not go from one row to the next.
+                false => TensorType::F32,
             };
             planned.push(Planned {
                 order: names::order_of(&spec.decoder, architecture.rows, &name),
@@ -231,41 +232,17 @@ impl Weights<'_> {
     }
 
     fn encode(&self, planned: &Planned, rows: Range<usize>) -> Result<Encoded, ModelError> {
-        let (name, width) = (&planned.tensor.name, planned.width());
-        let fits = |whole: &Whole, kind| {
-            let bounds = if kind == TensorType::Q4_0 {
-                -8..=7
-            } else {
-                i8::MIN..=i8::MAX
-            };
-            whole.values.iter().all(|value| bounds.contains(value))
-        };
-        let whole = match planned.kind.blocks() {
-            Some(_) => self.whole(name, width, rows.clone())?,
-            None => None,
-        };
-        let mut encoded = match (whole, planned.kind.blocks()) {
-            (Some(whole), Some(kind)) if fits(&whole, planned.kind) => {
-                let scales: Vec<f16> = whole.scales.iter().map(|v| f16::from_f32(*v)).collect();
-                let same = scales
-                    .iter()
-                    .zip(&whole.scales)
-                    .all(|(a, b)| a.to_f32() == *b);
-                let scales: Vec<u16> = scales.iter().map(|scale| scale.to_bits()).collect();
-                Encoded {
-                    bytes: blocks(kind, &whole.values, &scales),
-                    same,
-                }
-            }
-            _ => {
-                let numbers = self.rows_f32(name, width, rows)?;
-                let bytes = planned.kind.encode(&numbers);
+        let mut encoded = match self.encode_whole(planned, rows.clone())? {
+            Some(encoded) => encoded,
+            None => {
+                let numbers = self.rows_f32(&planned.tensor.name, planned.width(), rows)?;
                 let same = match planned.kind {
                     TensorType::F32 => true,
                     TensorType::F16 => numbers.iter().all(|v| f16::from_f32(*v).to_f32() == *v),
                     TensorType::Bf16 => numbers.iter().all(|v| v.to_bits() & 0xffff == 0),
-                    _ => false,
+                    TensorType::Q8_0 | TensorType::Q4_0 => false,
                 };
+                let bytes = planned.kind.encode(&numbers);
                 Encoded { bytes, same }
             }
         };
@@ -277,6 +254,32 @@ impl Weights<'_> {
             encoded.bytes = ordered.copied().collect();
         }
         Ok(encoded)
+    }
+
+    /// Rows whose whole numbers go into blocks as they are; nothing where there are none or they have too many bits.
+    fn encode_whole(
+        &self,
+        planned: &Planned,
+        rows: Range<usize>,
+    ) -> Result<Option<Encoded>, ModelError> {
+        let Some(kind) = planned.kind.blocks() else {
+            return Ok(None);
+        };
+        let bounds = match kind {
+            Blocks::Q4_0 => -8..=7,
+            _ => i8::MIN..=i8::MAX,
+        };
+        let whole = self.whole(&planned.tensor.name, planned.width(), rows)?;
+        let fits = |whole: &Whole| whole.values.iter().all(|value| bounds.contains(value));
+        let Some(whole) = whole.filter(fits) else {
+            return Ok(None);
+        };
+        let scales: Vec<f16> = whole.scales.iter().map(|v| f16::from_f32(*v)).collect();
+        let mut pairs = scales.iter().zip(&whole.scales);
+        let same = pairs.all(|(written, own)| written.to_f32() == *own);
+        let scales: Vec<u16> = scales.iter().map(|scale| scale.to_bits()).collect();
+        let bytes = blocks(kind, &whole.values, &scales);
+        Ok(Some(Encoded { bytes, same }))
     }
 }
 
