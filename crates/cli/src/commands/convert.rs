@@ -55,6 +55,9 @@ pub struct ConvertArguments {
     /// How INT4 weights are rounded [default: compensated for decoders of up to 300 million weights, else search]
     #[arg(long, value_name = "HOW", value_enum)]
     rounding: Option<RoundingArgument>,
+    /// The image encoder of a GGUF model [default: mmproj*.gguf beside it]
+    #[arg(long, value_name = "FILE")]
+    mmproj: Option<PathBuf>,
     /// What matrices are in a GGUF file [default: what comes closest to what they are: INT4 becomes Q4_0, INT8 Q8_0]
     #[arg(long, value_name = "TYPE", value_enum)]
     gguf_type: Option<GgufType>,
@@ -233,7 +236,7 @@ impl Source {
     }
 
     /// A folder, or the name of the model inside where there is no such folder.
-    fn open(path: &Path) -> anyhow::Result<Source> {
+    fn open(path: &Path, mmproj: Option<&Path>) -> anyhow::Result<Source> {
         if is_inside(path) {
             let contents = embedded::embedded_model();
             let files = contents.small_files();
@@ -245,7 +248,7 @@ impl Source {
         }
         // Whether they are good is better known before the work than after it.
         if GgufFile::is_gguf(path) {
-            let model = GgufModel::open(path, None)?;
+            let model = GgufModel::open(path, mmproj)?;
             model.prompt_files()?;
             return Ok(Source {
                 checkpoint: model.checkpoint,
@@ -271,7 +274,8 @@ fn convert(
     if let Some(kind) = arguments.gguf(destination) {
         return gguf::export(&arguments.source, destination, kind, cancel);
     }
-    let mut source = Source::open(&arguments.source)?;
+    let mmproj = arguments.mmproj.as_deref();
+    let mut source = Source::open(&arguments.source, mmproj)?;
     let spec = ModelSpec::from_json(source.checkpoint.config())?;
     let options = arguments.options(&spec);
     options.check(&spec)?;
@@ -291,7 +295,7 @@ fn convert(
     }
     let compensated = has_int4 && options.rounding == Rounding::Compensated;
     let reference = match compensated || arguments.report {
-        true => Some(load(&arguments.source)?),
+        true => Some(load(&arguments.source, mmproj)?),
         false => None,
     };
     let sequences = match &reference {
@@ -358,10 +362,11 @@ fn print_report(
 }
 
 /// The model as it is before it is converted.
-fn load(source: &Path) -> anyhow::Result<Engine> {
-    Ok(match is_inside(source) {
-        true => Engine::from_files(embedded::embedded_model())?,
-        false => Engine::load(source)?,
+fn load(source: &Path, mmproj: Option<&Path>) -> anyhow::Result<Engine> {
+    Ok(match mmproj {
+        _ if is_inside(source) => Engine::from_files(embedded::embedded_model())?,
+        Some(_) => Engine::load_gguf(source, mmproj)?,
+        None => Engine::load(source)?,
     })
 }
 

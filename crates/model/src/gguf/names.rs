@@ -7,7 +7,7 @@ use crate::spec::{DecoderSpec, ModelSpec};
 use std::ops::Range;
 
 /// Parts of names in GGUF and in the native format, those of layers without their beginning.
-const TEXT: [(&str, &str); 16] = [
+const TEXT: [(&str, &str); 15] = [
     ("token_embd", "model.embed_tokens"),
     ("token_embd_norm", "model.embed_layer_norm"),
     ("output_norm", "model.norm"),
@@ -23,7 +23,6 @@ const TEXT: [(&str, &str); 16] = [
     ("ffn_gate", "mlp.gate_proj"),
     ("ffn_up", "mlp.up_proj"),
     ("ffn_down", "mlp.down_proj"),
-    ("ffn_gate_inp", "mlp.gate"),
 ];
 
 /// How the rows of queries and keys of a head lie in a file.

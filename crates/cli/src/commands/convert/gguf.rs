@@ -27,7 +27,8 @@ pub fn export(
             cancel,
         );
     }
-    let source = Source::open(source)?;
+    // Of a model that sees, the decoder alone is written.
+    let source = Source::open(source, None)?;
     let spec = ModelSpec::from_json(source.checkpoint.config())?;
     let (weights, files) = (
         Weights::Checkpoint(&source.checkpoint),
