@@ -173,6 +173,21 @@ fn no_thought_of_a_random_model_overruns_in_any_way_of_asking() {
         assert_eq!(svg.matches("<rect x=").count(), 3);
     }
 
+    // As a table it says how many were asked, and of those that have to be worked out a line for each way.
+    let few = [
+        &THINKING[..6],
+        &["--questions", "3", "--checked", "0", "--budgets", "3"],
+    ]
+    .concat();
+    let table = place.run(&few).stdout;
+    let ends: Vec<&str> = table.lines().skip(2).collect();
+    assert_eq!(ends[0], "3 answers, 0 broken promises", "{table}");
+    assert!(
+        ends[1].starts_with("plain of count, compare, sum: 3 "),
+        "{table}"
+    );
+    assert_eq!(ends.len(), 2, "{table}");
+
     // The same again asks nothing: a model that is gone would be missed.
     let kept = std::fs::read(place.path("held/eval.results.jsonl")).unwrap();
     let again = place.run(&[&THINKING[..], &more].concat());

@@ -209,6 +209,9 @@ pub fn print_kinds(lines: &[Worth], kinds: &[&str]) -> anyhow::Result<()> {
             format!("{} {percent:.1}%", Budget(line.budget))
         });
         let shares: Vec<String> = shares.collect();
+        if shares.is_empty() {
+            continue;
+        }
         writeln!(
             out,
             "{} of {}: {}",

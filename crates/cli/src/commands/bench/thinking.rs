@@ -93,6 +93,7 @@ impl ThinkingArguments {
             Way::Plain => (way, questions),
             _ => (way, checked),
         });
+        let ways: Vec<(Way, usize)> = ways.into_iter().filter(|(_, count)| *count > 0).collect();
         let lines = Measurement {
             engine: &engine,
             task: &task,
