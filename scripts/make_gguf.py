@@ -186,6 +186,17 @@ def tokenizer(w, folder, vocabulary, pre):
         w.add_chat_template(template)
 
 
+def rope_factors(rope, width):
+    """What each rotary frequency is divided by: 1 where a turn is short, `factor` where it is long, and in between what lies between."""
+    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+    factors = []
+    for pair in range(0, width, 2):
+        turns = rope["original_max_position_embeddings"] / (2 * math.pi * rope["rope_theta"] ** (pair / width))
+        share = min(max((turns - low) / (high - low), 0), 1)
+        factors.append(1 / ((1 - share) / rope["factor"] + share))
+    return np.array(factors, dtype=np.float32)
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("source"), p.add_argument("out")
@@ -231,6 +242,8 @@ def main():
             w.add_tensor(renamed(name), data, raw_dtype=own)
             x = gguf.quants.dequantize(data, own)
         back[name] = torch.from_numpy((halves(x, of) if of and arch in PAIRS else x).copy())
+    if rope.get("rope_type") == "llama3":
+        w.add_tensor("rope_freqs.weight", rope_factors(rope, width))
     w.write_header_to_file(), w.write_kv_data_to_file(), w.write_tensors_to_file(), w.close()
     if a.folder:
         shutil.copytree(a.source, a.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.safetensors*"))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes golden/gguf: two tiny random models as GGUF, and what transformers makes of their dequantized weights.
+"""Writes golden/gguf: three tiny random models as GGUF, and what transformers makes of their dequantized weights.
 
     pip install "transformers==5.23.*" torch tokenizers safetensors gguf numpy jinja2
     python scripts/make_gguf_golden.py
@@ -83,4 +83,7 @@ def make(name, tokenizer, config, network, kind, eos):
 
 
 make("llama_q4_0", pieces(), LlamaConfig, LlamaForCausalLM, "q4_0", "</s>")
+STRETCHED = dict(rope_type="llama3", rope_theta=10000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                 original_max_position_embeddings=32)
+make("llama3_q8_0", pieces(), lambda **k: LlamaConfig(rope_parameters=STRETCHED, **k), LlamaForCausalLM, "q8_0", "</s>")
 make("qwen3_q8_0", bytes_(), lambda **k: Qwen3Config(head_dim=16, tie_word_embeddings=True, **k), Qwen3ForCausalLM, "q8_0", "<|end|>")

@@ -1,5 +1,6 @@
 //! GGUF files against transformers on their dequantized weights: golden/gguf, made by scripts/make_gguf_golden.py. One has
-//! sentencepiece's tokens and rows pair by pair, the other tokens of bytes and one matrix for embedding and head.
+//! sentencepiece's tokens and rows pair by pair, one the same with a factor for each rotary frequency, one tokens of bytes and one matrix
+//! for embedding and head.
 
 mod file;
 mod vision;
@@ -17,7 +18,7 @@ fn golden(name: &str) -> PathBuf {
 
 #[test]
 fn ids_logits_and_tokens_of_gguf_files_are_those_of_the_reference() {
-    for name in ["llama_q4_0", "qwen3_q8_0"] {
+    for name in ["llama_q4_0", "llama3_q8_0", "qwen3_q8_0"] {
         let engine = Engine::load(&golden(name).join("model.gguf")).unwrap();
         let folder = golden(name).join("cases/text");
         let case = verify_case(&engine, &folder, RELATIVE, &Cancel::default()).unwrap();

@@ -158,9 +158,6 @@ impl Reader<'_> {
                 "split.count is {parts}; files in parts are not supported"
             ));
         }
-        if self.has("rope_freqs.weight") {
-            return Err("tensor rope_freqs.weight: rotary frequencies of their own (llama3) are not supported".into());
-        }
         if let Some(experts) = self.whole("expert_count")?.filter(|experts| *experts > 0) {
             return Err(format!(
                 "{} is {experts}, expected 0: experts of {} are not supported",

@@ -16,12 +16,14 @@ mod write;
 
 use crate::mapped::map;
 use crate::names::Part;
+use crate::stored::Stored;
 use crate::{ModelError, ModelSpec};
 pub use blocks::Blocks;
 use config::Architecture;
 pub use encode::TensorType;
 pub use header::{Gguf, GgufTensor};
 use names::HeadRows;
+use serde_json::{Map, Value as Json, json};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 pub use value::{List, Value};
@@ -29,6 +31,9 @@ pub use write::{Export, Exported, Weights};
 
 /// Begins every file.
 const MAGIC: [u8; 4] = *b"GGUF";
+
+/// The tensor with a factor for each rotary frequency.
+const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// An open file.
 pub struct GgufFile {
@@ -77,7 +82,11 @@ impl GgufFile {
     /// The config.json that says what its keys say, and those of its image encoder's file.
     pub fn config(&self, projector: Option<&GgufFile>) -> Result<String, ModelError> {
         let architecture = Architecture::of(&self.contents);
-        let config = architecture.and_then(|known| known.config(&self.contents));
+        let config = architecture.and_then(|known| {
+            let mut config = known.config(&self.contents)?;
+            self.stretch_each(&mut config)?;
+            Ok(config)
+        });
         let config = config.map_err(|problem| self.wrong(problem))?;
         let Some(projector) = projector else {
             return Ok(serde_json::Value::Object(config).to_string());
@@ -85,6 +94,27 @@ impl GgufFile {
         let config = vision::config(&projector.contents, &self.contents, config);
         let config = config.map_err(|problem| projector.wrong(problem))?;
         Ok(config.to_string())
+    }
+
+    /// Llama 3.1 and later bring a factor for each rotary frequency as a tensor, which is part of what the file says.
+    fn stretch_each(&self, config: &mut Map<String, Json>) -> Result<(), String> {
+        let mut tensors = self.contents.tensors.iter();
+        let Some(tensor) = tensors.find(|tensor| tensor.name == ROPE_FACTORS) else {
+            return Ok(());
+        };
+        if tensor.stored != Stored::F32 {
+            return Err(format!("tensor {ROPE_FACTORS}: expected type F32"));
+        }
+        let (numbers, _) = self.map[tensor.range.clone()].as_chunks::<4>();
+        let factors: Vec<f32> = numbers.iter().copied().map(f32::from_le_bytes).collect();
+        // The words that Hugging Face has for it.
+        let each = json!({"rope_type": "longrope", "factor": 1.0, "short_factor": factors});
+        match config.insert("rope_scaling".into(), each) {
+            Some(_) => Err(format!(
+                "tensor {ROPE_FACTORS} and rope.scaling: expected one of them"
+            )),
+            None => Ok(()),
+        }
     }
 
     /// The preprocessor_config.json of an image encoder's file.
@@ -98,7 +128,10 @@ impl GgufFile {
     pub(crate) fn parts(&self, spec: &ModelSpec, of: Tensors) -> Vec<(&GgufTensor, Part)> {
         let known = Architecture::of(&self.contents);
         let rows = known.map_or(HeadRows::Halves, |known| known.rows);
-        let parts = self.contents.tensors.iter().flat_map(|tensor| {
+        // What the configuration says already.
+        let tensors = self.contents.tensors.iter();
+        let tensors = tensors.filter(|tensor| of != Tensors::Text || tensor.name != ROPE_FACTORS);
+        let parts = tensors.flat_map(|tensor| {
             let parts = match of {
                 Tensors::Text => vec![names::part(spec, rows, tensor)],
                 Tensors::Projector => vision::part(spec, &self.contents, tensor),
