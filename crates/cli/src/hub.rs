@@ -69,7 +69,6 @@ pub fn pull(hub: &Hub, name: &ModelName, consent: Consent) -> anyhow::Result<Pat
         agree(hub, name, &plan, consent)?;
     }
     let bar = bar(missing);
-    bar.set_position(plan.bytes - missing);
     bar.set_length(plan.bytes);
     let mut come = 0;
     let fetched = hub.fetch(&plan, &|| false, &mut |event| match event {

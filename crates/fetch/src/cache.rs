@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::choice;
 use crate::error::FetchError;
 use crate::listing::is_hex;
 use crate::name::ModelName;
@@ -61,11 +62,8 @@ impl Cache {
         if snapshot.join(file).is_file() {
             return Some(snapshot.join(file));
         }
-        let wanted = file.to_lowercase();
-        let mut similar = paths(&snapshot).into_iter().filter(|path| {
-            let path = path.to_lowercase();
-            path.ends_with(".gguf") && !path.contains("mmproj") && path.contains(&wanted)
-        });
+        let paths = paths(&snapshot).into_iter();
+        let mut similar = paths.filter(|path| choice::may_mean(file, path));
         match (similar.next(), similar.next()) {
             (Some(path), None) => Some(snapshot.join(path)),
             _ => None,

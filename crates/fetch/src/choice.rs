@@ -24,10 +24,8 @@ pub(crate) fn choose(name: &ModelName, listing: &Listing) -> Result<Vec<Listed>,
 /// What of a name such as `Q4_K_M` or `model-q4_0.gguf` is meant, with the file of its encoder.
 fn one_file(name: &ModelName, file: &str, listing: &Listing) -> Result<Vec<Listed>, FetchError> {
     let exact = listing.files.iter().find(|listed| listed.path == file);
-    let wanted = file.to_lowercase();
-    let similar: Vec<&Listed> = ggufs(listing)
-        .filter(|listed| !is_encoder(listed) && listed.path.to_lowercase().contains(&wanted))
-        .collect();
+    let similar = listing.files.iter();
+    let similar: Vec<&Listed> = similar.filter(|it| may_mean(file, &it.path)).collect();
     let found: &Listed = match (exact, &similar[..]) {
         (Some(found), _) => found,
         (None, [found]) => found,
@@ -42,11 +40,11 @@ fn one_file(name: &ModelName, file: &str, listing: &Listing) -> Result<Vec<Liste
             return Err(wrong(name, problem, "give more of its name"));
         }
     };
-    let encoder = ggufs(listing).filter(|listed| is_encoder(listed));
+    let encoder = ggufs(listing).filter(|listed| is_encoder(&listed.path));
     // The one with as many bits as our own encoder's weights come in, if there is a choice.
     let encoder = encoder.min_by_key(|listed| !listed.path.to_lowercase().contains("f16"));
     let mut chosen = vec![found.clone()];
-    if let Some(encoder) = encoder.filter(|encoder| is_gguf(found) && *encoder != found) {
+    if let Some(encoder) = encoder.filter(|encoder| is_gguf(&found.path) && *encoder != found) {
         chosen.push(encoder.clone());
     }
     Ok(chosen)
@@ -94,15 +92,20 @@ fn folder(name: &ModelName, listing: &Listing) -> Result<Vec<Listed>, FetchError
 }
 
 fn ggufs(listing: &Listing) -> impl Iterator<Item = &Listed> {
-    listing.files.iter().filter(|file| is_gguf(file))
+    listing.files.iter().filter(|file| is_gguf(&file.path))
 }
 
-fn is_gguf(file: &Listed) -> bool {
-    file.path.ends_with(".gguf")
+/// Whether a path may be the model's file that is meant by a part of its name.
+pub(crate) fn may_mean(part: &str, path: &str) -> bool {
+    is_gguf(path) && !is_encoder(path) && path.to_lowercase().contains(&part.to_lowercase())
 }
 
-fn is_encoder(file: &Listed) -> bool {
-    file.path.to_lowercase().contains("mmproj")
+fn is_gguf(path: &str) -> bool {
+    path.ends_with(".gguf")
+}
+
+fn is_encoder(path: &str) -> bool {
+    path.to_lowercase().contains("mmproj")
 }
 
 fn paths<'a>(files: impl Iterator<Item = &'a Listed>) -> String {
